@@ -1,0 +1,115 @@
+"""Adversarial perturbations of an estimator's input.
+
+Attacks know an estimator only as a function of (y, z), so closed forms, networks and exact
+posterior samplers are attacked by the same code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stochrestore.errors import require
+from stochrestore.estimators.base import Estimator, restore, squared_distance
+
+
+@dataclass(frozen=True)
+class Attack:
+    """How the maximisation over δ in Eq. 2 and Eq. 6 is approximated: projected Adam.
+
+    Args:
+        radius: ε > 0, the largest ‖δ‖₂, in the units of y.
+        steps: number of Adam ascent steps, ≥ 1.
+        lr: Adam's step size, in the units of y.
+        betas: Adam's two decay rates.
+        start: ``"random"`` draws δ uniformly from the ball; ``"zero"`` starts at δ = 0, where
+            the objective's gradient vanishes, so that Adam never moves (see the book's page
+            on reading the paper closely).
+    """
+
+    radius: float
+    steps: int
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    start: Literal["random", "zero"] = "random"
+
+    def __post_init__(self) -> None:
+        require(
+            math.isfinite(self.radius) and self.radius > 0,
+            "Attack.radius (ε)",
+            self.radius,
+            "a finite number > 0",
+        )
+        require(self.steps >= 1, "Attack.steps", self.steps, "an integer ≥ 1")
+        require(math.isfinite(self.lr) and self.lr > 0, "Attack.lr", self.lr, "a number > 0")
+        require(
+            self.start in ("random", "zero"), "Attack.start", self.start, "'random' or 'zero'"
+        )
+
+
+def worst_perturbation(
+    estimator: Estimator,
+    y: Tensor,
+    z: Tensor,
+    attack: Attack,
+    *,
+    generator: torch.Generator,
+    clean: Tensor | None = None,
+) -> Tensor:
+    r"""δ* of Eq. 6 (of Eq. 2 for one seed z = 0), for all inputs at once.
+
+    .. math:: δ^*(y) ≈ \arg\max_{‖δ‖_2 ≤ ε} E‖G(y, Z) − G(y + δ, Z)‖_2^2
+
+    The mean over Z runs over the given seeds, the same on both sides. δ is projected on the
+    ε-ball after each Adam step, and the optimiser starts afresh at every call (App. E.2.3). No
+    gradient is taken with respect to the estimator's weights.
+
+    Args:
+        y: inputs, (N, …).
+        z: seeds, (S, N, K).
+        clean: G(y, z), (S, N, …), where the caller has it already.
+
+    Returns:
+        δ, of y's shape.
+    """
+    if clean is None:
+        with torch.no_grad():
+            clean = restore(estimator, y, z)
+    clean = clean.detach()
+    delta = initial_perturbation(y, attack, generator=generator)
+    mean, variance = torch.zeros_like(y), torch.zeros_like(y)
+    beta1, beta2 = attack.betas
+    for step in range(1, attack.steps + 1):
+        delta.requires_grad_(True)
+        objective = squared_distance(restore(estimator, y + delta, z), clean).mean(0).sum()
+        (gradient,) = torch.autograd.grad(objective, delta)
+        delta = delta.detach()
+        mean = beta1 * mean + (1 - beta1) * gradient
+        variance = beta2 * variance + (1 - beta2) * gradient.square()
+        mean_hat, variance_hat = mean / (1 - beta1**step), variance / (1 - beta2**step)
+        ascent = attack.lr * mean_hat / (variance_hat.sqrt() + 1e-8)
+        delta = project_on_ball(delta + ascent, attack.radius)
+    return delta
+
+
+def initial_perturbation(y: Tensor, attack: Attack, *, generator: torch.Generator) -> Tensor:
+    """The attack's starting δ, of y's shape: zero, or uniform in the ε-ball."""
+    if attack.start == "zero":
+        return torch.zeros_like(y)
+    rows, dims = y.shape[0], y[0].numel()
+    options = {"generator": generator, "dtype": y.dtype, "device": generator.device}
+    direction = torch.randn((rows, dims), **options)  # type: ignore[call-overload]
+    direction = direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-30)
+    radius = attack.radius * torch.rand((rows, 1), **options) ** (1 / dims)  # type: ignore[call-overload]
+    return (radius * direction).reshape(y.shape).to(y.device)
+
+
+def project_on_ball(delta: Tensor, radius: float) -> Tensor:
+    """The nearest point of the ball ‖δ‖₂ ≤ radius to each row of δ, (N, …)."""
+    norm = delta.flatten(1).norm(dim=1).clamp_min(1e-30)
+    shrink = (radius / norm).clamp_max(1.0)
+    return delta * shrink.reshape(-1, *[1] * (delta.ndim - 1))

@@ -1,0 +1,194 @@
+"""The paper's statements as claims: what to measure, what must hold, what was found.
+
+``claims.yaml`` lists them. A notebook gathers its measurements as :class:`Evidence`, shown as a
+table and kept, machine-readable, in the executed notebook's output; :func:`check` prints the
+verdicts and fails when one differs from what is expected at the preset.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from stochrestore.errors import InputError, require
+
+Verdict = Literal["reproduced", "not reproduced", "not tested"]
+MIME_TYPE = "application/vnd.stochrestore.claims+json"
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_RELATION = re.compile(
+    rf"(?P<op><=|>=|<|>|==)\s*(?P<bound>{_NUMBER})"
+    rf"|in\s*\[\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*\]"
+)
+
+
+class Claim(BaseModel):
+    """One row of ``claims.yaml``.
+
+    ``relation`` is ``"> 0.1"`` (or ``<``, ``>=``, ``<=``, ``==``) or ``"in [low, high]"``, and
+    speaks of ``quantity``. ``expected`` gives, per preset, the verdict; a preset not listed is
+    not tested.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    notebook: str
+    statement: str
+    where: str
+    quantity: str
+    relation: str
+    paper: str
+    expected: dict[str, Verdict]
+    note: str = ""
+
+    def holds(self, measured: Measured) -> bool:
+        """Whether the whole interval satisfies the relation."""
+        match = _RELATION.fullmatch(self.relation)
+        if match is None:
+            raise InputError(f"claims.yaml, {self.id}: relation {self.relation!r} is not understood")
+        low, high = measured.low, measured.high
+        if match["op"] is None:
+            return float(match["low"]) <= low and high <= float(match["high"])
+        bound = float(match["bound"])
+        return {
+            ">": low > bound,
+            ">=": low >= bound,
+            "<": high < bound,
+            "<=": high <= bound,
+            "==": low == high == bound,
+        }[match["op"]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measured quantity: its value and an interval around it (both ends equal where exact)."""
+
+    value: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        ordered = self.low <= self.value <= self.high
+        require(ordered, "Measured", (self.low, self.value, self.high), "low ≤ value ≤ high")
+
+    @classmethod
+    def exact(cls, value: float) -> Measured:
+        """A quantity known without error."""
+        return cls(float(value), float(value), float(value))
+
+    @classmethod
+    def over_seeds(cls, values: Sequence[float]) -> Measured:
+        """The mean of n ≥ 2 independent runs, with Student's 95 % interval for it."""
+        from scipy import stats
+
+        n = len(values)
+        require(n >= 2, "Measured.over_seeds: number of runs", n, "at least 2")
+        mean = math.fsum(values) / n
+        variance = math.fsum((v - mean) ** 2 for v in values) / (n - 1)
+        half = float(stats.t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
+        return cls(mean, mean - half, mean + half)
+
+
+@cache
+def registry() -> dict[str, Claim]:
+    """All claims, by id, in the order of ``claims.yaml``."""
+    text = resources.files("stochrestore").joinpath("claims.yaml").read_text("utf-8")
+    claims = TypeAdapter(list[Claim]).validate_python(yaml.safe_load(text))
+    ids = [claim.id for claim in claims]
+    require(len(set(ids)) == len(ids), "claims.yaml: ids", ids, "each id once")
+    return {claim.id: claim for claim in claims}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A notebook's claims beside what it measured, at one preset."""
+
+    notebook: str
+    preset: str
+    measured: Mapping[str, Measured]
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.measured) - {claim.id for claim in self.claims()})
+        require(not unknown, f"claims of {self.notebook}", unknown, "ids listed in claims.yaml")
+
+    def claims(self) -> list[Claim]:
+        """The notebook's claims."""
+        return [claim for claim in registry().values() if claim.notebook == self.notebook]
+
+    def verdict(self, claim: Claim) -> Verdict:
+        """Reproduced if the whole interval satisfies the relation; not tested if not measured."""
+        measured = self.measured.get(claim.id)
+        if measured is None:
+            return "not tested"
+        return "reproduced" if claim.holds(measured) else "not reproduced"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One JSON-ready record a claim."""
+        return [record(claim, self) for claim in self.claims()]
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {"text/html": html_table(self.rows()), MIME_TYPE: self.rows()}
+
+
+def record(claim: Claim, evidence: Evidence | None) -> dict[str, Any]:
+    """A claim with what was found, ready for JSON; nothing was found where evidence is None."""
+    measured = evidence.measured.get(claim.id) if evidence else None
+    return {
+        "id": claim.id,
+        "notebook": claim.notebook,
+        "preset": evidence.preset if evidence else None,
+        "statement": claim.statement,
+        "where": claim.where,
+        "quantity": claim.quantity,
+        "relation": claim.relation,
+        "value": measured.value if measured else None,
+        "interval": [measured.low, measured.high] if measured else None,
+        "paper": claim.paper,
+        "verdict": evidence.verdict(claim) if evidence else "not tested",
+        "note": claim.note,
+    }
+
+
+def check(evidence: Evidence) -> None:
+    """Print ids and verdicts, without floats; raise where one is not the expected one."""
+    surprises = []
+    for claim in evidence.claims():
+        verdict = evidence.verdict(claim)
+        expected = claim.expected.get(evidence.preset, "not tested")
+        print(f"{claim.id}: {verdict}")
+        if verdict != expected:
+            surprises.append(f"{claim.id} is {verdict}, expected {expected}")
+    if surprises:
+        raise InputError(f"claims at preset {evidence.preset}: {'; '.join(surprises)}")
+
+
+def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Claims as an HTML table: statement, relation, our value, the paper's, verdict."""
+    head = "".join(f"<th>{name}</th>" for name in ("claim", "holds if", "here", "paper", "verdict"))
+    body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
+    return f'<table class="claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _cells(row: Mapping[str, Any]) -> str:
+    statement = f"{html.escape(row['statement'])} <small>({html.escape(row['where'])})</small>"
+    relation = f"{html.escape(row['quantity'])} {html.escape(row['relation'])}"
+    cells = [statement, relation, _value(row), html.escape(row["paper"]), row["verdict"]]
+    return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+def _value(row: Mapping[str, Any]) -> str:
+    if row["value"] is None:
+        return "–"
+    low, high = row["interval"]
+    value = f"{row['value']:.3g}"
+    return value if low == high else f"{value} [{low:.3g}, {high:.3g}]"

@@ -1,0 +1,89 @@
+"""Typed settings: a preset's YAML, a caller's changes, one validated object.
+
+Each experiment module of :mod:`stochrestore.experiments` declares a pydantic model named
+``Settings``; each file of ``presets/`` gives, per experiment, the values that differ from the
+model's defaults.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stochrestore.errors import InputError, require
+
+Preset = Literal["smoke", "laptop", "gpu", "paper"]
+PRESETS: tuple[Preset, ...] = ("smoke", "laptop", "gpu", "paper")
+
+
+class ExperimentSettings(BaseModel):
+    """What every experiment has; subclassed as ``Settings`` in each experiment's module."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    preset: Preset = Field(description="where the values not given come from")
+    seed: int = Field(0, ge=0, description="seed of every random draw")
+
+
+def experiments() -> tuple[str, ...]:
+    """Names of all experiments; each is also the name of its notebook."""
+    folder = resources.files("stochrestore.experiments")
+    modules = (Path(entry.name) for entry in folder.iterdir())
+    return tuple(sorted(m.stem for m in modules if m.suffix == ".py" and m.stem[0] != "_"))
+
+
+def preset_values(experiment: str, preset: str) -> dict[str, Any]:
+    """The values that ``presets/<preset>.yaml`` gives for an experiment."""
+    require(preset in PRESETS, "preset", preset, ", ".join(PRESETS))
+    text = resources.files("stochrestore.presets").joinpath(f"{preset}.yaml").read_text("utf-8")
+    return dict(yaml.safe_load(text).get(experiment) or {})
+
+
+def settings_class(experiment: str) -> type[ExperimentSettings]:
+    """The ``Settings`` model of an experiment."""
+    require(experiment in experiments(), "experiment", experiment, ", ".join(experiments()))
+    model: type[ExperimentSettings] = import_module(f"stochrestore.experiments.{experiment}").Settings
+    return model
+
+
+def load(experiment: str, preset: str, **changes: Any) -> Any:
+    """The settings of an experiment: the preset's values, then ``changes``.
+
+    Args:
+        experiment: name of the experiment, e.g. ``"toy_tradeoff"``.
+        preset: one of :data:`PRESETS`.
+        changes: values that replace the preset's; ``None`` keeps the preset's.
+
+    Returns:
+        An instance of the experiment's ``Settings``.
+
+    Raises:
+        InputError: unknown experiment, preset or name, wrong type, value out of range; one line
+            that names the parameter, what was given and what is allowed.
+    """
+    model = settings_class(experiment)
+    values = preset_values(experiment, preset)
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        return model(preset=preset, **{**values, **given})
+    except ValidationError as error:
+        raise InputError("; ".join(_lines(error, model))) from None
+
+
+def _lines(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One clause for each thing wrong: parameter, what was given, what is allowed."""
+    lines = []
+    for e in error.errors():
+        name = str(e["loc"][0]) if e["loc"] else model.__name__
+        if e["type"] == "extra_forbidden":
+            lines.append(f"{name}: unknown parameter; allowed: {', '.join(model.model_fields)}")
+        else:
+            allowed = e["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            lines.append(
+                f"{name}: got {e['input']!r} ({type(e['input']).__name__}); allowed: {allowed}"
+            )
+    return lines

@@ -1,0 +1,82 @@
+"""What every estimator is: a function of the degraded input y and of a random seed z."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Estimator(Protocol):
+    """A restoration X̂ = G(y, z), consistent with y by construction.
+
+    Attacks, losses, metrics and figures know an estimator by these two calls only.
+    """
+
+    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+        """n seeds for each of the N inputs, (n, N, K); all zeros where deterministic."""
+        ...
+
+    def __call__(self, y: Tensor, z: Tensor) -> Tensor:
+        """The restoration of y (N, …) with the seed z (N, K)."""
+        ...
+
+
+class SecondCoordinate:
+    """The estimated coordinate X̂⁽²⁾ of a toy estimator, without the known X̂⁽¹⁾ = Y.
+
+    What Table 3 measures: with the known coordinate, no √R̃ could be below ε, and three of the
+    table's four values are.
+    """
+
+    def __init__(self, estimator: Estimator) -> None:
+        self.estimator = estimator
+
+    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+        """The estimator's own seeds."""
+        return self.estimator.seed(y, n, generator=generator)
+
+    def __call__(self, y: Tensor, z: Tensor) -> Tensor:
+        """y (N, 1), z (N, K) → X̂⁽²⁾, (N, 1)."""
+        return self.estimator(y, z)[:, 1:]
+
+
+def restore(estimator: Estimator, y: Tensor, z: Tensor) -> Tensor:
+    """All restorations of y (N, …) for seeds z (S, N, K), in one batch: (S, N, …)."""
+    seeds = z.shape[0]
+    if seeds == 1:
+        return estimator(y, z[0])[None]
+    tiled = y.expand(seeds, *y.shape).flatten(0, 1)
+    return estimator(tiled, z.flatten(0, 1)).unflatten(0, (seeds, y.shape[0]))
+
+
+def sample(estimator: Estimator, y: Tensor, *, generator: torch.Generator) -> Tensor:
+    """One draw of X̂ for each y, with one fresh seed each: (N, …)."""
+    return estimator(y, estimator.seed(y, 1, generator=generator)[0])
+
+
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """‖a − b‖₂² of each restoration: (S, N, …) → (S, N)."""
+    return (a - b).flatten(2).square().sum(2)
+
+
+def no_seed(y: Tensor, n: int) -> Tensor:
+    """The seed of a deterministic estimator, Z = 0: (n, N, 1)."""
+    return y.new_zeros(n, y.shape[0], 1)
+
+
+def uniform_seed(y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+    """n seeds Z ~ U[0, 1] for each input, (n, N, 1)."""
+    z = torch.rand(
+        n, y.shape[0], 1, generator=generator, dtype=y.dtype, device=generator.device
+    )
+    return z.to(y.device)
+
+
+def normal_seed(y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+    """n seeds Z ~ N(0, 1) for each input, (n, N, 1)."""
+    z = torch.randn(
+        n, y.shape[0], 1, generator=generator, dtype=y.dtype, device=generator.device
+    )
+    return z.to(y.device)

@@ -1,0 +1,108 @@
+"""Toy estimators known in closed form, each consistent by construction: X̂ = (Y, ·)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from stochrestore.estimators.base import no_seed, uniform_seed
+from stochrestore.problems.toy import Disk, Ring, ToyProblem, half_chord, triangle_wave
+
+
+class DeterministicToyEstimator:
+    """A curve over y: subclasses give the second coordinate, ``curve(y)``."""
+
+    def curve(self, y: Tensor) -> Tensor:
+        """The second coordinate of X̂, of y's shape."""
+        raise NotImplementedError
+
+    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+        """All zeros, (n, N, 1)."""
+        return no_seed(y, n)
+
+    def __call__(self, y: Tensor, z: Tensor) -> Tensor:
+        """y (N, 1) → (y, curve(y)), (N, 2); z is ignored."""
+        return torch.cat([y, self.curve(y)], dim=-1)
+
+
+@dataclass(frozen=True)
+class Sine(DeterministicToyEstimator):
+    """X̂_α = (Y, √(1 − Y²)·sin(αY)) of Sec. 4: robust for α = 1, erratic for α = 50."""
+
+    alpha: float
+
+    def curve(self, y: Tensor) -> Tensor:
+        """√(1 − y²)·sin(αy)."""
+        return half_chord(y) * torch.sin(self.alpha * y)
+
+
+@dataclass(frozen=True)
+class PosteriorMean(DeterministicToyEstimator):
+    """The MMSE estimator E[X | Y] (App. B.2): the most robust, and blurred."""
+
+    problem: ToyProblem = field(default_factory=Disk)
+
+    def curve(self, y: Tensor) -> Tensor:
+        """E[X⁽²⁾ | Y = y]."""
+        return self.problem.posterior_mean(y)
+
+
+@dataclass(frozen=True)
+class PosteriorSampler:
+    """The exact posterior sampler p_{X|Y}, the only one allowed by Theorem 3.1.
+
+    The seed is the quantile level, so equal seeds at neighbouring y are coupled optimally: for
+    it Eq. 7 equals Eq. 5.
+    """
+
+    problem: ToyProblem = field(default_factory=Disk)
+
+    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+        """n quantile levels for each y, (n, N, 1), uniform on [0, 1]."""
+        return uniform_seed(y, n, generator=generator)
+
+    def __call__(self, y: Tensor, z: Tensor) -> Tensor:
+        """y (N, 1), z (N, 1) in [0, 1] → (y, z-quantile of the posterior), (N, 2)."""
+        return torch.cat([y, self.problem.posterior_quantile(y, z)], dim=-1)
+
+
+@dataclass(frozen=True)
+class RingAvoidingHole(DeterministicToyEstimator):
+    """X̂₁ of Fig. 5: a zigzag over the ring that stays on one side of the hole.
+
+    Where the chord has no hole, it fills the whole of it; it enters the hole's heights at the
+    outer edge, so that the curve is continuous.
+
+    Args:
+        frequency: zigzags per unit of y; > 0.
+    """
+
+    frequency: float = 40.0
+    ring: Ring = field(default_factory=Ring)
+
+    def curve(self, y: Tensor) -> Tensor:
+        """From the outer edge down to the hole's edge (or, above and below it, across)."""
+        inner, outer = self.ring.bounds(y)
+        hole_height = self.ring.inner[0]
+        depth = torch.where(y.abs() < hole_height, outer - inner, 2 * outer)
+        return outer - depth * triangle_wave(self.frequency * (y.abs() - hole_height))
+
+
+@dataclass(frozen=True)
+class RingCrossingHole(DeterministicToyEstimator):
+    """X̂₂ of Fig. 5: a zigzag from edge to edge of the outer ellipse, through the hole.
+
+    Args:
+        frequency: zigzags per unit of y; > 0.
+    """
+
+    frequency: float = 40.0
+    ring: Ring = field(default_factory=Ring)
+
+    def curve(self, y: Tensor) -> Tensor:
+        """outer·(1 − 2·triangle wave)."""
+        _, outer = self.ring.bounds(y)
+        return outer * (1 - 2 * triangle_wave(self.frequency * y))
+

@@ -1,0 +1,81 @@
+"""The training objective of Eq. 8, L_GAN + λ_R L_R, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stochrestore.attacks import Attack, worst_perturbation
+from stochrestore.errors import require
+from stochrestore.estimators.base import Estimator, restore, squared_distance
+
+Critic = Callable[[Tensor], Tensor]
+R1Convention = Literal["half", "full"]
+RobustnessScale = Literal["sum", "mean", "slope"]
+
+
+def estimator_gan_loss(fake_logits: Tensor) -> Tensor:
+    """Non-saturating loss of the estimator, −E log σ(D(X̂)); logits (N,) → scalar."""
+    return F.softplus(-fake_logits).mean()
+
+
+def critic_gan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The critic's loss, −E log σ(D(X)) − E log(1 − σ(D(X̂))); logits (N,) → scalar."""
+    return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+
+
+def r1_penalty(
+    critic: Critic, real: Tensor, *, gamma: float, convention: R1Convention = "half"
+) -> Tensor:
+    """R1 = c·γ·E‖∇D(X)‖₂² on real data (Mescheder et al., 2018).
+
+    The paper gives γ but not c: the article defines R1 with c = ½ (``"half"``), the code
+    published with it has c = 1 (``"full"``).
+
+    Args:
+        real: data, (N, …).
+        gamma: γ ≥ 0; 10 for the toy, 1 for images.
+    """
+    require(gamma >= 0, "r1_penalty: gamma", gamma, "a number ≥ 0")
+    real = real.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)
+    factor = 0.5 if convention == "half" else 1.0
+    return factor * gamma * gradient.flatten(1).square().sum(1).mean()
+
+
+def robustness_loss(
+    estimator: Estimator,
+    y: Tensor,
+    z: Tensor,
+    attack: Attack,
+    *,
+    generator: torch.Generator,
+    scale: RobustnessScale = "sum",
+) -> Tensor:
+    r"""L_R: the sensitivity R̃ of Eq. 7 (of Eq. 3 for one seed z = 0) on a batch, to minimise.
+
+    .. math:: L_R = E_Y \max_{‖δ‖≤ε} E_Z‖G(Y, Z) − G(Y + δ, Z)‖_2^2 \,/\, c
+
+    The maximiser δ is found without gradients for the weights, then held fixed. The clean
+    output is computed once and serves both the attack and the loss.
+
+    Args:
+        y: inputs, (N, …).
+        z: seeds, (S, N, K).
+        scale: c = 1 (``"sum"``, as Eq. 7 is printed), the number of output dimensions
+            (``"mean"``), or ε² (``"slope"``, a mean squared slope).
+
+    Returns:
+        A scalar.
+    """
+    clean = restore(estimator, y, z)
+    delta = worst_perturbation(estimator, y, z, attack, generator=generator, clean=clean)
+    moved = restore(estimator, y + delta, z)
+    sensitivity = squared_distance(clean, moved).mean()
+    divisor = {"sum": 1.0, "mean": float(clean[0, 0].numel()), "slope": attack.radius**2}
+    require(scale in divisor, "robustness_loss: scale", scale, ", ".join(divisor))
+    return sensitivity / divisor[scale]

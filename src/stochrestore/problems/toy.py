@@ -1,0 +1,135 @@
+"""Two-dimensional toy problems with exact posteriors: the disk and the elliptic ring.
+
+In all of them X = (X⁽¹⁾, X⁽²⁾) is uniform on its support and Y = X⁽¹⁾, so the posterior of
+X⁽²⁾ is uniform on the chord of the support at height y, and its quantile function is known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from stochrestore.errors import require
+
+
+class ToyProblem(Protocol):
+    """A uniform distribution on a planar support, degraded to its first coordinate."""
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
+        """n draws of X, (n, 2), float64."""
+        ...
+
+    def contains(self, x: Tensor) -> Tensor:
+        """Whether each x (…, 2) lies in the support of p_X: (…) of bool."""
+        ...
+
+    def posterior_quantile(self, y: Tensor, u: Tensor) -> Tensor:
+        """The u-quantile of p_{X⁽²⁾|Y}(·|y); y and u of equal shape, u in [0, 1]."""
+        ...
+
+    def posterior_mean(self, y: Tensor) -> Tensor:
+        """E[X⁽²⁾ | Y = y], of y's shape."""
+        ...
+
+
+def half_chord(y: Tensor, semi_axis_1: float = 1.0, semi_axis_2: float = 1.0) -> Tensor:
+    """Half the chord of the ellipse x₁²/a₁² + x₂²/a₂² ≤ 1 at x₁ = y; 0 outside.
+
+    The gradient is finite everywhere, so that an attack may step over the edge.
+    """
+    inside = 1 - (y / semi_axis_1).square()
+    safe = torch.where(inside > 0, inside, torch.ones_like(inside))
+    return torch.where(inside > 0, semi_axis_2 * safe.sqrt(), torch.zeros_like(inside))
+
+
+def _rand(*shape: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(*shape, generator=generator, dtype=torch.float64, device=generator.device)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """X uniform on the unit disk (Sec. 4, Fig. 3)."""
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
+        """n draws of X, (n, 2), float64."""
+        require(n >= 1, "Disk.sample: n", n, "an integer ≥ 1")
+        radius, angle = _rand(2, n, generator=generator)
+        angle = 2 * math.pi * angle
+        return radius.sqrt()[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
+
+    def contains(self, x: Tensor) -> Tensor:
+        """Whether ‖x‖ ≤ 1, for x (…, 2)."""
+        return x.square().sum(-1) <= 1
+
+    def posterior_quantile(self, y: Tensor, u: Tensor) -> Tensor:
+        """(2u − 1)·√(1 − y²): X⁽²⁾ given y is uniform on the chord."""
+        return (2 * u - 1) * half_chord(y)
+
+    def posterior_mean(self, y: Tensor) -> Tensor:
+        """0: the chord is symmetric."""
+        return torch.zeros_like(y)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """X uniform between two concentric ellipses (App. B.1, Fig. 5).
+
+    The paper prints a picture but no semi-axes: the outer ellipse is read off Fig. 5's axes,
+    the inner one is chosen in the same proportion.
+
+    Args:
+        outer: semi-axes (along x₁, along x₂) of the outer ellipse.
+        inner: those of the hole, each smaller than the outer one.
+    """
+
+    outer: tuple[float, float] = (0.7, 1.0)
+    inner: tuple[float, float] = (0.35, 0.5)
+
+    def __post_init__(self) -> None:
+        require(
+            all(0 < i < o < math.inf for i, o in zip(self.inner, self.outer, strict=True)),
+            "Ring.inner, Ring.outer",
+            (self.inner, self.outer),
+            "semi-axes with 0 < inner < outer along both coordinates",
+        )
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
+        """n draws of X, (n, 2), float64; by rejection from the outer ellipse."""
+        require(n >= 1, "Ring.sample: n", n, "an integer ≥ 1")
+        axes = torch.tensor(self.outer, dtype=torch.float64, device=generator.device)
+        kept = torch.empty(0, 2, dtype=torch.float64, device=generator.device)
+        while len(kept) < n:
+            x = Disk().sample(2 * n, generator=generator) * axes
+            kept = torch.cat([kept, x[self.contains(x)]])
+        return kept[:n]
+
+    def contains(self, x: Tensor) -> Tensor:
+        """Whether each x (…, 2) lies between the two ellipses."""
+        within = [
+            (x[..., 0] / a).square() + (x[..., 1] / b).square() <= 1
+            for a, b in (self.outer, self.inner)
+        ]
+        return within[0] & ~within[1]
+
+    def bounds(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Half-chords (of the hole, of the outer ellipse) at height y, each of y's shape."""
+        return half_chord(y, *self.inner), half_chord(y, *self.outer)
+
+    def posterior_quantile(self, y: Tensor, u: Tensor) -> Tensor:
+        """Uniform on [−outer, −inner] ∪ [inner, outer]; the hole is jumped at u = ½."""
+        inner, outer = self.bounds(y)
+        side = 2 * u - 1
+        return torch.sign(side) * inner + side * (outer - inner)
+
+    def posterior_mean(self, y: Tensor) -> Tensor:
+        """0, by symmetry: in the hole, where no image is."""
+        return torch.zeros_like(y)
+
+
+def triangle_wave(phase: Tensor) -> Tensor:
+    """1-periodic, from 0 at the integers up to 1 half-way between: |2·(t − round(t))|."""
+    return 2 * (phase - phase.round()).abs()
