@@ -7,7 +7,8 @@ been.
 
 from __future__ import annotations
 
-import os
+import io
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stochrestore.attacks import Attack
+from stochrestore.errors import InputError
 from stochrestore.estimators.base import Estimator, sample
+from stochrestore.estimators.pretrained import write_atomically
 from stochrestore.losses import (
     R1Convention,
     RobustnessScale,
@@ -40,7 +43,7 @@ class TrainingSettings(BaseModel):
     steps: int = Field(20_000, ge=1, description="updates of the estimator, and of the critic")
     batch_size: int = Field(256, ge=2, description="not stated in the paper")
     lr: float = Field(1e-4, gt=0, description="Adam's learning rate, both networks")
-    betas: tuple[float, float] = Field((0.0, 0.9), description="Adam's betas")
+    betas: tuple[float, float] = Field((0.0, 0.9), strict=False, description="Adam's betas")
     r1_gamma: float = Field(10.0, ge=0, description="coefficient of the R1 penalty")
     r1_convention: R1Convention = Field("half", description="c = 1/2 or 1 before gamma")
     robustness_weight: float = Field(0.0, ge=0, description="λ_R of Eq. 8; 0: erratic")
@@ -91,9 +94,8 @@ class AlternatingTrainer:
         self.images, self.degrade = images, degrade
         self.settings, self.generator = settings, generator
         self.measured = measured(estimator)
-        adam = {"lr": settings.lr, "betas": settings.betas}
-        self.estimator_optimizer = torch.optim.Adam(estimator.parameters(), **adam)  # type: ignore[arg-type]
-        self.critic_optimizer = torch.optim.Adam(critic.parameters(), **adam)  # type: ignore[arg-type]
+        self.estimator_optimizer = self._adam(estimator)
+        self.critic_optimizer = self._adam(critic)
         self.average = [p.detach().clone() for p in estimator.parameters()]
         self.step = 0
         self.history: list[Metrics] = []
@@ -113,7 +115,7 @@ class AlternatingTrainer:
         go to ``history`` with their step.
         """
         if checkpoint is not None and checkpoint.exists():
-            self.load_state_dict(torch.load(checkpoint, weights_only=True))
+            self.load_state_dict(load_checkpoint(checkpoint, self.settings))
         steps = range(self.step, self.settings.steps)
         for _ in tqdm(steps, initial=self.step, total=self.settings.steps, disable=not progress):
             self.advance()
@@ -121,7 +123,7 @@ class AlternatingTrainer:
                 with self.averaged_weights():
                     self.history.append({"step": self.step, **evaluate(self.estimator)})
             if checkpoint is not None and self.step % checkpoint_every == 0:
-                save_atomically(self.state_dict(), checkpoint)
+                save_checkpoint(self.state_dict(), checkpoint)
 
     def advance(self) -> None:
         """One critic update and one estimator update."""
@@ -184,6 +186,10 @@ class AlternatingTrainer:
         for p, value in zip(self.estimator.parameters(), values, strict=True):
             p.copy_(value)
 
+    def _adam(self, network: nn.Module) -> torch.optim.Adam:
+        s = self.settings
+        return torch.optim.Adam(network.parameters(), lr=s.lr, betas=s.betas, fused=True)
+
     @staticmethod
     def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         parameters = optimizer.param_groups[0]["params"]
@@ -214,12 +220,28 @@ class AlternatingTrainer:
         self.generator.set_state(state["generator"])
 
 
-def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint beside its place, then move it there: never a half-written file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".partial{os.getpid()}")
+def load_checkpoint(path: Path, settings: TrainingSettings) -> dict[str, Any]:
+    """Read a checkpoint written under the same settings; only ``steps`` may have changed.
+
+    Raises:
+        InputError: an unreadable or truncated file, or settings that differ.
+    """
     try:
-        torch.save(state, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        raise InputError(f"checkpoint {path} cannot be read: remove it to start afresh") from None
+    now = settings.model_dump(mode="json")
+    changed = [k for k in now if k != "steps" and state["settings"].get(k) != now[k]]
+    if changed:
+        raise InputError(
+            f"checkpoint {path} was written with other settings ({', '.join(changed)}): "
+            "remove it to start afresh"
+        )
+    return state
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())

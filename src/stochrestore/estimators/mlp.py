@@ -19,7 +19,7 @@ def fully_connected(width: int) -> nn.Sequential:
     hidden = [
         layer
         for fan_in, fan_out in zip(sizes, sizes[1:], strict=False)
-        for layer in (nn.Linear(fan_in, fan_out), nn.ReLU())
+        for layer in (nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True))
     ]
     return nn.Sequential(*hidden, nn.Linear(width, 1))
 

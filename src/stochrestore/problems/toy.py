@@ -65,6 +65,15 @@ class Disk:
         """Whether ‖x‖ ≤ 1, for x (…, 2)."""
         return x.square().sum(-1) <= 1
 
+    def input_quantile(self, u: Tensor) -> Tensor:
+        """y with P(Y ≤ y) = ½ + (y√(1 − y²) + arcsin y)/π = u, by Newton's method."""
+        angle = math.pi * (u - 0.5)  # y = sin(φ/2) turns it into Kepler's φ + sin φ = 2·angle
+        phi = angle.clone()
+        for _ in range(50):
+            phi = phi - (phi + phi.sin() - 2 * angle) / (1 + phi.cos()).clamp_min(1e-12)
+            phi = phi.clamp(-math.pi, math.pi)
+        return torch.sin(phi / 2)
+
     def posterior_quantile(self, y: Tensor, u: Tensor) -> Tensor:
         """(2u − 1)·√(1 − y²): X⁽²⁾ given y is uniform on the chord."""
         return (2 * u - 1) * half_chord(y)

@@ -1,0 +1,280 @@
+"""The toy GANs of Sec. 4.2 and 5: which there are, how they are trained, stored and loaded."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from tqdm import tqdm
+
+from stochrestore.config import ExperimentSettings
+from stochrestore.estimators import pretrained
+from stochrestore.estimators.base import Estimator, SecondCoordinate, sample
+from stochrestore.estimators.mlp import MLPCritic, MLPEstimator, SeedDistribution
+from stochrestore.metrics.precision_recall import precision_recall
+from stochrestore.metrics.sensitivity import ScalarSensitivity, scalar_sensitivity
+from stochrestore.problems.toy import Disk
+from stochrestore.training import AlternatingTrainer, Metrics, TrainingSettings
+
+EXPERIMENT = "toy_tradeoff"
+
+
+class ToySettings(ExperimentSettings, TrainingSettings):
+    """Networks, data and evaluation of the toy GANs (App. E.1), beside their training."""
+
+    width: int = Field(512, ge=1, description="hidden units of estimator and critic (Table 2)")
+    seed_distribution: SeedDistribution = Field("uniform", description="Z ~ U[0, 1] or N(0, 1)")
+    training_samples: int = Field(100_000, ge=10, description="size of the training set")
+    runs: int = Field(5, ge=2, description="independently trained networks of each kind")
+    samples: int = Field(1000, ge=20, description="points a side for precision and recall")
+    k: int = Field(5, ge=1, description="neighbours in precision and recall")
+    y_points: int = Field(512, ge=8, description="quadrature points over Y, for R and R̃")
+    z_points: int = Field(64, ge=2, description="quadrature points over Z, for R and R̃")
+    sweep_weights: tuple[float, ...] = Field(
+        (1e-7, 1e-5, 1e-4, 3e-4, 1e-3, 1e-2, 1e-1),
+        strict=False,
+        description="values of λ_R in the sweep, R̃ over ε²",
+    )
+    sweep_steps: int = Field(5000, ge=1, description="steps of each training of sweep, variants")
+    sweep_seeds: int = Field(4, ge=1, description="seeds averaged in Eq. 6 in the sweep")
+    train: bool = Field(False, description="train now instead of loading weights")
+    weights: str = Field("", description="folder of weights to load; empty: those shipped")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One kind of toy GAN: Z drawn or fixed, L_R in the loss or not."""
+
+    stochastic: bool
+    robust: bool
+
+
+MODELS = {
+    "robust_gan": Model(stochastic=False, robust=True),
+    "erratic_gan": Model(stochastic=False, robust=False),
+    "robust_sto_gan": Model(stochastic=True, robust=True),
+    "sto_gan": Model(stochastic=True, robust=False),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: its name (that of its files), kind, seed and settings."""
+
+    name: str
+    model: Model
+    seed: int
+    settings: ToySettings
+    keep_weights: bool = True
+
+
+def main_jobs(settings: ToySettings) -> Iterator[Job]:
+    """The trainings behind Fig. 3 and Table 3: every model, ``runs`` seeds each."""
+    for name, model in MODELS.items():
+        for run in range(settings.runs):
+            weight = settings.robustness_weight if model.robust else 0.0
+            changed = settings.model_copy(update={"robustness_weight": weight})
+            yield Job(f"{name}-seed{run}", model, settings.seed + run, changed)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "half_r1": {},
+    "full_r1": {"r1_convention": "full"},
+    "normal_z": {"seed_distribution": "normal"},
+    "batch_32": {"batch_size": 32},
+    "averaged": {"ema_decay": 0.999},
+}
+
+
+def sweep_jobs(settings: ToySettings) -> Iterator[Job]:
+    """The curve over λ_R: both robust models, shorter trainings, records without weights."""
+    for name in ("robust_gan", "robust_sto_gan"):
+        for weight in settings.sweep_weights:
+            for run in range(settings.runs):
+                update = {
+                    "robustness_weight": weight,
+                    "robustness_scale": "slope",
+                    "robustness_seeds": settings.sweep_seeds,
+                    "steps": settings.sweep_steps,
+                }
+                changed = settings.model_copy(update=update)
+                label = f"sweep/{name}-weight{weight:.0e}-seed{run}"
+                yield Job(label, MODELS[name], settings.seed + run, changed, keep_weights=False)
+
+
+def variant_jobs(settings: ToySettings) -> Iterator[Job]:
+    """What the paper leaves open, one change at a time, on both erratic models."""
+    for name in ("erratic_gan", "sto_gan"):
+        for variant, change in VARIANTS.items():
+            for run in range(settings.runs):
+                update = {"robustness_weight": 0.0, "steps": settings.sweep_steps, **change}
+                changed = settings.model_copy(update=update)
+                label = f"variants/{name}-{variant}-seed{run}"
+                yield Job(label, MODELS[name], settings.seed + run, changed, keep_weights=False)
+
+
+def all_jobs(settings: ToySettings) -> dict[str, Job]:
+    """Every training of the chapter, by name."""
+    groups = (main_jobs, variant_jobs, sweep_jobs)
+    return {job.name: job for group in groups for job in group(settings)}
+
+
+def build_estimator(model: Model, settings: ToySettings) -> MLPEstimator:
+    """The untrained network of a model."""
+    return MLPEstimator(
+        settings.width,
+        stochastic=model.stochastic,
+        seed_distribution=settings.seed_distribution,
+    )
+
+
+def train_job(
+    job: Job, folder: Path, *, device: torch.device, checkpoints: Path, progress: bool = True
+) -> None:
+    """Train one network and write its weights and record to ``folder``.
+
+    Continues from the job's checkpoint where there is one, and removes it at the end.
+    """
+    started = time.perf_counter()
+    trainer = build_trainer(job, device=device)
+    checkpoint = checkpoints / f"{job.name}.pt"
+    trainer.train(
+        evaluate=lambda estimator: evaluate(estimator, job.settings, seed=job.seed),
+        evaluate_every=max(1, job.settings.steps // 20),
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    record = {
+        "job": job.name,
+        "seed": job.seed,
+        "settings": recorded(job.settings),
+        "history": trainer.history,
+        "device": device.type,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    target = folder / f"{job.name}.safetensors"
+    if job.keep_weights:
+        with trainer.averaged_weights():
+            pretrained.save(trainer.estimator, target, record)
+    else:
+        pretrained.write_record(target.with_suffix(".json"), record)
+    checkpoint.unlink(missing_ok=True)
+
+
+def train_jobs(
+    jobs: Iterable[Job], folder: Path, *, device: torch.device, workers: int = 1, progress: bool
+) -> None:
+    """Train all jobs that ``folder`` does not hold yet, ``workers`` at a time.
+
+    May be interrupted and called again: finished jobs are kept, the others continue from their
+    checkpoints. Each worker computes on one thread, so that results do not depend on their number.
+    """
+    todo = [job for job in jobs if not finished(job, folder)]
+    run = partial(train_job, folder=folder, device=device, checkpoints=folder / "checkpoints")
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        running = [pool.submit(run, job, progress=False) for job in todo]
+        for done in tqdm(as_completed(running), "trainings", len(todo), disable=not progress):
+            done.result()
+
+
+def finished(job: Job, folder: Path) -> bool:
+    """Whether ``folder`` holds the record of this job under the same settings."""
+    record = (folder / job.name).with_suffix(".json")
+    return record.exists() and pretrained.read_record(record)["settings"] == recorded(job.settings)
+
+
+def recorded(settings: ToySettings) -> dict[str, Any]:
+    """The settings a training depends on, as its record keeps them."""
+    return settings.model_dump(mode="json", exclude={"train", "weights"})
+
+
+def build_trainer(job: Job, *, device: torch.device) -> AlternatingTrainer:
+    """Networks, data and generator of a job, all decided by its seed."""
+    settings = job.settings
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        estimator, critic = build_estimator(job.model, settings), MLPCritic(settings.width)
+    generator = torch.Generator().manual_seed(job.seed)
+    images = Disk().sample(settings.training_samples, generator=generator).float()
+    seeds = settings.robustness_seeds if job.model.stochastic else 1
+    return AlternatingTrainer(
+        estimator.to(device),
+        critic.to(device),
+        images.to(device),
+        lambda x: x[:, :1],
+        settings.model_copy(update={"robustness_seeds": seeds}),
+        generator=generator,
+        measured=SecondCoordinate,
+    )
+
+
+def load_estimator(job: Job, folder: Path) -> tuple[MLPEstimator, dict[str, Any]]:
+    """A trained network, in evaluation mode, and its record."""
+    estimator = build_estimator(job.model, job.settings)
+    record = pretrained.load(estimator, folder / f"{job.name}.safetensors")
+    return estimator.eval().requires_grad_(False), record
+
+
+def evaluate(estimator: Estimator, settings: ToySettings, *, seed: int) -> Metrics:
+    """Precision and recall on fresh samples, and the square roots of R̃ and R."""
+    generator = torch.Generator().manual_seed(10_000 + seed)
+    real, fake = draw(estimator, settings.samples, generator=generator)
+    quality = precision_recall(real, fake, settings.k)
+    moved = exact_sensitivity(estimator, settings)
+    return {
+        "precision": quality.precision,
+        "recall": quality.recall,
+        "sensitivity": moved.shared_seed**0.5,
+        "w2_sensitivity": moved.wasserstein**0.5,
+    }
+
+
+@torch.no_grad()
+def draw(
+    estimator: Estimator, n: int, *, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """n data points, and n restorations of the inputs of n others: (n, 2) each."""
+    x = Disk().sample(2 * n, generator=generator).to(parameters_like(estimator))
+    return x[:n], sample(estimator, x[n:, :1], generator=generator)
+
+
+def exact_sensitivity(estimator: Estimator, settings: ToySettings) -> ScalarSensitivity:
+    """R̃ (Eq. 7) and R (Eq. 5) of X̂⁽²⁾ by quadrature over Y and Z."""
+    like = parameters_like(estimator)
+    y = Disk().input_quantile(midpoints(settings.y_points)).to(like)[:, None]
+    z = seed_quantiles(estimator, settings.z_points).to(like)[:, None, None]
+    z = z.expand(-1, len(y), 1)
+    return scalar_sensitivity(SecondCoordinate(estimator), y, z, settings.epsilon)
+
+
+def midpoints(n: int) -> Tensor:
+    """(i + ½)/n, i < n: evenly spaced quantile levels, float64."""
+    return (torch.arange(n, dtype=torch.float64) + 0.5) / n
+
+
+def seed_quantiles(estimator: Estimator, n: int) -> Tensor:
+    """n evenly spaced quantiles of an estimator's seed; one zero where deterministic."""
+    probe = estimator.seed(torch.zeros(1, 1), 2, generator=torch.Generator().manual_seed(0))
+    if not probe.any():
+        return torch.zeros(1, dtype=torch.float64)
+    levels = midpoints(n)
+    normal = getattr(estimator, "seed_distribution", "uniform") == "normal"
+    return torch.special.ndtri(levels) if normal else levels
+
+
+def parameters_like(estimator: Estimator) -> Tensor:
+    """An empty tensor of the dtype and device the estimator computes in (float64 for formulas)."""
+    if isinstance(estimator, torch.nn.Module):
+        return next(estimator.parameters()).new_empty(0)
+    return torch.empty(0, dtype=torch.float64)
