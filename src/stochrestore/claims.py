@@ -55,7 +55,9 @@ class Claim(BaseModel):
         """Whether the whole interval satisfies the relation."""
         match = _RELATION.fullmatch(self.relation)
         if match is None:
-            raise InputError(f"claims.yaml, {self.id}: relation {self.relation!r} is not understood")
+            raise InputError(
+                f"claims.yaml, {self.id}: relation {self.relation!r} is not understood"
+            )
         low, high = measured.low, measured.high
         if match["op"] is None:
             return float(match["low"]) <= low and high <= float(match["high"])
@@ -192,11 +194,12 @@ def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cells(row: Mapping[str, Any]) -> str:
     statement = f"{html.escape(row['statement'])} <small>({html.escape(row['where'])})</small>"
     relation = f"{html.escape(row['quantity'])} {html.escape(row['relation'])}"
-    cells = [statement, relation, _value(row), html.escape(row["paper"]), row["verdict"]]
+    cells = [statement, relation, measured_text(row), html.escape(row["paper"]), row["verdict"]]
     return "".join(f"<td>{cell}</td>" for cell in cells)
 
 
-def _value(row: Mapping[str, Any]) -> str:
+def measured_text(row: Mapping[str, Any]) -> str:
+    """The value of a record and its interval, to three digits; a dash where not measured."""
     if row["value"] is None:
         return "–"
     low, high = row["interval"]

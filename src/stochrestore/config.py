@@ -17,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stochrestore.errors import InputError, require
 
 Preset = Literal["smoke", "laptop", "gpu", "paper"]
+#: Names of the presets, from the fastest to the paper's own.
 PRESETS: tuple[Preset, ...] = ("smoke", "laptop", "gpu", "paper")
 
 
 class ExperimentSettings(BaseModel):
     """What every experiment has; subclassed as ``Settings`` in each experiment's module."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     preset: Preset = Field(description="where the values not given come from")
     seed: int = Field(0, ge=0, description="seed of every random draw")
@@ -46,7 +47,8 @@ def preset_values(experiment: str, preset: str) -> dict[str, Any]:
 def settings_class(experiment: str) -> type[ExperimentSettings]:
     """The ``Settings`` model of an experiment."""
     require(experiment in experiments(), "experiment", experiment, ", ".join(experiments()))
-    model: type[ExperimentSettings] = import_module(f"stochrestore.experiments.{experiment}").Settings
+    module = import_module(f"stochrestore.experiments.{experiment}")
+    model: type[ExperimentSettings] = module.Settings
     return model
 
 
@@ -69,9 +71,18 @@ def load(experiment: str, preset: str, **changes: Any) -> Any:
     values = preset_values(experiment, preset)
     given = {name: value for name, value in changes.items() if value is not None}
     try:
-        return model(preset=preset, **{**values, **given})
+        return model.model_validate({"preset": preset, **values, **given})
     except ValidationError as error:
         raise InputError("; ".join(_lines(error, model))) from None
+
+
+def describe(settings: ExperimentSettings) -> list[dict[str, Any]]:
+    """One row a setting: parameter, value, meaning; for a table at the head of a chapter."""
+    fields = type(settings).model_fields
+    return [
+        {"parameter": name, "value": getattr(settings, name), "meaning": field.description}
+        for name, field in fields.items()
+    ]
 
 
 def _lines(error: ValidationError, model: type[BaseModel]) -> list[str]:

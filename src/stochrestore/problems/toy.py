@@ -28,7 +28,7 @@ class ToyProblem(Protocol):
         ...
 
     def posterior_quantile(self, y: Tensor, u: Tensor) -> Tensor:
-        """The u-quantile of p_{X⁽²⁾|Y}(·|y); y and u of equal shape, u in [0, 1]."""
+        """The u-quantile of p_{X⁽²⁾|Y}(·∣y); y and u of equal shape, u in [0, 1]."""
         ...
 
     def posterior_mean(self, y: Tensor) -> Tensor:
@@ -140,5 +140,5 @@ class Ring:
 
 
 def triangle_wave(phase: Tensor) -> Tensor:
-    """1-periodic, from 0 at the integers up to 1 half-way between: |2·(t − round(t))|."""
+    """1-periodic, from 0 at the integers up to 1 half-way between: ∣2·(t − round(t))∣."""
     return 2 * (phase - phase.round()).abs()

@@ -1,0 +1,48 @@
+# Needs Python 3.11 and make. Every target may be repeated: what is up to date is left alone.
+
+PYTHON ?= python3.11
+PRESET ?= laptop
+BIN    := .venv/bin
+READY  := .venv/.ready
+
+# Content and settings decide what runs again; dates count only between generated files.
+SNAKEMAKE := $(BIN)/snakemake --cores all --quiet all --rerun-triggers mtime params \
+             --config preset=$(PRESET) --rerun-incomplete
+
+.DEFAULT_GOAL := help
+.PHONY: help book test bench lock clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*##/make \1 —/p' $(MAKEFILE_LIST)
+
+book: $(READY)  ## run the notebooks (PRESET=laptop) and build the book to _build/html
+	@$(SNAKEMAKE) book
+	@echo "The book: _build/html/index.html"
+
+test: $(READY)  ## the book, then lint, types, order of imports, notebooks and tests
+	@$(SNAKEMAKE) book validated
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+bench: $(READY)  ## measure what the library promises; table and _build/bench.json
+	@$(BIN)/python -m benchmarks
+
+# The CUDA libraries are torch's own dependencies: it brings those that suit the machine.
+lock: $(READY)  ## pin every version anew, within the bounds of pyproject.toml
+	$(BIN)/pip-compile --quiet --all-extras --strip-extras --allow-unsafe --no-header \
+	    --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	    --output-file requirements.lock pyproject.toml
+	sed -i -e 's/+[a-z0-9.]*$$//' -e '/^\(nvidia-\|cuda-\|triton==\|pip==\)/d' requirements.lock
+
+clean:  ## remove everything generated, but for the environment and trained weights
+	rm -rf _build book/executed .snakemake
+
+$(READY): requirements.lock pyproject.toml
+	@echo "Installing into .venv; minutes, once."
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

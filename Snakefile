@@ -1,0 +1,92 @@
+"""notebooks/ → book/executed/ → _build/html, and the proof: one rule a step (see `make help`)."""
+
+import os
+import sys
+from pathlib import Path
+
+from stochrestore import provenance
+
+PRESET = config.get("preset", "laptop")
+NOTEBOOKS = provenance.notebooks()
+PAGES = expand("book/executed/{name}.ipynb", name=NOTEBOOKS)
+THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
+LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
+GENERATED = {"executed", "__pycache__"}
+PROSE = [str(p) for p in Path("book").rglob("*.*") if p.is_file() and p.parent.name not in GENERATED]
+
+os.environ["CI"] = "true"  # no progress bars in the pages
+os.environ["OMP_NUM_THREADS"] = str(THREADS)  # notebooks run side by side
+shell.executable("bash")
+shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH; ")
+
+
+wildcard_constraints:
+    name="[a-z0-9_]+",
+
+
+rule book:
+    input:
+        "_build/html/index.html",
+
+
+rule validated:
+    input:
+        expand("_build/validated/{name}.ok", name=NOTEBOOKS),
+
+
+# What a notebook depends on enters as a fingerprint of contents, taken from the graph of imports:
+# dates, which a clone or a checkout sets at will, do not count.
+rule execute:
+    input:
+        "notebooks/{name}.ipynb",
+    output:
+        "book/executed/{name}.ipynb",
+    params:
+        sources=lambda wildcards: provenance.fingerprint(wildcards.name, PRESET),
+    threads: THREADS
+    shell:
+        "echo 'Executing {wildcards.name} ({PRESET})'; "
+        "stochrestore run {wildcards.name} --preset {PRESET} --output {output}"
+
+
+rule validate:
+    input:
+        "book/executed/{name}.ipynb",
+    output:
+        touch("_build/validated/{name}.ok"),
+    threads: THREADS
+    shell:
+        "echo 'Executing {wildcards.name} again, to compare'; "
+        "python -m pytest -q -p no:cacheprovider --nbval {input}"
+
+
+rule claims:
+    input:
+        PAGES,
+        "src/stochrestore/claims.yaml",
+    output:
+        "book/executed/claims.md",
+    shell:
+        "stochrestore claims --markdown > {output}"
+
+
+# From nothing each time (seconds): Sphinx does not repeat the warnings of pages it has already read.
+rule html:
+    input:
+        PAGES,
+        PROSE,
+        LIBRARY,
+        "book/executed/claims.md",
+        "_config.yml",
+        "_toc.yml",
+    output:
+        "_build/html/index.html",
+    threads: workflow.cores
+    shell:
+        """
+        echo 'Building the pages'
+        stochrestore doctor --preset {PRESET} --pages
+        rm -rf _build/html _build/.doctrees
+        jupyter-book build --quiet --warningiserror --nitpick --keep-going .
+        stochrestore doctor --html _build/html
+        """

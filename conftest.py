@@ -1,0 +1,24 @@
+"""Makes `pytest --nbval` validate executed notebooks, never pass for want of them."""
+
+import os
+
+import pytest
+
+
+def pytest_configure(config):
+    if config.getoption("nbval", default=False):
+        os.environ["CI"] = "true"  # no progress bars, which would differ
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("nbval", default=False):
+        return
+    notebooks = {item.parent.path: item.parent.nb for item in items if hasattr(item.parent, "nb")}
+    if not notebooks:
+        raise pytest.UsageError("--nbval: no executed notebook in book/executed; `make book` first")
+    for path, notebook in notebooks.items():
+        if not any(cell.get("outputs") for cell in notebook.cells):
+            raise pytest.UsageError(f"--nbval: {path.name} holds no outputs to compare with")
+
+
+collect_ignore_glob = ["*.failed.ipynb"]

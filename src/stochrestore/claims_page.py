@@ -1,0 +1,104 @@
+"""All claims with what the executed notebooks found: as records, as text, as a page of the book."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from stochrestore.claims import MIME_TYPE, html_table, measured_text, record, registry
+
+Record = Mapping[str, Any]
+_MARKS = {"reproduced": "✓", "not reproduced": "✗", "not tested": "–"}
+
+
+def records(folder: Path) -> list[Record]:
+    """Every claim of ``claims.yaml``, in its order, with what the pages of a folder found.
+
+    Args:
+        folder: holds executed notebooks; a claim whose notebook is not there is not tested.
+
+    Returns:
+        Records as :func:`stochrestore.claims.record` makes them.
+    """
+    notebooks = {claim.notebook for claim in registry().values()}
+    pages = (folder / f"{name}.ipynb" for name in sorted(notebooks))
+    found = {row["id"]: row for page in pages if page.exists() for row in _rows(page)}
+    return [found.get(claim.id) or record(claim, None) for claim in registry().values()]
+
+
+def _rows(page: Path) -> Iterator[Record]:
+    for cell in json.loads(page.read_text("utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            yield from output.get("data", {}).get(MIME_TYPE, [])
+
+
+def summary(rows: Iterable[Record]) -> str:
+    """How many claims have which verdict."""
+    count = Counter(row["verdict"] for row in rows)
+    return ", ".join(f"{count[verdict]} {verdict}" for verdict in _MARKS)
+
+
+def text(rows: Sequence[Record]) -> str:
+    """The claims for a terminal: three lines each, grouped by notebook."""
+    lines = []
+    for notebook, group in _by_notebook(rows):
+        lines.append(notebook)
+        for row in group:
+            relation, here = f"{row['quantity']} {row['relation']}", measured_text(row)
+            lines += [
+                f"  {_MARKS[row['verdict']]} {row['id']}: {row['verdict']}",
+                f"    {row['statement']} ({row['where']})",
+                f"    {relation}; here {here}, paper {row['paper']}",
+            ]
+    return "\n".join([*lines, summary(rows)])
+
+
+def markdown(rows: Sequence[Record], titles: Mapping[str, str]) -> str:
+    """The claims as a page of the book.
+
+    Args:
+        rows: see :func:`records`.
+        titles: notebook → title, of the notebooks that have a page beside this one.
+    """
+    parts = [
+        "# Claims",
+        f"**{summary(rows)}.** Each statement of the paper that this book tests, the relation "
+        "that must hold for it to count as reproduced, and what was measured. An interval covers "
+        "the spread over seeds, and the whole of it must satisfy the relation.",
+    ]
+    for notebook, group in _by_notebook(rows):
+        title = titles.get(notebook)
+        link = f"[{title}]({notebook}.ipynb)" if title else notebook
+        parts += [f"## {link}", f"{summary(group)}{_presets(group)}.", html_table(group)]
+        parts += [f"- *{row['id']}*: {row['note']}" for row in group if row["note"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def _presets(rows: Iterable[Record]) -> str:
+    presets = sorted({row["preset"] for row in rows if row["preset"]})
+    return f", at preset {', '.join(presets)}" if presets else ""
+
+
+def _by_notebook(rows: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
+    ordered = sorted(rows, key=lambda row: str(row["notebook"]))
+    for notebook, group in groupby(ordered, key=lambda row: str(row["notebook"])):
+        yield notebook, list(group)
+
+
+def titles(folder: Path, notebooks: Iterable[str]) -> dict[str, str]:
+    """First heading of each executed notebook in a folder."""
+    found = {}
+    for name in notebooks:
+        page = folder / f"{name}.ipynb"
+        if page.exists():
+            cells = json.loads(page.read_text("utf-8"))["cells"]
+            lines = "".join(
+                "".join(c["source"]) + "\n" for c in cells if c["cell_type"] == "markdown"
+            )
+            heading = (line[2:] for line in lines.splitlines() if line.startswith("# "))
+            found[name] = next(heading, name)
+    return found

@@ -1,0 +1,107 @@
+"""The command ``stochrestore``: run notebooks, list claims, check the installation."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from stochrestore import claims_page, doctor, pages, provenance
+from stochrestore.errors import InputError, require
+
+app = typer.Typer(
+    help=__doc__,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Run the command; bad input ends in one line and status 2, a failed run in status 1."""
+    try:
+        app()
+    except (InputError, pages.ExecutionError) as error:
+        print(f"stochrestore: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+@app.command()
+def run(
+    notebook: Annotated[str, typer.Argument(help="name of the notebook, e.g. toy_tradeoff")],
+    preset: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")] = "laptop",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="default: _build/runs/<notebook>.ipynb"),
+    ] = None,
+) -> None:
+    """Execute a notebook with its parameters checked first."""
+    given = dict(_assignment(text) for text in parameter or [])
+    written = pages.execute(notebook, preset, given, output)
+    print(f"{notebook} ({preset}): {written}")
+
+
+@app.command()
+def claims(
+    as_json: Annotated[bool, typer.Option("--json", help="a list of records")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="a page of the book")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--pages", help="executed notebooks; default: book/executed")
+    ] = None,
+) -> None:
+    """Print every claim with what was found: our value, the paper's, and the verdict."""
+    folder = folder or provenance.checkout() / "book" / "executed"
+    rows = claims_page.records(folder)
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif as_markdown:
+        titles = claims_page.titles(folder, provenance.notebooks())
+        print(claims_page.markdown(rows, titles), end="")
+    else:
+        print(claims_page.text(rows))
+
+
+@app.command("doctor")
+def check(
+    preset: Annotated[str, typer.Option(help="the book's preset")] = "laptop",
+    only_pages: Annotated[
+        bool, typer.Option("--pages", help="only whether the executed pages are up to date")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="only whether these built pages need no network")
+    ] = None,
+) -> None:
+    """Check the installation and the executed pages; status 1 where something is wrong."""
+    if html is not None:
+        findings = doctor.offline(html)
+    else:
+        findings = doctor.pages(preset) if only_pages else doctor.everything(preset)
+    for finding in findings:
+        print(f"{'ok ' if finding.good else 'BAD'} {finding.what}: {finding.said}")
+    if not all(finding.good for finding in findings):
+        raise typer.Exit(1)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """``name=value`` taken apart, with the value read as YAML, and ``1e-3`` as a number too."""
+    name, equals, value = text.partition("=")
+    require(bool(name and equals), "-p", text, "name=value")
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return name, value
+    if isinstance(read, str):
+        try:
+            return name, float(read)
+        except ValueError:
+            pass
+    return name, read
