@@ -72,7 +72,7 @@ def precision_recall(
     Raises:
         InputError: ill-shaped, non-finite or too few samples, or an unknown mode.
     """
-    _check_mode(mode)
+    _check_options(mode, tile)
     _check_samples("precision_recall: real", real, k)
     _check_samples("precision_recall: fake", fake, k)
     _check_pair(real, fake)
@@ -102,7 +102,7 @@ def knn_radii(x: Tensor, k: int, *, mode: Mode = "exact", tile: int = TILE) -> T
     Raises:
         InputError: ill-shaped, non-finite or too few samples, or an unknown mode.
     """
-    _check_mode(mode)
+    _check_options(mode, tile)
     _check_samples("knn_radii: x", x, k)
     radii, _ = _METHODS[mode]
     return radii(x, k, tile)
@@ -309,12 +309,13 @@ def _share(flags: Tensor) -> float:
     return int(flags.sum()) / len(flags)
 
 
-def _check_mode(mode: str) -> None:
+def _check_options(mode: str, tile: int) -> None:
+    require(tile >= 1, "precision_recall: tile", tile, "an integer ≥ 1")
     require(mode in _METHODS, "precision_recall: mode", mode, "'exact' or 'piq'")
 
 
 def _check_samples(where: str, x: Tensor, k: int) -> None:
-    require(x.ndim == 2 and x.shape[1] > 0, f"{where}: shape", tuple(x.shape), "(samples, dims)")
+    require(x.ndim == 2 and x.numel() > 0, f"{where}: shape", tuple(x.shape), "(samples, dims)")
     floats = (torch.float32, torch.float64)
     require(x.dtype in floats, f"{where}: dtype", x.dtype, "torch.float32 or torch.float64")
     low, high = x.aminmax(dim=1)
@@ -335,5 +336,5 @@ def _check_pair(real: Tensor, fake: Tensor) -> None:
 def _check_radii(radii: Tensor, real: Tensor) -> None:
     where = "precision_recall: real_radii"
     require(radii.shape == real.shape[:1], f"{where}: shape", tuple(radii.shape), f"({len(real)},)")
-    valid = bool(((radii >= 0) & radii.isfinite()).all())
-    require(valid, f"{where}: values", radii.min().item(), "finite distances ≥ 0")
+    bad = radii[~((radii >= 0) & radii.isfinite())].tolist()
+    require(not bad, f"{where}: values", bad[:1], "finite distances ≥ 0")
