@@ -1,0 +1,349 @@
+"""Theorem 3.1, its implications and Appendix D, by computation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stochrestore.config import ExperimentSettings
+from stochrestore.estimators.base import Estimator, SecondCoordinate, restore
+from stochrestore.estimators.linear_gaussian import (
+    LinearEstimator,
+    consistent_estimator,
+    least_mse_perfect,
+    tempered_posterior,
+)
+from stochrestore.estimators.polytope import Polytope
+from stochrestore.metrics.wasserstein import (
+    wasserstein_1d,
+    wasserstein_discrete,
+    wasserstein_gaussian,
+)
+from stochrestore.problems.finite import (
+    Conditional,
+    FiniteProblem,
+    as_array,
+    total_variation,
+)
+from stochrestore.problems.gaussian import GaussianProblem
+from stochrestore.problems.toy import ToyProblem
+
+Array = NDArray[np.float64]
+
+
+class Settings(ExperimentSettings):
+    """What the chapter on Theorem 3.1 can be asked to do."""
+
+    problems: int = Field(200, ge=1, le=100_000, description="random finite problems")
+    levels: int = Field(4, ge=4, le=6, description="grey values of the two-pixel images")
+    gan_steps: int = Field(400, ge=1, description="steps of the exact GAN")
+    gaussians: int = Field(200, ge=1, description="random Gaussian problems")
+    inputs: int = Field(40, ge=2, description="inputs y at which Appendix D is checked")
+
+
+# --- finite problems -------------------------------------------------------------------------
+
+
+def random_problem(rng: np.random.Generator) -> FiniteProblem:
+    """Two to six points, up to four inputs, small integer weights, some of them 0."""
+    n, inputs = int(rng.integers(2, 7)), int(rng.integers(1, 5))
+    weights = rng.integers(0, 6, n)
+    weights[rng.integers(n)] += 1  # at least one point has mass
+    images = rng.integers(0, inputs, n)
+    return FiniteProblem.from_weights(
+        {(k, int(rng.integers(5))): int(w) for k, w in enumerate(weights)},
+        {(k, v): int(images[k]) for k in range(n) for v in range(5)},
+    )
+
+
+def random_consistent(problem: FiniteProblem, rng: np.random.Generator) -> Conditional:
+    """A random consistent estimator with rational entries."""
+    columns = []
+    for y in problem.inputs:
+        fibre = problem.fibre(y)
+        weights = rng.integers(0, 6, len(fibre))
+        weights[rng.integers(len(fibre))] += 1
+        total = int(weights.sum())
+        share = {i: Fraction(int(w), total) for i, w in zip(fibre, weights, strict=True)}
+        columns.append([share.get(i, Fraction(0)) for i in range(len(problem.points))])
+    return tuple(zip(*columns, strict=True))
+
+
+@dataclass(frozen=True)
+class TheoremCheck:
+    """What random finite problems say of Theorem 3.1, in exact arithmetic.
+
+    Args:
+        problems: how many were tried.
+        ambiguous: in how many D is not invertible on the support of p_X.
+        posterior_fails: where the posterior is not consistent or not of perfect quality.
+        other_estimators: where both hypotheses leave an estimator besides the posterior.
+        without_consistency, without_perfection: where leaving out that hypothesis leaves more
+            than one estimator.
+        identity_fails: where :func:`conditional_variation` differs from the marginal's.
+    """
+
+    problems: int
+    ambiguous: int
+    posterior_fails: int
+    other_estimators: int
+    without_consistency: int
+    without_perfection: int
+    identity_fails: int
+
+
+def check_theorem(settings: Settings) -> TheoremCheck:
+    """Theorem 3.1 and the need of its hypotheses on ``settings.problems`` random problems."""
+    rng = np.random.default_rng(settings.seed)
+    problems = [random_problem(rng) for _ in range(settings.problems)]
+    return TheoremCheck(
+        problems=len(problems),
+        ambiguous=sum(is_ambiguous(p) for p in problems),
+        posterior_fails=sum(not satisfies_both(p, p.posterior) for p in problems),
+        other_estimators=sum(not only_the_posterior(p) for p in problems),
+        without_consistency=sum(Polytope(p, consistent=False).freedom() > 0 for p in problems),
+        without_perfection=sum(Polytope(p, perfect=False).freedom() > 0 for p in problems),
+        identity_fails=sum(
+            conditional_variation(p, q) != total_variation(p.output(q), p.mass)
+            for p in problems
+            for q in [random_consistent(p, rng)]
+        ),
+    )
+
+
+def satisfies_both(problem: FiniteProblem, estimator: Conditional) -> bool:
+    """Whether an estimator is consistent and p_X̂ = p_X, in exact arithmetic."""
+    allowed = problem.consistent_entries
+    entries = [q for row, ok in zip(estimator, allowed, strict=True) for q in np.array(row)[~ok]]
+    return not any(entries) and problem.output(estimator) == problem.mass
+
+
+def only_the_posterior(problem: FiniteProblem) -> bool:
+    """Whether consistency and perfect quality leave one estimator, the posterior."""
+    polytope = Polytope(problem)
+    return polytope.freedom() == 0 and polytope.the_only_point() == problem.posterior
+
+
+def is_ambiguous(problem: FiniteProblem) -> bool:
+    """Whether some input has a posterior that is not a point mass."""
+    return any(0 < q < 1 for row in problem.posterior for q in row)
+
+
+def conditional_variation(problem: FiniteProblem, estimator: Conditional) -> Fraction:
+    """E_Y TV(p_X̂|Y, p_X|Y): how far an estimator is from the posterior, input by input."""
+    pairs = zip(zip(*estimator, strict=True), zip(*problem.posterior, strict=True), strict=True)
+    each = [total_variation(q, p) for q, p in pairs]
+    return sum((d * p for d, p in zip(each, problem.p_y, strict=True)), Fraction(0))
+
+
+def conditional_wasserstein(problem: FiniteProblem, estimator: Array) -> float:
+    """√E_Y W₂²(p_X̂|Y, p_X|Y) of an estimator (n, m)."""
+    x, posterior = problem.coordinates, as_array(problem.posterior)
+    squares = [
+        wasserstein_discrete(x, x, q, p) ** 2 for q, p in zip(estimator.T, posterior.T, strict=True)
+    ]
+    return float(np.sqrt(np.dot(squares, [float(p) for p in problem.p_y])))
+
+
+def marginal_wasserstein(problem: FiniteProblem, estimator: Array) -> float:
+    """W₂(p_X̂, p_X), the perceptual index (Eq. 1) of an estimator (n, m)."""
+    x, p_y = problem.coordinates, [float(p) for p in problem.p_y]
+    return wasserstein_discrete(x, x, estimator @ p_y, [float(m) for m in problem.mass])
+
+
+def uniform_on_fibres(problem: FiniteProblem) -> Conditional:
+    """Equal chances for all points the posterior allows: consistent, and not the posterior."""
+    size = [sum(q > 0 for q in column) for column in zip(*problem.posterior, strict=True)]
+    return tuple(
+        tuple(Fraction(q > 0, k) for q, k in zip(row, size, strict=True))
+        for row in problem.posterior
+    )
+
+
+def precision_and_recall(
+    problem: FiniteProblem, estimator: Conditional
+) -> tuple[Fraction, Fraction]:
+    """(P(X̂ ∈ supp p_X), P(X ∈ supp p_X̂)), as Sec. 2.1 puts it."""
+    pairs = list(zip(problem.output(estimator), problem.mass, strict=True))
+    precision = sum((q for q, p in pairs if p > 0), Fraction(0))
+    return precision, sum((p for q, p in pairs if q > 0), Fraction(0))
+
+
+# --- implication (iii): a GAN whose critic never sees y ---------------------------------------
+
+
+@dataclass(frozen=True)
+class GanHistory:
+    """Distances from the truth during a training: W₂ of the marginals and given Y."""
+
+    step: list[int]
+    marginal: list[float]
+    conditional: list[float]
+    estimator: Array
+
+
+def train_gan(
+    problem: FiniteProblem, *, consistent: bool, steps: int, seed: int, lr: float = 2.0
+) -> GanHistory:
+    r"""A non-saturating GAN on a finite problem, with every expectation exact (Sec. 3, (iii)).
+
+    The estimator is a table of logits, p(x̂|y) = softmax(θ)(x̂, y), masked where D(x̂) ≠ y if
+    ``consistent``. The critic sees x̂ alone and is the best there is, σ(c) = p_X/(p_X + p_X̂).
+
+    Args:
+        problem: p_X > 0 everywhere.
+        lr: step of the descent, preconditioned by p_Y so that rare inputs learn as fast.
+    """
+    rng = np.random.default_rng(seed)
+    mass, p_y = as_array([problem.mass])[0], as_array([problem.p_y])[0]
+    mask = problem.consistent_entries if consistent else np.ones_like(problem.consistent_entries)
+    logits = np.where(mask, rng.normal(0, 2, mask.shape), -np.inf)
+    history = GanHistory([], [], [], softmax(logits))
+    every = max(steps // 40, 1)
+    for step in range(steps + 1):
+        estimator = softmax(logits)
+        if step % every == 0:
+            history.step.append(step)
+            history.marginal.append(marginal_wasserstein(problem, estimator))
+            history.conditional.append(conditional_wasserstein(problem, estimator))
+        fooled = np.log1p(estimator @ p_y / mass)  # softplus(−c(x̂)), the estimator's loss
+        gradient = estimator * (fooled[:, None] - fooled @ estimator)
+        logits = np.where(mask, logits - lr * gradient, -np.inf)
+    return GanHistory(history.step, history.marginal, history.conditional, softmax(logits))
+
+
+def softmax(logits: Array) -> Array:
+    """Each column a distribution: (n, m) → (n, m)."""
+    exponentials = np.exp(logits - logits.max(0))
+    table: Array = exponentials / exponentials.sum(0)
+    return table
+
+
+# --- Gaussian problems -----------------------------------------------------------------------
+
+
+def two_gaussian_pixels(correlation: float = 0.7) -> GaussianProblem:
+    """Two pixels of unit variance, the first of them known."""
+    return GaussianProblem(
+        np.array([[1.0, correlation], [correlation, 1.0]]), np.array([[1.0, 0.0]])
+    )
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A family of estimators in the plane of distortion and perception."""
+
+    mse: Array
+    wasserstein: Array
+    inconsistency: Array
+
+
+def perception_distortion(problem: GaussianProblem, points: int = 61) -> dict[str, Curve]:
+    """Three families: consistent samplers, consistent deterministic, and the least MSE for each W₂.
+
+    The last runs from the MMSE estimator straight to the perfect one of least MSE (Freirich et
+    al., 2021); it leaves consistency at once.
+    """
+    grid = np.linspace(0, 1, points)
+    posterior_mean, best = tempered_posterior(problem, 0), least_mse_perfect(problem)
+    shapes = problem.degradation.T.shape
+    lift, no_noise = (
+        np.ones((shapes[0] - shapes[1], shapes[1])),
+        np.zeros((shapes[0] - shapes[1], 1)),
+    )
+    families = {
+        "consistent, stochastic": [tempered_posterior(problem, t) for t in grid],
+        "consistent, deterministic": [
+            consistent_estimator(problem, c * lift, no_noise) for c in 2 * grid - 1
+        ],
+        "least MSE": [
+            LinearEstimator(problem, (1 - t) * posterior_mean.gain + t * best.gain, t * best.noise)
+            for t in grid
+        ],
+    }
+    return {name: curve(members) for name, members in families.items()}
+
+
+def curve(estimators: list[LinearEstimator]) -> Curve:
+    """MSE, W₂ (in closed form) and inconsistency of each."""
+    return Curve(
+        np.array([e.mse for e in estimators]),
+        np.array([wasserstein_gaussian(e.covariance, e.problem.covariance) for e in estimators]),
+        np.array([e.inconsistency for e in estimators]),
+    )
+
+
+@dataclass(frozen=True)
+class GaussianCheck:
+    """Largest relative errors over random Gaussian problems.
+
+    Args:
+        gain: of A − A* = (Cov X̂ − Σ)Hᵀ C_Y⁻¹ over random consistent estimators: where
+            Cov X̂ = Σ, A must be A*, and then BBᵀ = S*.
+        posterior: of Cov X̂ = Σ and HX̂ = Y for the posterior sampler.
+        twice: of E‖X − X̂‖² = 2·MMSE for it.
+        least_mse: of MSE = MMSE + W₂²(p_E[X|Y], p_X) for the perfect estimator of least MSE.
+    """
+
+    gain: float
+    posterior: float
+    twice: float
+    least_mse: float
+
+
+def check_gaussian(settings: Settings) -> GaussianCheck:
+    """Theorem 3.1 for linear estimators of ``settings.gaussians`` random Gaussian problems."""
+    rng = np.random.default_rng(settings.seed)
+    errors = [_gaussian_errors(rng) for _ in range(settings.gaussians)]
+    return GaussianCheck(*np.max(errors, axis=0).tolist())
+
+
+def _gaussian_errors(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    n = int(rng.integers(2, 7))
+    m = int(rng.integers(1, n))
+    root, h = rng.normal(size=(n, n)), rng.normal(size=(m, n))
+    problem = GaussianProblem(root @ root.T, h)
+    sigma, scale = problem.covariance, float(np.trace(problem.covariance))
+
+    some = consistent_estimator(problem, rng.normal(size=(n - m, m)), rng.normal(size=(n - m, 2)))
+    implied = (some.covariance - sigma) @ h.T @ np.linalg.inv(problem.input_covariance)
+    gain = np.abs(implied - (some.gain - problem.posterior_gain)).max() / np.abs(some.gain).max()
+
+    sampler = tempered_posterior(problem, 1)
+    posterior = max(np.abs(sampler.covariance - sigma).max(), sampler.inconsistency) / scale
+    twice = abs(sampler.mse / problem.mmse - 2)
+
+    w2 = wasserstein_gaussian(tempered_posterior(problem, 0).covariance, sigma)
+    predicted = problem.mmse + w2**2
+    least = abs(least_mse_perfect(problem).mse - predicted) / predicted
+    return float(gain), float(posterior), float(twice), float(least)
+
+
+# --- Appendix D ------------------------------------------------------------------------------
+
+
+def both_sensitivities(
+    estimator: Estimator, problem: ToyProblem, settings: Settings, epsilon: float = 0.01
+) -> tuple[float, float]:
+    """(R of Eq. 5, R̃ of Eq. 7) of a toy estimator's second coordinate.
+
+    Both maxima run over the same grid of δ and both means over the same 400 equally likely
+    seeds, so that Eq. 20 must hold exactly: R takes the optimal coupling, R̃ the shared seed.
+    """
+    generator = torch.Generator().manual_seed(settings.seed)
+    y = problem.sample(settings.inputs, generator=generator)[:, :1]
+    z = ((torch.arange(400) + 0.5) / 400).to(y)[:, None, None].expand(-1, len(y), 1)
+    second = SecondCoordinate(estimator)
+    clean = restore(second, y, z)[..., 0]
+    optimal, shared = [], []
+    for delta in torch.linspace(-epsilon, epsilon, 5).to(y):
+        moved = restore(second, y + delta, z)[..., 0]
+        shared.append((clean - moved).square().mean(0).numpy())
+        pairs = zip(clean.T.numpy(), moved.T.numpy(), strict=True)
+        optimal.append([wasserstein_1d(a, b) ** 2 for a, b in pairs])
+    return float(np.max(optimal, axis=0).mean()), float(np.max(shared, axis=0).mean())

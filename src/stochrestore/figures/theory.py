@@ -1,0 +1,385 @@
+"""Figures of the chapters on Theorem 3.1 and on Appendix C."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from stochrestore.estimators.zigzag import (
+    Zigzag,
+    horizontal_transport,
+    lipschitz_bound,
+    optimal_transport,
+)
+from stochrestore.experiments.appendix_c import SampledDistance, TradeOff
+from stochrestore.experiments.theorem_3_1 import Curve, GanHistory
+from stochrestore.figures.style import COLORS, DATA
+from stochrestore.problems.finite import FiniteProblem
+
+Array = NDArray[np.float64]
+
+PERCEPTUAL_INDEX = r"$W_2(p_X,\, p_{\hat X})$"
+INK, MUTED = COLORS["posterior_sampler"], "#6B7280"
+CURVE, FREE, WRONG = COLORS["erratic_sine"], COLORS["robust_sto_gan"], COLORS["erratic_gan"]
+
+
+# --- Theorem 3.1 -----------------------------------------------------------------------------
+
+
+def output_distributions(
+    problem: FiniteProblem, outputs: Mapping[str, Array], captions: Mapping[str, str]
+) -> Figure:
+    """p_X̂ of several estimators on a square grid of two-pixel images, a panel each.
+
+    Args:
+        outputs: title → probabilities, (n,), in the order of the points.
+        captions: title → the text under the panel.
+    """
+    figure, axes = plt.subplots(1, len(outputs), figsize=(2.35 * len(outputs), 3.0), sharey=True)
+    levels = 1 + max(max(point) for point in problem.points)
+    largest = max(float(p.max()) for p in outputs.values())
+    for axis, (title, probabilities) in zip(axes, outputs.items(), strict=True):
+        table = np.zeros((levels, levels))
+        for (first, second), p in zip(problem.points, probabilities, strict=True):
+            table[second, first] = p
+        axis.imshow(table, cmap="Blues", vmin=0, vmax=largest, origin="lower")
+        for (row, column), p in np.ndenumerate(table):
+            if p > 5e-4:
+                shade = "white" if p > 0.6 * largest else INK
+                axis.text(
+                    column, row, f"{100 * p:.0f}", ha="center", va="center", color=shade, fontsize=9
+                )
+        axis.set_title(title, fontsize=10, fontweight="bold")
+        axis.set(xticks=range(levels), yticks=range(levels))
+        axis.set_xlabel(f"known pixel y\n\n{captions[title]}", fontsize=8.5)
+        axis.grid(False)
+    axes[0].set_ylabel("restored pixel")
+    figure.tight_layout()
+    return figure
+
+
+def entry_ranges(
+    problem: FiniteProblem, ranges: Mapping[str, tuple[Array, Array]], posterior: Array
+) -> Figure:
+    """From the least to the largest value of each p(x̂ | y) with D(x̂) = y, a panel a polytope."""
+    figure, axes = plt.subplots(1, len(ranges), figsize=(3.3 * len(ranges), 2.9), sharey=True)
+    entries = np.argwhere(problem.consistent_entries)
+    entries = entries[np.lexsort((entries[:, 0], entries[:, 1]))]
+    rows, columns = entries.T
+    place = np.arange(len(entries)) + 0.8 * columns
+    for axis, (title, (low, high)) in zip(axes, ranges.items(), strict=True):
+        low, high = low[rows, columns], high[rows, columns]
+        axis.vlines(place, low, high, color=WRONG, lw=4.5, alpha=0.55, label="possible values")
+        axis.plot(place, posterior[rows, columns], "o", ms=4, color=INK, label="posterior")
+        axis.set_title(title, fontsize=10)
+        axis.set_xticks([place[columns == j].mean() for j in np.unique(columns)])
+        axis.set_xticklabels([f"y = {y}" for y in problem.inputs])
+        axis.grid(axis="x", visible=False)
+    axes[0].set(ylabel="p(x̂ | y)", ylim=(-0.04, 1.04))
+    axes[0].legend(loc="upper center", fontsize=8.5)
+    figure.tight_layout()
+    return figure
+
+
+def perception_distortion(curves: Mapping[str, Curve], mmse: float) -> Figure:
+    """W₂ against MSE for families of linear estimators of the Gaussian problem."""
+    figure, axis = plt.subplots(figsize=(7.2, 4.0))
+    look = {
+        "consistent, stochastic": (FREE, "-"),
+        "consistent, deterministic": (CURVE, "-"),
+        "least MSE": (WRONG, "--"),
+    }
+    for name, curve in curves.items():
+        color, line = look[name]
+        label = "least MSE for each W₂, inconsistent" if name == "least MSE" else name
+        axis.plot(curve.mse / mmse, curve.wasserstein, line, color=color, lw=2, label=label)
+    sampler, best = curves["consistent, stochastic"], curves["least MSE"]
+    slip = best.inconsistency[-1]
+    for curve, color, text, place, side in (
+        (sampler, FREE, "posterior sampler:\nMSE exactly doubled", (2.04, 0.06), "left"),
+        (best, WRONG, f"perfect quality,\nbut E‖HX̂ − Y‖² = {slip:.2f}", (1.0, 0.05), "left"),
+    ):
+        end = (curve.mse[-1] / mmse, curve.wasserstein[-1])
+        axis.plot(*end, "o", color=color, ms=8, clip_on=False)
+        axis.text(*place, text, fontsize=8.5, color=color, ha=side)
+    axis.plot(1, sampler.wasserstein[0], "s", color=COLORS["posterior_mean"], ms=8)
+    axis.text(1.07, 0.61, "MMSE estimator", fontsize=8.5, color=MUTED)
+    axis.set(
+        xlabel="MSE / MMSE", ylabel=PERCEPTUAL_INDEX + ", the perceptual index", xlim=(0.96, 2.4)
+    )
+    axis.set_ylim(bottom=0)
+    axis.legend(fontsize=8.5, loc="center right", bbox_to_anchor=(1.0, 0.4))
+    return figure
+
+
+def gan_training(histories: Mapping[str, GanHistory]) -> Figure:
+    """W₂ of the marginals and given Y while the exact GAN trains, a panel a constraint."""
+    figure, axes = plt.subplots(1, len(histories), figsize=(8.4, 3.1), sharey=True)
+    for axis, (title, history) in zip(axes, histories.items(), strict=True):
+        axis.plot(
+            history.step, history.conditional, color=WRONG, lw=2, label="given Y, to the posterior"
+        )
+        axis.plot(
+            history.step, history.marginal, color=INK, lw=1.4, ls="--", label="marginal, to p_X"
+        )
+        axis.set(title=title, xlabel="step", yscale="log", ylim=(1e-7, 5))
+    axes[0].set_ylabel("W₂")
+    axes[0].legend(fontsize=8.5)
+    figure.tight_layout()
+    return figure
+
+
+def twisted_seeds(rates: Sequence[float], sensitivities: Mapping[str, Array]) -> Figure:
+    """√R (Eq. 5) and √R̃ (Eq. 7) against the rate at which a sampler's seed turns with y."""
+    figure, axis = plt.subplots(figsize=(6.2, 3.6))
+    for (name, values), color in zip(sensitivities.items(), (CURVE, WRONG), strict=True):
+        roots = np.sqrt(np.maximum(values, 0))
+        axis.plot(rates, roots[:, 1], "-o", color=color, label=f"{name}: √R̃, shared seed (Eq. 7)")
+        axis.plot(
+            rates, roots[:, 0], "--", color=color, label=f"{name}: √R, optimal coupling (Eq. 5)"
+        )
+    axis.set_xscale("symlog", linthresh=1)
+    axis.set(xlabel="turns of the seed per unit of y", ylabel="root sensitivity", xlim=(0, None))
+    axis.set_xticks(rates, [f"{r:g}" for r in rates])
+    axis.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+# --- Appendix C ------------------------------------------------------------------------------
+
+
+def figure_6(f: int) -> Figure:
+    """The zigzag in the square, with the arrows of T₀ (the paper's) and of the optimal map."""
+    figure, axes = plt.subplots(1, 2, figsize=(8.2, 4.1), sharey=True)
+    maps = {
+        "T₀ keeps the height (Eq. 13)": horizontal_transport,
+        "the optimal map": optimal_transport,
+    }
+    first = torch.linspace(0.035, 0.965, max(8, 4 * f), dtype=torch.float64)
+    x = torch.cartesian_prod(first, torch.linspace(0.06, 0.94, 9, dtype=torch.float64))
+    for axis, (title, transport) in zip(axes, maps.items(), strict=True):
+        _draw_zigzag(axis, f)
+        step = transport(x, f) - x
+        axis.quiver(
+            x[:, 0],
+            x[:, 1],
+            step[:, 0],
+            step[:, 1],
+            angles="xy",
+            scale_units="xy",
+            scale=1,
+            width=0.0035,
+            headwidth=5,
+            color=INK,
+            alpha=0.75,
+            zorder=3,
+        )
+        axis.plot(x[:, 0], x[:, 1], "o", ms=2, color=INK, alpha=0.75)
+        axis.set(title=title, xlabel="X⁽¹⁾ = Y")
+    axes[0].set_ylabel("X⁽²⁾")
+    figure.tight_layout()
+    return figure
+
+
+def _draw_zigzag(axis: Axes, f: int) -> None:
+    axis.add_patch(Rectangle((0, 0), 1, 1, facecolor=DATA, alpha=0.55, edgecolor="none"))
+    kinks = torch.linspace(0, 1, 2 * f + 1, dtype=torch.float64)
+    axis.plot(kinks, Zigzag(f).curve(kinks), color=CURVE, lw=2.2, zorder=2)
+    axis.set(
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+        aspect="equal",
+        xticks=[0, 0.5, 1],
+        yticks=[0, 0.5, 1],
+    )
+    axis.grid(False)
+
+
+def wasserstein_against_frequency(
+    frequencies: Sequence[int], sampled: Mapping[int, SampledDistance], samples: int
+) -> Figure:
+    """W₂ against f: exact, and by optimal transport of samples; and how tight the bounds are."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.8), width_ratios=(1.5, 1))
+    exact = np.array([Zigzag(f).wasserstein() for f in frequencies])
+    left.plot(frequencies, exact, "-o", ms=4, color=CURVE, label="exact, closed form")
+    few = list(sampled)
+    raw = np.array([sampled[f].raw.mean() for f in few])
+    left.plot(few, raw, "s", ms=5, color=WRONG, label=f"optimal transport of {samples} samples")
+    squares = np.array([sampled[f].corrected for f in few])
+    mean, error = squares.mean(1), squares.std(1, ddof=1) / np.sqrt(squares.shape[1])
+    seen = mean > 2 * error  # beyond, the estimate of W₂² cannot be told from 0
+    middle = np.sqrt(mean[seen])
+    ends = [middle - np.sqrt((mean - error)[seen]), np.sqrt((mean + error)[seen]) - middle]
+    left.errorbar(
+        np.array(few)[seen],
+        middle,
+        ends,
+        fmt="D",
+        ms=4,
+        capsize=3,
+        color=FREE,
+        label="the same, corrected for their number",
+    )
+    level = float(np.mean([sampled[f].reference.mean() for f in few]))
+    left.axhline(level, color=MUTED, lw=1, ls=":")
+    left.annotate(
+        "two samples of X, where the truth is 0",
+        (frequencies[-1], level),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=MUTED,
+    )
+    left.set(xscale="log", yscale="log", xlabel="f", ylabel=PERCEPTUAL_INDEX)
+    left.legend(fontsize=8, loc="lower left")
+    first = np.array(frequencies[:6])
+    bound = np.array([Zigzag(int(f)).transport_bound() for f in first])
+    lower = np.array([Zigzag(int(f)).distance_bound() for f in first])
+    right.fill_between(
+        first, lower / bound, 1, color=DATA, alpha=0.55, label="between the two bounds"
+    )
+    right.plot(first, exact[:6] / bound, "-o", ms=4, color=CURVE, label="exact")
+    right.set(xscale="log", xlabel="f", ylabel="W₂ / T₀'s bound (Eq. 14)", ylim=(0.88, 1.01))
+    right.legend(fontsize=8, loc="lower right")
+    for axis in (left, right):
+        ticks = frequencies if axis is left else first
+        axis.set_xticks(ticks, [str(f) for f in ticks])
+        axis.minorticks_off()
+    figure.tight_layout()
+    return figure
+
+
+def trade_off(
+    damped: Mapping[int, TradeOff], erratic: Sequence[int], largest_slope: float = 200
+) -> Figure:
+    """W₂ against slope: what no deterministic estimator attains, zigzags, and the posterior."""
+    figure, axis = plt.subplots(figsize=(7.6, 4.3))
+    slopes = np.geomspace(0.02, largest_slope, 300)
+    bound = np.array([lipschitz_bound(float(s)) for s in slopes])
+    axis.fill_between(slopes, 1e-4, bound, color=DATA, alpha=0.55, lw=0)
+    axis.plot(slopes, bound, color=MUTED, lw=1.5)
+    axis.text(
+        0.04, 0.02, "no deterministic consistent\nestimator is here", color="#374151", fontsize=10
+    )
+    for k, family in enumerate(damped.values()):
+        axis.plot(
+            family.slope,
+            family.wasserstein,
+            color=CURVE,
+            lw=1,
+            alpha=0.45,
+            label="zigzags damped about ½" if k == 0 else None,
+        )
+    points = [Zigzag(f) for f in erratic]
+    axis.plot(
+        [z.slope for z in points],
+        [z.wasserstein() for z in points],
+        "o",
+        color=CURVE,
+        ms=6,
+        label="the paper's zigzags, f = " + ", ".join(map(str, erratic)),
+    )
+    axis.plot(
+        slopes[0],
+        bound[0],
+        "s",
+        color=COLORS["posterior_mean"],
+        ms=9,
+        label="posterior mean, slope 0",
+        clip_on=False,
+    )
+    axis.plot(
+        slopes[0],
+        1.4e-3,
+        "D",
+        color=INK,
+        ms=9,
+        label="posterior sampler, slope 0 and W₂ 0 (off the axes)",
+        clip_on=False,
+    )
+    axis.set(xscale="log", yscale="log", xlim=(slopes[0], largest_slope), ylim=(1.4e-3, 0.5))
+    axis.set(xlabel="slope L: how far X̂⁽²⁾ moves per unit of y", ylabel=PERCEPTUAL_INDEX)
+    axis.legend(fontsize=8.5, loc="lower left", bbox_to_anchor=(0.02, 0.06))
+    return figure
+
+
+# --- Figure 6 with a slider ------------------------------------------------------------------
+
+_PAGE = """\
+<figure class="zigzag-slider" style="{card}">
+<svg viewBox="-12 -6 344 326" role="img" aria-labelledby="{id}-title" style="display:block">
+<title id="{id}-title">The zigzag of frequency {first} in the unit square</title>
+<rect x="0" y="0" width="320" height="300" fill="#E4E7EB"/>
+<polyline id="{id}-line" points="{points}" fill="none" stroke="{color}" stroke-width="1.6"/>
+<g text-anchor="middle" font-size="11" fill="#374151"><text x="160" y="315">X⁽¹⁾ = Y</text>
+<text x="-4" y="150" transform="rotate(-90 -4 150)">X⁽²⁾</text></g>
+</svg>
+<label for="{id}-f">frequency f = <output id="{id}-value" for="{id}-f">{first}</output></label>
+<input type="range" id="{id}-f" min="1" max="{last}" value="{first}" style="width:100%">
+<p id="{id}-text" aria-live="polite" style="margin:.3em 0 0">{text}</p>
+<script>(function () {{
+const texts = {texts}, get = name => document.getElementById("{id}-" + name), input = get("f");
+input.addEventListener("input", () => {{
+  const f = Number(input.value);
+  get("line").setAttribute("points", Array.from({{length: 2 * f + 1}},
+    (_, k) => (320 * k / (2 * f)).toFixed(2) + "," + (k % 2 ? 0 : 300)).join(" "));
+  get("value").textContent = f;
+  get("text").textContent = texts[f - 1];
+  get("title").textContent = "The zigzag of frequency " + f + " in the unit square";
+}});
+}})();</script>
+</figure>
+"""
+_CARD = (
+    "max-width:26rem;margin:1rem auto;padding:.8rem 1rem;border-radius:.5rem;background:#fff;"
+    "color:#1f2937;color-scheme:light;font-size:.9rem"
+)
+
+
+@dataclass(frozen=True)
+class ZigzagSlider:
+    """Figure 6 with a slider for f: one SVG and a few lines of script, no library, no network.
+
+    Without scripts it shows the first frequency. The slider has a label and obeys the arrow
+    keys; the numbers below it are computed here and announced when they change.
+
+    Args:
+        first, last: the frequency shown at the start, and the largest.
+    """
+
+    first: int = 3
+    last: int = 64
+
+    def _repr_html_(self) -> str:
+        texts = [self.text(f) for f in range(1, self.last + 1)]
+        f = self.first
+        points = " ".join(
+            f"{320 * k / (2 * f):.2f},{0 if k % 2 else 300}" for k in range(2 * f + 1)
+        )
+        return _PAGE.format(
+            id="zigzag",
+            card=_CARD,
+            color=CURVE,
+            first=f,
+            last=self.last,
+            points=points,
+            text=texts[f - 1],
+            texts=texts,
+        )
+
+    def text(self, f: int) -> str:
+        """The numbers under the picture."""
+        zigzag = Zigzag(f)
+        return (
+            f"W₂ to the square {zigzag.wasserstein():.4f} · "
+            f"an attack on y is multiplied by {zigzag.slope:.0f}"
+        )
