@@ -69,10 +69,24 @@ def test_tight_clusters_beyond_the_resolution_of_float32_products(spread):
     assert precision_recall(real[:60], fake[:60], 3) == by_definition(real[:60], fake[:60], 3)
 
 
+def test_a_large_ball_behind_many_small_ones_closer_than_float32_products_resolve():
+    places = normal(3, 1, 80)
+    twins = (places + 1e-5 * normal(3, 15, 80, seed=1)).flatten(0, 1).repeat(2, 1)
+    outer = (places + 3e-5 * normal(3, 4, 80, seed=2)).flatten(0, 1)
+    fake = (places + 1e-6 * normal(3, 10, 80, seed=3)).flatten(0, 1)
+    real = torch.cat([twins, outer])
+    assert knn_radii(real, 1)[:90].max() == 0
+    result = precision_recall(real, fake, 1)
+    assert result == by_definition(real, fake, 1)
+    assert result.precision > 0
+
+
 def test_near_duplicates_beyond_the_resolution_of_float64_products():
-    line = torch.arange(40, dtype=torch.float64)[:, None] * 1e-12 + torch.zeros(1, 70)
+    line = 1e-12 * torch.arange(40, dtype=torch.float64)[:, None] + torch.zeros(1, 70)
     real, fake = torch.cat([line, line + 1e3]), line[1::2] + 3e-13
     assert precision_recall(real, fake, 2) == by_definition(real, fake, 2)
+    distances = torch.cdist(real, real, compute_mode="donot_use_mm_for_euclid_dist")
+    assert torch.allclose(knn_radii(real, 2), distances.kthvalue(3).values, rtol=1e-9, atol=0)
 
 
 def test_radii_of_points_on_a_line():

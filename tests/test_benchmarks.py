@@ -1,0 +1,41 @@
+"""The benchmarks compare like with like."""
+
+import pytest
+import torch
+from benchmarks.measure import Row, isolated, peak_bytes
+from benchmarks.training_step import STEPS, build_trainer, relative_difference
+
+MEBI = 2**20
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+def test_the_transcription_computes_the_library_s_loss(dtype, bound):
+    assert relative_difference(dtype) <= bound
+
+
+def test_the_robustness_term_is_part_of_that_loss():
+    trainer = build_trainer(torch.float64)
+    without = trainer.settings.model_copy(update={"robustness_weight": 0.0})
+    losses = []
+    for settings in (trainer.settings, without):
+        trainer = build_trainer(torch.float64)
+        trainer.settings = settings
+        losses.append(STEPS["library"](trainer).item())
+    assert losses[0] - losses[1] > 0.1 * losses[1]
+
+
+def test_a_row_knows_whether_it_keeps_its_bound():
+    assert Row("a", 0.5, "≤ 0.5").ok
+    assert not Row("a", 0.51, "≤ 0.5").ok
+    assert Row("a", 2.0, "≥ 2").ok
+    assert not Row("a", 1.9, "≥ 2").ok
+
+
+def allocate(mebibytes):
+    before = peak_bytes()
+    block = b"x" * (mebibytes * MEBI)
+    return (peak_bytes() - before) / len(block)
+
+
+def test_peak_memory_sees_what_a_process_takes():
+    assert isolated(allocate, 200) == pytest.approx(1, abs=0.1)
