@@ -66,7 +66,9 @@ def worst_perturbation(
 
     The mean over Z runs over the given seeds, the same on both sides. δ is projected on the
     ε-ball after each Adam step, and the optimiser starts afresh at every call (App. E.2.3). No
-    gradient is taken with respect to the estimator's weights.
+    gradient is taken with respect to the estimator's weights. Adam scales each coordinate by
+    itself, so for inputs of several dimensions the result is a lower bound of the maximum that
+    more steps do not close.
 
     Args:
         y: inputs, (N, …).

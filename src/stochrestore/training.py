@@ -209,7 +209,7 @@ class AlternatingTrainer:
             "average": self.average,
             "generator": self.generator.get_state(),
             "history": self.history,
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": training_settings(self.settings),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -218,6 +218,11 @@ class AlternatingTrainer:
             getattr(self, name).load_state_dict(state[name])
         self.average, self.step, self.history = state["average"], state["step"], state["history"]
         self.generator.set_state(state["generator"])
+
+
+def training_settings(settings: TrainingSettings) -> dict[str, Any]:
+    """What a training depends on, without the fields that subclasses add."""
+    return settings.model_dump(mode="json", include=set(TrainingSettings.model_fields))
 
 
 def load_checkpoint(path: Path, settings: TrainingSettings) -> dict[str, Any]:
@@ -230,7 +235,7 @@ def load_checkpoint(path: Path, settings: TrainingSettings) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
         raise InputError(f"checkpoint {path} cannot be read: remove it to start afresh") from None
-    now = settings.model_dump(mode="json")
+    now = training_settings(settings)
     changed = [k for k in now if k != "steps" and state["settings"].get(k) != now[k]]
     if changed:
         raise InputError(

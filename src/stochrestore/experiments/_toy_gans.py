@@ -23,7 +23,7 @@ from stochrestore.estimators.base import Estimator, SecondCoordinate, sample
 from stochrestore.estimators.mlp import MLPCritic, MLPEstimator, SeedDistribution
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.metrics.sensitivity import ScalarSensitivity, scalar_sensitivity
-from stochrestore.problems.toy import Disk
+from stochrestore.problems.toy import Disk, ToyProblem
 from stochrestore.training import AlternatingTrainer, Metrics, TrainingSettings
 
 EXPERIMENT = "toy_tradeoff"
@@ -41,11 +41,11 @@ class ToySettings(ExperimentSettings, TrainingSettings):
     y_points: int = Field(512, ge=8, description="quadrature points over Y, for R and R̃")
     z_points: int = Field(64, ge=2, description="quadrature points over Z, for R and R̃")
     sweep_weights: tuple[float, ...] = Field(
-        (1e-7, 1e-5, 1e-4, 3e-4, 1e-3, 1e-2, 1e-1),
+        (1e-7, 1e-4, 1e-3, 1e-2, 1e-1),
         strict=False,
         description="values of λ_R in the sweep, R̃ over ε²",
     )
-    sweep_steps: int = Field(5000, ge=1, description="steps of each training of sweep, variants")
+    sweep_steps: int = Field(3000, ge=1, description="steps of each training of sweep, variants")
     sweep_seeds: int = Field(4, ge=1, description="seeds averaged in Eq. 6 in the sweep")
     train: bool = Field(False, description="train now instead of loading weights")
     weights: str = Field("", description="folder of weights to load; empty: those shipped")
@@ -173,18 +173,19 @@ def train_job(
 
 
 def train_jobs(
-    jobs: Iterable[Job], folder: Path, *, device: torch.device, workers: int = 1, progress: bool
+    jobs: Iterable[Job], folder: Path, *, device: torch.device, workers: int = 1
 ) -> None:
     """Train all jobs that ``folder`` does not hold yet, ``workers`` at a time.
 
     May be interrupted and called again: finished jobs are kept, the others continue from their
-    checkpoints. Each worker computes on one thread, so that results do not depend on their number.
+    checkpoints. Each worker computes on one thread, so that results do not depend on their
+    number. The progress bar is silenced by the environment variable TQDM_DISABLE.
     """
     todo = [job for job in jobs if not finished(job, folder)]
     run = partial(train_job, folder=folder, device=device, checkpoints=folder / "checkpoints")
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         running = [pool.submit(run, job, progress=False) for job in todo]
-        for done in tqdm(as_completed(running), "trainings", len(todo), disable=not progress):
+        for done in tqdm(as_completed(running), "trainings", len(todo)):
             done.result()
 
 
@@ -195,8 +196,9 @@ def finished(job: Job, folder: Path) -> bool:
 
 
 def recorded(settings: ToySettings) -> dict[str, Any]:
-    """The settings a training depends on, as its record keeps them."""
-    return settings.model_dump(mode="json", exclude={"train", "weights"})
+    """The settings one training and its measurements depend on, as its record keeps them."""
+    grid = {"train", "weights", "runs", "sweep_weights", "sweep_steps", "sweep_seeds"}
+    return settings.model_dump(mode="json", exclude=grid)
 
 
 def build_trainer(job: Job, *, device: torch.device) -> AlternatingTrainer:
@@ -227,11 +229,16 @@ def load_estimator(job: Job, folder: Path) -> tuple[MLPEstimator, dict[str, Any]
 
 
 def evaluate(estimator: Estimator, settings: ToySettings, *, seed: int) -> Metrics:
-    """Precision and recall on fresh samples, and the square roots of R̃ and R."""
+    """Precision and recall on fresh samples, and √R̃ and √R (Eq. 7 and 5) by quadrature."""
     generator = torch.Generator().manual_seed(10_000 + seed)
-    real, fake = draw(estimator, settings.samples, generator=generator)
+    real, fake = draw(Disk(), estimator, settings.samples, generator=generator)
     quality = precision_recall(real, fake, settings.k)
-    moved = exact_sensitivity(estimator, settings)
+    moved = exact_sensitivity(
+        estimator,
+        settings.epsilon,
+        y_points=settings.y_points,
+        z_points=settings.z_points,
+    )
     return {
         "precision": quality.precision,
         "recall": quality.recall,
@@ -242,20 +249,21 @@ def evaluate(estimator: Estimator, settings: ToySettings, *, seed: int) -> Metri
 
 @torch.no_grad()
 def draw(
-    estimator: Estimator, n: int, *, generator: torch.Generator
+    problem: ToyProblem, estimator: Estimator, n: int, *, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """n data points, and n restorations of the inputs of n others: (n, 2) each."""
-    x = Disk().sample(2 * n, generator=generator).to(parameters_like(estimator))
+    x = problem.sample(2 * n, generator=generator).to(parameters_like(estimator))
     return x[:n], sample(estimator, x[n:, :1], generator=generator)
 
 
-def exact_sensitivity(estimator: Estimator, settings: ToySettings) -> ScalarSensitivity:
-    """R̃ (Eq. 7) and R (Eq. 5) of X̂⁽²⁾ by quadrature over Y and Z."""
+def exact_sensitivity(
+    estimator: Estimator, epsilon: float, *, y_points: int, z_points: int
+) -> ScalarSensitivity:
+    """R̃ (Eq. 7) and R (Eq. 5) of X̂⁽²⁾ on the disk, by quadrature over Y and Z."""
     like = parameters_like(estimator)
-    y = Disk().input_quantile(midpoints(settings.y_points)).to(like)[:, None]
-    z = seed_quantiles(estimator, settings.z_points).to(like)[:, None, None]
-    z = z.expand(-1, len(y), 1)
-    return scalar_sensitivity(SecondCoordinate(estimator), y, z, settings.epsilon)
+    y = Disk().input_quantile(midpoints(y_points)).to(like)[:, None]
+    z = seed_quantiles(estimator, z_points).to(like)[:, None, None].expand(-1, y_points, 1)
+    return scalar_sensitivity(SecondCoordinate(estimator), y, z, epsilon)
 
 
 def midpoints(n: int) -> Tensor:

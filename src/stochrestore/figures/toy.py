@@ -1,0 +1,258 @@
+"""Figures and tables of the toy chapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Ellipse
+from torch import Tensor
+
+from stochrestore.figures.style import COLORS, DATA, NAMES
+from stochrestore.problems.toy import Ring
+
+Rows = Sequence[Mapping[str, Any]]
+VARIANT_NAMES = {
+    "half_r1": "as Figure 3, shorter",
+    "full_r1": "R1 without the ½",
+    "normal_z": "Z normal instead of uniform",
+    "batch_32": "batch of 32",
+    "averaged": "averaged weights (decay 0.999)",
+}
+SUPPORT_STYLE = {"facecolor": DATA, "alpha": 0.55, "edgecolor": "none"}
+
+
+def supports_and_samples(
+    names: Sequence[str],
+    curves: Mapping[str, Tensor],
+    samples: Mapping[str, tuple[Tensor, Tensor]],
+    captions: Mapping[str, str],
+    draw_support: Callable[[Axes], None],
+    *,
+    limit: tuple[float, float] = (1.08, 1.08),
+    column: float = 1.75,
+) -> Figure:
+    """Fig. 3 and Fig. 5: a column an estimator; supports above, samples below.
+
+    Args:
+        names: the estimators, left to right.
+        curves: X̂ over evenly spaced y, (n, 2).
+        samples: (data, restorations), (m, 2) each.
+        captions: the text under each column.
+        draw_support: draws the support of p_X.
+        limit: half-width and half-height of the axes.
+    """
+    figure, axes = plt.subplots(
+        2,
+        len(names),
+        figsize=(column * len(names), 4.4),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+    )
+    for name, (top, bottom) in zip(names, axes.T, strict=True):
+        color = COLORS[name]
+        draw_support(top)
+        top.scatter(curves[name][:, 1], curves[name][:, 0], s=0.4, color=color, rasterized=True)
+        data, restored = samples[name]
+        bottom.scatter(data[:, 1], data[:, 0], s=7, color="#9AA1AC", linewidths=0)
+        bottom.scatter(restored[:, 1], restored[:, 0], s=20, marker="*", color=color, linewidths=0)
+        top.set_title(NAMES[name], color=color, fontsize=9.5, fontweight="bold")
+        bottom.set_xlabel(captions[name], fontsize=8.5)
+    for axis in axes.flat:
+        axis.set(xlim=(-limit[0], limit[0]), ylim=(-limit[1], limit[1]), aspect="equal")
+        axis.set(xticks=[-1, 0, 1], yticks=[-0.5, 0, 0.5] if limit[1] < 1 else [-1, 0, 1])
+        axis.tick_params(labelsize=8)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("X⁽¹⁾ = Y", fontsize=9)
+    figure.supxlabel("X⁽²⁾ (estimated)", fontsize=9)
+    return figure
+
+
+def draw_disk(axis: Axes) -> None:
+    """The unit disk."""
+    axis.add_patch(Circle((0, 0), 1, **SUPPORT_STYLE))
+
+
+def draw_ring(ring: Ring) -> Callable[[Axes], None]:
+    """The ring between two ellipses, as a function that draws it."""
+
+    def draw(axis: Axes) -> None:
+        (outer_1, outer_2), (inner_1, inner_2) = ring.outer, ring.inner
+        axis.add_patch(Ellipse((0, 0), 2 * outer_2, 2 * outer_1, **SUPPORT_STYLE))
+        axis.add_patch(Ellipse((0, 0), 2 * inner_2, 2 * inner_1, facecolor="white"))
+
+    return draw
+
+
+def captions(rows: Rows) -> dict[str, str]:
+    """«precision, recall» of each estimator, mean over its runs, for under a column."""
+    mean = pd.DataFrame(rows).groupby("estimator")[["precision", "recall"]].mean()
+    return {
+        str(name): f"precision {row.precision:.2f}\nrecall {row.recall:.3f}"
+        for name, row in mean.iterrows()
+    }
+
+
+def summary_table(rows: Rows, paper: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """Mean ± standard deviation over runs, beside the paper's values; √R in 10⁻³.
+
+    Args:
+        rows: of :func:`stochrestore.experiments.toy_tradeoff.figure_3_rows`.
+        paper: the paper's values, per estimator and quantity; √R̃ in 10⁻³.
+    """
+    data = pd.DataFrame(rows)
+    columns = {
+        "precision": ("precision", 1, 3),
+        "recall": ("recall", 1, 3),
+        "√R̃ ·10³ (Eq. 3, 7)": ("sensitivity", 1e3, 3),
+        "√R ·10³ (Eq. 5)": ("w2_sensitivity", 1e3, 3),
+    }
+    table = {}
+    for title, (key, factor, digits) in columns.items():
+        groups = data.groupby("estimator", sort=False)[key]
+        table[title] = {
+            NAMES[str(name)]: mean_and_spread(factor * values, digits) for name, values in groups
+        }
+        if key in {"precision", "recall", "sensitivity"}:
+            quoted = {NAMES[name]: f"{v[key]:g}" for name, v in paper.items() if key in v}
+            table[f"paper: {title.split(' ')[0]}"] = quoted
+    return pd.DataFrame(table).fillna("").reindex([NAMES[n] for n in data["estimator"].unique()])
+
+
+def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean |δ|/ε and share of the exact √R̃ each attack reaches, per model, mean ± deviation."""
+    return _spread_table(rows, "attack", {"ball_used": "|δ|/ε", "share_of_exact": "√R̃ / exact"})
+
+
+def variant_table(rows: Rows) -> pd.DataFrame:
+    """Recall and √R̃ of both erratic models under each variant, mean ± deviation over runs."""
+    data = pd.DataFrame(rows).assign(sensitivity=lambda d: 1e3 * d.sensitivity)
+    data["variant"] = data["variant"].map(VARIANT_NAMES)
+    columns = {"precision": "precision", "recall": "recall", "sensitivity": "√R̃ ·10³"}
+    return _spread_table(data, "variant", columns)
+
+
+def _spread_table(data: pd.DataFrame, by: str, columns: Mapping[str, str]) -> pd.DataFrame:
+    groups = data.groupby([by, "estimator"], sort=False)[list(columns)]
+    table = groups.agg(lambda values: mean_and_spread(values, 3)).rename(columns=dict(columns))
+    return table.rename(index=NAMES, level="estimator").unstack("estimator").swaplevel(axis=1)
+
+
+def mean_and_spread(values: Iterable[float], digits: int) -> str:
+    """«mean ± standard deviation»."""
+    series = pd.Series(list(values))
+    return f"{series.mean():.{digits}f} ± {series.std():.{digits}f}"
+
+
+def tradeoff(
+    sine: Rows, models: Rows, trajectory: Rows, *, ceiling: float, epsilon: float
+) -> Figure:
+    """Recall against √R̃: the curve of X̂_α, a GAN moving along it, the models, the ceiling.
+
+    Args:
+        sine: of ``sine_rows``.
+        models: of ``figure_3_rows``.
+        trajectory: of ``trajectory_rows`` for the erratic deterministic GAN.
+        ceiling: √R of the exact posterior sampler.
+        epsilon: ε, to express √R̃ as a root-mean-square slope √R̃/ε.
+    """
+    figure, axis = plt.subplots(figsize=(7.6, 4.6))
+    curve = pd.DataFrame(sine).groupby("alpha").agg(
+        slope=("sensitivity", "first"), recall=("recall", "mean"), spread=("recall", "std")
+    )
+    curve["slope"] /= epsilon
+    color = COLORS["erratic_sine"]
+    axis.plot(curve.slope, curve.recall, color=color, lw=1.5, label="X̂_α, α = 1 … 100")
+    low, high = curve.recall - curve.spread, curve.recall + curve.spread
+    axis.fill_between(curve.slope, low, high, color=color, alpha=0.15, linewidth=0)
+    _draw_trajectory(axis, pd.DataFrame(trajectory), epsilon)
+    _draw_models(axis, pd.DataFrame(models), epsilon)
+    axis.axvline(ceiling / epsilon, color=COLORS["posterior_sampler"], lw=1, ls=":")
+    axis.annotate(
+        "what the exact\nposterior needs",
+        (ceiling / epsilon, 0.5),
+        xytext=(-6, 0),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8.5,
+    )
+    axis.set(xscale="log", xlabel="√R̃ / ε: root-mean-square slope (lower is more robust)")
+    axis.set(ylabel="recall", ylim=(-0.03, 1.06))
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
+def _draw_trajectory(axis: Axes, data: pd.DataFrame, epsilon: float) -> None:
+    path = data.groupby("step")[["sensitivity", "recall"]].mean()
+    axis.plot(
+        path.sensitivity / epsilon,
+        path.recall,
+        "-o",
+        ms=2.5,
+        lw=0.8,
+        color=COLORS["erratic_gan"],
+        alpha=0.6,
+        label="ErraticGAN while it trains",
+    )
+
+
+def _draw_models(axis: Axes, data: pd.DataFrame, epsilon: float) -> None:
+    for name, group in data.groupby("estimator", sort=False):
+        if name == "posterior_mean":  # slope 0 has no place on a logarithmic axis
+            continue
+        slope = group["sensitivity"] / epsilon
+        axis.errorbar(
+            slope.mean(),
+            group["recall"].mean(),
+            xerr=slope.std(),
+            yerr=group["recall"].std(),
+            fmt="D" if name == "posterior_sampler" else "o",
+            ms=7,
+            capsize=2,
+            color=COLORS[str(name)],
+            label=NAMES[str(name)],
+        )
+
+
+def weight_sweep(sweep: Rows, erratic: Rows, *, printed: float, chosen: float, ceiling: float,
+                 epsilon: float) -> Figure:
+    """√R̃ and recall over λ_R, deterministic and stochastic; the paper's printed value marked.
+
+    Args:
+        sweep: rows of the sweep.
+        erratic: rows of the same models trained without L_R, as long.
+        printed: λ_R as printed, over ε².
+        chosen: the value the chapter's models were trained with.
+        ceiling: √R of the exact posterior sampler.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.6), sharex=True, layout="constrained")
+    data, baseline = pd.DataFrame(sweep), pd.DataFrame(erratic)
+    data["slope"], baseline["slope"] = data.sensitivity / epsilon, baseline.sensitivity / epsilon
+    pairs = {"robust_gan": "erratic_gan", "robust_sto_gan": "sto_gan"}
+    for axis, quantity in zip(axes, ("slope", "recall"), strict=True):
+        for name, without in pairs.items():
+            rows = data[data.estimator == name]
+            sns.lineplot(
+                rows, x="weight", y=quantity, ax=axis, errorbar="sd", marker="o",
+                color=COLORS[name], label=NAMES[name],
+            )
+            level = baseline[baseline.estimator == without][quantity].mean()
+            axis.axhline(level, color=COLORS[name], lw=1, ls="--")
+        for weight, text in ((printed, "as printed"), (chosen, "used here")):
+            axis.axvline(weight, color="#6B7280", lw=1, ls=":")
+            axis.annotate(
+                text, (weight, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -9),
+                textcoords="offset points", fontsize=8, color="#4B5563",
+            )
+        axis.set(xscale="log", xlabel="λ_R, of R̃/ε²")
+    axes[0].axhline(ceiling / epsilon, color=COLORS["posterior_sampler"], lw=1)
+    axes[0].set(yscale="log", ylabel="√R̃ / ε")
+    axes[1].set(ylabel="recall", ylim=(-0.03, 1.06))
+    axes[1].get_legend().remove()
+    return figure

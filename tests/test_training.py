@@ -1,0 +1,141 @@
+"""The alternating loop: what one step does, resuming to the bit, and its failure paths."""
+
+import pytest
+import torch
+
+from stochrestore.errors import InputError
+from stochrestore.estimators.mlp import MLPCritic, MLPEstimator
+from stochrestore.training import AlternatingTrainer, TrainingSettings
+
+SETTINGS = TrainingSettings(
+    steps=12, batch_size=16, lr=1e-3, robustness_weight=0.1, robustness_seeds=2
+)
+
+
+def trainer(settings=SETTINGS, seed=3):
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(200, 2, generator=generator)
+    estimator, critic = MLPEstimator(8, stochastic=True), MLPCritic(8)
+    return AlternatingTrainer(
+        estimator, critic, images, lambda x: x[:, :1], settings, generator=generator
+    )
+
+
+def evaluate(estimator):
+    return {"first": next(estimator.parameters()).flatten()[0].item()}
+
+
+def equal(a, b):
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_resumed_training_is_bit_identical(tmp_path, ema_decay):
+    settings = SETTINGS.model_copy(update={"ema_decay": ema_decay})
+    whole = trainer(settings)
+    whole.train(evaluate=evaluate, evaluate_every=4, progress=False)
+
+    path = tmp_path / "run.pt"
+    first = trainer(settings.model_copy(update={"steps": 7}))
+    first.train(
+        evaluate=evaluate, evaluate_every=4, checkpoint=path, checkpoint_every=7, progress=False
+    )
+    resumed = trainer(settings, seed=99)  # everything must come from the checkpoint
+    resumed.images = first.images
+    resumed.train(evaluate=evaluate, evaluate_every=4, checkpoint=path, progress=False)
+
+    assert resumed.step == 12
+    assert equal(whole.estimator, resumed.estimator)
+    assert equal(whole.critic, resumed.critic)
+    assert whole.history == resumed.history
+    assert all(torch.equal(a, b) for a, b in zip(whole.average, resumed.average, strict=True))
+
+
+def test_same_seed_same_weights_and_another_seed_others():
+    a, b, c = trainer(), trainer(), trainer(seed=4)
+    for run in (a, b, c):
+        run.train(progress=False)
+    assert equal(a.estimator, b.estimator)
+    assert not equal(a.estimator, c.estimator)
+
+
+def test_each_loss_moves_only_its_own_network():
+    run = trainer()
+    before = [p.clone() for p in run.estimator.parameters()]
+    run._update(run.critic_optimizer, run.critic_loss())
+    assert all(torch.equal(p, q) for p, q in zip(before, run.estimator.parameters(), strict=True))
+    critic = [p.clone() for p in run.critic.parameters()]
+    run._update(run.estimator_optimizer, run.estimator_loss())
+    assert all(torch.equal(p, q) for p, q in zip(critic, run.critic.parameters(), strict=True))
+    assert not all(
+        torch.equal(p, q) for p, q in zip(before, run.estimator.parameters(), strict=True)
+    )
+
+
+def test_robustness_enters_every_nth_step():
+    """With λ_R huge, the steps with L_R have another loss than those without."""
+    settings = SETTINGS.model_copy(update={"robustness_every": 3, "robustness_weight": 1e6})
+    run = trainer(settings)
+    large = []
+    for _ in range(9):
+        large.append(run.estimator_loss().item() > 10)
+        run.advance()
+    assert large == [False, False, True] * 3
+
+
+def test_learns_the_data():
+    """A GAN on a line x₂ = 0.7: the estimator finds it."""
+    settings = TrainingSettings(steps=400, batch_size=64, lr=2e-3, r1_gamma=0.1)
+    run = trainer(settings)
+    run.images = torch.stack([run.images[:, 0], torch.full((200,), 0.7)], dim=1)
+    run.train(progress=False)
+    y = torch.linspace(0.1, 0.9, 50)[:, None]
+    with torch.no_grad():
+        out = run.estimator(y, torch.full_like(y, 0.5))[:, 1]
+    assert (out.mean() - 0.7).abs() < 0.1
+
+
+def test_weight_averaging_is_an_exponential_mean():
+    run = trainer(SETTINGS.model_copy(update={"ema_decay": 0.5}))
+    mean = next(run.estimator.parameters()).detach().clone()
+    for _ in range(3):
+        run.advance()
+        mean = 0.5 * mean + 0.5 * next(run.estimator.parameters()).detach()
+    assert torch.allclose(run.average[0], mean)
+    trained = next(run.estimator.parameters()).detach().clone()
+    with run.averaged_weights():
+        assert torch.allclose(next(run.estimator.parameters()), mean)
+    assert torch.equal(next(run.estimator.parameters()), trained)
+
+
+def test_checkpoint_of_other_settings_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    trainer().train(checkpoint=path, checkpoint_every=4, progress=False)
+    other = trainer(SETTINGS.model_copy(update={"lr": 5e-4}))
+    with pytest.raises(InputError, match=r"other settings \(lr\)"):
+        other.train(checkpoint=path, progress=False)
+    assert other.step == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_damaged_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "run.pt"
+    trainer().train(checkpoint=path, checkpoint_every=4, progress=False)
+    path.write_bytes(path.read_bytes()[:-200] if content is None else content)
+    with pytest.raises(InputError, match="cannot be read"):
+        trainer().train(checkpoint=path, progress=False)
+
+
+def test_checkpoint_that_would_run_code_is_refused(tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (exec, ("raise SystemExit('code ran')",))
+
+    path = tmp_path / "run.pt"
+    path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(InputError, match="cannot be read"):
+        trainer().train(checkpoint=path, progress=False)
