@@ -5,10 +5,6 @@ PRESET ?= laptop
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-# Content and settings decide what runs again; dates count only between generated files.
-SNAKEMAKE := $(BIN)/snakemake --cores all --quiet all --rerun-triggers mtime params \
-             --config preset=$(PRESET) --rerun-incomplete
-
 .DEFAULT_GOAL := help
 .PHONY: help book test bench lock clean
 
@@ -16,11 +12,12 @@ help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1 —/p' $(MAKEFILE_LIST)
 
 book: $(READY)  ## run the notebooks (PRESET=laptop) and build the book to _build/html
-	@$(SNAKEMAKE) book
+	@$(BIN)/snakemake book --config preset=$(PRESET)
 	@echo "The book: _build/html/index.html"
 
 test: $(READY)  ## the book, then lint, types, order of imports, notebooks and tests
-	@$(SNAKEMAKE) book validated
+	@$(BIN)/snakemake book validated --config preset=$(PRESET)
+	$(BIN)/stochrestore claims --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -31,11 +28,11 @@ bench: $(READY)  ## measure what the library promises; table and _build/bench.js
 	@$(BIN)/python -m benchmarks
 
 # The CUDA libraries are torch's own dependencies: it brings those that suit the machine.
-lock: $(READY)  ## pin every version anew, within the bounds of pyproject.toml
+lock: $(READY)  ## requirements.lock from pyproject.toml; pins that still fit stay (remove it to renew all)
 	$(BIN)/pip-compile --quiet --all-extras --strip-extras --allow-unsafe --no-header \
 	    --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	    --output-file requirements.lock pyproject.toml
-	sed -i -e 's/+[a-z0-9.]*$$//' -e '/^\(nvidia-\|cuda-\|triton==\|pip==\)/d' requirements.lock
+	sed -i -e 's/+[a-z0-9.]*$$//' -e '/^\(nvidia-\|cuda-\|triton==\|pip==\|#\|$$\)/d' requirements.lock
 
 clean:  ## remove everything generated, but for the environment and trained weights
 	rm -rf _build book/executed .snakemake

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stochrestore.claims import MIME_TYPE, html_table, measured_text, record, registry
+from stochrestore.claims import MIME_TYPE, html_table, measured_text, record, registry, surprising
 
 Record = Mapping[str, Any]
 _MARKS = {"reproduced": "✓", "not reproduced": "✗", "not tested": "–"}
@@ -40,6 +39,15 @@ def summary(rows: Iterable[Record]) -> str:
     """How many claims have which verdict."""
     count = Counter(row["verdict"] for row in rows)
     return ", ".join(f"{count[verdict]} {verdict}" for verdict in _MARKS)
+
+
+def surprises(rows: Iterable[Record]) -> list[str]:
+    """Claims whose verdict is not the one expected at their preset, one line each."""
+    return [
+        f"{row['id']} is {row['verdict']}, expected at {row['preset']}: {row['expected']}"
+        for row in rows
+        if surprising(row)
+    ]
 
 
 def text(rows: Sequence[Record]) -> str:
@@ -84,9 +92,8 @@ def _presets(rows: Iterable[Record]) -> str:
 
 
 def _by_notebook(rows: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
-    ordered = sorted(rows, key=lambda row: str(row["notebook"]))
-    for notebook, group in groupby(ordered, key=lambda row: str(row["notebook"])):
-        yield notebook, list(group)
+    for notebook in dict.fromkeys(row["notebook"] for row in rows):
+        yield notebook, [row for row in rows if row["notebook"] == notebook]
 
 
 def titles(folder: Path, notebooks: Iterable[str]) -> dict[str, str]:

@@ -54,13 +54,23 @@ def run(
 def claims(
     as_json: Annotated[bool, typer.Option("--json", help="a list of records")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="a page of the book")] = False,
+    verify: Annotated[
+        bool, typer.Option("--check", help="only verdicts that are not the expected ones")
+    ] = False,
     folder: Annotated[
         Path | None, typer.Option("--pages", help="executed notebooks; default: book/executed")
     ] = None,
 ) -> None:
-    """Print every claim with what was found: our value, the paper's, and the verdict."""
+    """Print every claim with what was found: our value, the paper's, and the verdict.
+
+    With --check, status 1 where a verdict changed.
+    """
     folder = folder or provenance.checkout() / "book" / "executed"
     rows = claims_page.records(folder)
+    if verify:
+        surprises = claims_page.surprises(rows)
+        print("\n".join([claims_page.summary(rows), *surprises]))
+        raise typer.Exit(bool(surprises))
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     elif as_markdown:

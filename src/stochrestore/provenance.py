@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
@@ -104,14 +105,11 @@ def _file(root: Path, module: str) -> Path:
 
 def _imports(notebook: Path) -> set[str]:
     """Dotted names that a notebook's cells import; not all are modules."""
-    import nbformat
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    python = TransformerManager().transform_cell  # magics are not Python
-    cells = nbformat.read(notebook, as_version=4).cells
-    code = [python(cell.source) for cell in cells if cell.cell_type == "code"]
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    without_magics = re.sub(r"^(\s*)[%!].*$", r"\1pass", code, flags=re.MULTILINE)
     names: set[str] = set()
-    for node in ast.walk(ast.parse("".join(code))):
+    for node in ast.walk(ast.parse(without_magics)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

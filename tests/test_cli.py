@@ -1,0 +1,201 @@
+import json
+import resource
+import sys
+
+import nbformat
+import pytest
+
+from small_checkout import Checkout
+from stochrestore import doctor, provenance
+
+REFUSED = [
+    (["cards"], ["notebook", "'cards'", "coin, dice"]),
+    (["coin", "--preset", "huge"], ["preset", "'huge'", "smoke, laptop, gpu, paper"]),
+    (["coin", "-p", "sed=1"], ["parameter", "'sed'", "seed, robust, epsilon"]),
+    (["coin", "-p", "robust='false'"], ["robust", "'false' (str)", "boolean"]),
+    (["coin", "-p", "robust=1"], ["robust", "1 (int)", "boolean"]),
+    (["coin", "-p", "seed=1.5"], ["seed", "1.5 (float)", "integer"]),
+    (["coin", "-p", "seed=true"], ["seed", "True (bool)", "integer"]),
+    (["coin", "-p", "epsilon=-1"], ["epsilon", "-1", "greater than 0"]),
+    (["coin", "-p", "epsilon=.inf"], ["epsilon", "inf", "finite"]),
+    (["coin", "-p", "epsilon=[1"], ["epsilon", "'[1' (str)", "number"]),
+    (["coin", "-p", "seed=1.5", "-p", "robust=0"], ["seed: got 1.5", "robust: got 0"]),
+    (["coin", "-p", "seed"], ["-p", "'seed'", "name=value"]),
+    (["coin", "-o", "coin.html"], ["output", "coin.html", ".ipynb"]),
+]
+
+# All in one process: to start one takes longer than the check.
+SCRIPT = """
+import contextlib, io, json, sys
+from stochrestore.cli import main
+
+for arguments in json.load(sys.stdin):
+    sys.argv, said, status = ["stochrestore", "run", *arguments], io.StringIO(), 0
+    with contextlib.redirect_stderr(said):
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+    print(json.dumps([status, said.getvalue().splitlines()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    checkout = Checkout.make(tmp_path_factory.mktemp("refusals"))
+    cases = json.dumps([arguments for arguments, _ in REFUSED])
+    lines = checkout.python("-c", SCRIPT, input=cases).stdout.splitlines()
+    assert not (checkout.root / "_build").exists()  # nothing was begun
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("case", range(len(REFUSED)), ids=[" ".join(a) for a, _ in REFUSED])
+def test_bad_input_ends_in_one_line_before_any_work(refusals, case):
+    status, lines = refusals[case]
+    assert status == 2
+    assert len(lines) == 1
+    assert all(words in lines[0] for words in REFUSED[case][1])
+
+
+def test_a_run_gives_a_stamped_page_and_leaves_the_books_own_alone(checkout):
+    done = checkout.command(
+        "run", "coin", "--preset", "smoke", "-p", "seed=3", "-p", "epsilon=1e-3"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    page = checkout.root / "_build" / "runs" / "coin.ipynb"
+    assert [path.name for path in page.parent.iterdir()] == ["coin.ipynb"]
+    assert not checkout.page("coin").exists()
+    cells = nbformat.read(page, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    printed = [output.text for output in outputs if "text" in output]
+    assert printed == ["coin 3 False 0.001\n", f"{sys.executable}\n"]
+    stamp = checkout.stamp(page)
+    assert stamp["given"] == {"seed": 3, "epsilon": 0.001}
+    assert stamp["parameters"] == {"preset": "smoke", "seed": 3, "robust": False, "epsilon": 0.001}
+    assert (stamp["commit"], stamp["dirty"], stamp["seed"]) == ("unknown", False, 3)
+    assert {"python", "torch", "numpy"} <= stamp["versions"].keys()
+    assert "seed = 3" in cells[-1].source
+    assert str(checkout.root) not in page.read_text("utf-8")
+
+
+def test_a_failed_run_keeps_the_old_page_and_itself_beside_it(checkout, tmp_path):
+    page = tmp_path / "out" / "coin.ipynb"
+    checkout.command("run", "coin", "-o", str(page))
+    before = page.read_bytes()
+    done = checkout.command("run", "coin", "-o", str(page), "-p", "seed=13")
+    failed = page.with_suffix(".failed.ipynb")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"stochrestore: coin, cell [3]: AssertionError: unlucky (the run is kept in {failed})"
+    ]
+    assert page.read_bytes() == before
+    assert sorted(page.parent.iterdir()) == [failed, page]
+    assert "unlucky" in failed.read_text("utf-8")
+
+
+def test_an_output_that_cannot_be_written_is_named(checkout, tmp_path):
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "folder" / "coin.ipynb"
+    done = checkout.command("run", "coin", "-o", str(output))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"stochrestore: output {output}: cannot be written: Not a directory"
+    ]
+
+
+def test_a_full_disk_leaves_the_old_page_and_nothing_else(checkout, tmp_path):
+    page = tmp_path / "out" / "coin.ipynb"
+    page.parent.mkdir()
+    page.write_text("old")
+
+    def small_files():  # a page is larger, the kernel's own files are not
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+    done = checkout.command("run", "coin", "-o", str(page), preexec_fn=small_files)
+    assert done.returncode == 2
+    assert f"stochrestore: output {page}: cannot be written: File too large" in done.stderr
+    assert [path.name for path in page.parent.iterdir()] == ["coin.ipynb"]
+    assert page.read_text() == "old"
+
+
+def test_plain_papermill_works_from_any_folder(checkout, tmp_path):
+    source = checkout.root / "notebooks" / "coin.ipynb"
+    done = checkout.python(
+        "-m", "papermill", str(source), "out.ipynb", "-p", "robust", "True", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "coin 0 True 0.5" in (tmp_path / "out.ipynb").read_text("utf-8")
+    done = checkout.python(
+        "-m", "papermill", str(source), "bad.ipynb", "-p", "robust", "false", cwd=tmp_path
+    )
+    assert "InputError: robust: got 'false' (str); allowed: a valid boolean" in done.stderr
+
+
+def test_claims_come_from_the_pages_and_are_not_tested_without(checkout):
+    checkout.make_page("coin")
+    rows = json.loads(checkout.command("claims", "--json").stdout)
+    assert [(row["id"], row["preset"], row["verdict"]) for row in rows] == [
+        ("coin.a", "smoke", "reproduced"),
+        ("coin.b", "smoke", "not tested"),
+        ("dice.a", None, "not tested"),
+    ]
+    assert rows[0]["value"] == pytest.approx(0.495)
+    assert rows[0]["interval"][0] < 0.495 < rows[0]["interval"][1]
+    assert rows[2]["value"] is None
+    needed = {"statement", "where", "relation", "paper", "notebook"}
+    assert all(needed <= row.keys() for row in rows)
+
+    checked = checkout.command("claims", "--check")
+    assert checked.returncode == 1
+    assert "coin.b is not tested, expected at smoke: not reproduced" in checked.stdout
+
+    text = checkout.command("claims").stdout
+    assert "✓ coin.a: reproduced" in text
+    assert text.endswith("1 reproduced, 0 not reproduced, 2 not tested\n")
+
+    page = checkout.command("claims", "--markdown").stdout
+    assert "## [The coin](coin.ipynb)" in page
+    assert "## dice" in page
+    assert "It is &lt;b&gt;" in page
+    assert "- *coin.a*: Tossed." in page
+
+
+def test_doctor_names_the_stale_page_and_what_changed(checkout):
+    checkout.make_page("coin")
+    checkout.make_page("dice")
+
+    def pages(preset="smoke"):
+        return checkout.command("doctor", "--pages", "--preset", preset)
+
+    assert pages().returncode == 0
+    checkout.append("src/stochrestore/training.py")
+    assert pages().returncode == 0
+    checkout.append("src/stochrestore/problems/coin_problem.py")
+    found = pages()
+    assert found.returncode == 1
+    assert found.stdout.splitlines() == [
+        "BAD page coin: src/stochrestore/problems/coin_problem.py changed since it was executed",
+        "ok  page dice: up to date",
+    ]
+    assert "executed at preset smoke, the book's is laptop" in pages("laptop").stdout
+    checkout.page("dice").unlink()
+    assert "BAD page dice: not executed" in pages().stdout
+
+
+def test_doctor_looks_at_python_torch_and_piq():
+    found = {finding.what: finding for finding in doctor.everything("laptop")}
+    assert all(found[what].good for what in ("Python", "torch", "piq"))
+
+
+def test_doctor_finds_weights_that_are_not_what_their_record_says(checkout):
+    folder = checkout.root / "src" / "stochrestore" / "weights" / "coin"
+    folder.mkdir(parents=True)
+    for name in ("whole", "cut"):
+        record = {"sha256": provenance.sha256(b"weights")}
+        (folder / f"{name}.json").write_text(json.dumps(record))
+    (folder / "whole.safetensors").write_bytes(b"weights")
+    (folder / "cut.safetensors").write_bytes(b"weigh")
+    done = checkout.command("doctor")
+    assert done.returncode == 1
+    assert "ok  weights whole" in done.stdout
+    assert "BAD weights cut" in done.stdout

@@ -1,0 +1,120 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stochrestore import provenance
+from stochrestore.errors import InputError
+
+STAMP = {
+    "commit": "0123456789abcdef",
+    "dirty": True,
+    "preset": "laptop",
+    "given": {},
+    "parameters": {"preset": "laptop", "seed": 0, "scale": "a|b"},
+    "seed": 0,
+    "device": "CPU, 2 cores",
+    "versions": {"python": "3.11.7", "torch": "2.13.0"},
+    "seconds": 72.6,
+    "sources": {"src/stochrestore/weights/toy/gan.safetensors": "f" * 64, "a.py": "0" * 64},
+}
+
+
+def test_a_page_depends_on_what_it_imports_and_on_nothing_else(checkout):
+    listing = "from stochrestore import provenance; print(*provenance.sources('coin', 'smoke'))"
+    sources = set(checkout.python("-c", listing).stdout.split())
+    library = "src/stochrestore"
+    assert sources == {
+        "notebooks/coin.ipynb",
+        f"{library}/__init__.py",
+        f"{library}/claims.py",
+        f"{library}/config.py",
+        f"{library}/errors.py",
+        f"{library}/experiments/__init__.py",
+        f"{library}/experiments/coin.py",
+        f"{library}/problems/__init__.py",
+        f"{library}/problems/coin_problem.py",  # imported inside a function
+        f"{library}/claims.yaml#coin",
+        f"{library}/presets/smoke.yaml#coin",
+    }
+
+
+def test_magics_do_not_hide_imports(checkout):
+    path = checkout.root / "notebooks" / "coin.ipynb"
+    notebook = json.loads(path.read_text("utf-8"))
+    lines = "%matplotlib inline\nif True:\n    !ls\nimport stochrestore.attacks as attacks\n"
+    notebook["cells"][2]["source"] = lines
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    listing = "from stochrestore import provenance; print(*provenance.modules('coin'))"
+    found = {Path(word).name for word in checkout.python("-c", listing).stdout.split()}
+    assert {"attacks.py", "base.py"} <= found
+    assert "losses.py" not in found
+
+
+def test_revision_tells_commit_and_changes(tmp_path):
+    assert provenance.revision(tmp_path) == ("unknown", False)
+
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
+
+    git("init", "-q")
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-q", "-m", "first")
+    commit, dirty = provenance.revision(tmp_path)
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    assert not dirty
+    (tmp_path / "file").write_text("2")
+    assert provenance.revision(tmp_path) == (commit, True)
+    (tmp_path / "inside").mkdir()  # unpacked in someone else's repository
+    assert provenance.revision(tmp_path / "inside") == ("unknown", False)
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.revision(Path(__file__).parents[1]) == ("unknown", False)
+
+
+def test_the_footer_says_what_the_page_was_made_from():
+    text = provenance.footer(STAMP)
+    said = ["`0123456789ab`, with local changes", "laptop", "73 s", "torch 2.13.0", "2 files"]
+    assert all(words in text for words in said)
+    assert f"`gan.safetensors` {'f' * 16}…" in text
+    assert r"scale = 'a\|b'" in text  # a bar would end the table's cell
+    assert "with local changes" not in provenance.footer(STAMP | {"dirty": False})
+
+
+@pytest.mark.parametrize(
+    ("stamp", "said"),
+    [
+        (None, "no stamp"),
+        (STAMP, "executed at preset laptop, the book's is smoke"),
+        (STAMP | {"preset": "smoke", "given": {"seed": 3}}, "parameters of its own: `seed = 3`"),
+    ],
+)
+def test_a_page_not_made_for_the_book_has_no_place_in_it(tmp_path, stamp, said):
+    page = tmp_path / "coin.ipynb"
+    metadata = {} if stamp is None else {"stochrestore": stamp}
+    page.write_text(json.dumps({"metadata": metadata}), encoding="utf-8")
+    (problem,) = provenance.problems(page, "smoke")
+    assert said in problem
+
+
+def test_outside_a_checkout_the_missing_notebooks_are_named(monkeypatch, tmp_path):
+    library = tmp_path / "site-packages" / "stochrestore"
+    monkeypatch.setattr(provenance, "__file__", str(library / "provenance.py"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"notebooks: none beside the library.*checkout"):
+        provenance.checkout()
+
+
+def test_the_package_itself_imports_nothing_heavy():
+    script = (
+        "import sys, stochrestore; print([m for m in sys.modules if 'torch' in m or 'np' in m])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
