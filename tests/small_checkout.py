@@ -45,6 +45,7 @@ robust = None  # type: bool
 epsilon = None  # type: float
 ---
 import sys
+from tqdm import tqdm
 from stochrestore import claims, config
 from stochrestore.experiments import NAME
 settings = config.load("NAME", preset, seed=seed, robust=robust, epsilon=epsilon)
@@ -53,6 +54,8 @@ assert settings.seed != 13, "unlucky"
 # NBVAL_IGNORE_OUTPUT
 claims.Evidence("NAME", settings.preset, {"NAME.a": claims.Measured.over_seeds([0.49, 0.5])})
 ---
+for _ in tqdm(range(2)):
+    pass
 print(NAME.roll(), settings.seed, settings.robust, settings.epsilon)
 ---
 # NBVAL_IGNORE_OUTPUT

@@ -70,6 +70,7 @@ def _run(source: Path, output: Path, parameters: Mapping[str, Any]) -> NotebookN
     from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
 
+    os.environ["TQDM_DISABLE"] = "1"  # in the kernel: a bar in the page would differ at each run
     watched = sys.stderr.isatty() and "CI" not in os.environ
     try:
         return execute_notebook(
