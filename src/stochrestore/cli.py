@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 
-from stochrestore import claims_page, doctor, pages, provenance
+from stochrestore import claims_page, config, doctor, pages, provenance
 from stochrestore.errors import InputError, require
 
 app = typer.Typer(
@@ -48,6 +49,26 @@ def run(
     given = dict(_assignment(text) for text in parameter or [])
     written = pages.execute(notebook, preset, given, output)
     print(f"{notebook} ({preset}): {written}")
+
+
+@app.command()
+def train(
+    experiment: Annotated[str, typer.Argument(help="an experiment with networks: toy_tradeoff")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder of weights to write")],
+    preset: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")] = "laptop",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
+    ] = None,
+    only: Annotated[str, typer.Option(help="only trainings whose name starts so")] = "",
+    workers: Annotated[int, typer.Option(min=1, help="trainings at a time")] = 1,
+) -> None:
+    """Train an experiment's networks; when interrupted, call it again to continue."""
+    given = dict(_assignment(text) for text in parameter or [])
+    settings = config.load(experiment, preset, **given)
+    module = import_module(f"stochrestore.experiments.{experiment}")
+    require(hasattr(module, "train"), "experiment", experiment, "one that trains networks")
+    module.train(settings, output, only=only, workers=workers)
 
 
 @app.command()

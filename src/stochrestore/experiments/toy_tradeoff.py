@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from stochrestore.attacks import Attack, worst_perturbation
+from stochrestore.errors import require
 from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator, SecondCoordinate, restore, squared_distance
 from stochrestore.estimators.closed_form import (
@@ -31,6 +32,7 @@ from stochrestore.experiments._toy_gans import (
     MODELS,
     Job,
     ToySettings,
+    all_jobs,
     draw,
     evaluate,
     exact_sensitivity,
@@ -73,15 +75,33 @@ class Trained:
 
 def load_or_train(settings: ToySettings) -> Trained:
     """The networks of Fig. 3: those shipped, those of ``settings.weights``, or trained now."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not settings.train:
         folder = Path(settings.weights) if settings.weights else pretrained.shipped(EXPERIMENT)
         return _load(settings, folder)
-    jobs = [*main_jobs(settings), *sweep_jobs(settings), *variant_jobs(settings)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(settings.weights or scratch)
-        train_jobs(jobs, folder, device=device)
+        train(settings, folder)
         return _load(settings, folder)
+
+
+def train(settings: ToySettings, folder: Path, *, only: str = "", workers: int = 1) -> None:
+    """Train what ``folder`` does not hold yet.
+
+    Args:
+        settings: the trainings' settings.
+        folder: for weights, records and checkpoints.
+        only: the beginning of the names of the trainings to do; empty: all.
+        workers: trainings at a time, each on one CPU thread, or sharing the GPU.
+
+    Raises:
+        InputError: no training's name begins with ``only``, or ``folder`` cannot be written.
+    """
+    jobs = all_jobs(settings)
+    chosen = [job for name, job in jobs.items() if name.startswith(only)]
+    names = sorted({name.rsplit("-", 1)[0] for name in jobs})
+    require(bool(chosen), "only", only, f"the beginning of one of {', '.join(names)}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train_jobs(chosen, folder, device=device, workers=workers)
 
 
 def _load(settings: ToySettings, folder: Path) -> Trained:
