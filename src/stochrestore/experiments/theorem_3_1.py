@@ -203,18 +203,19 @@ def train_gan(
     mass, p_y = as_array([problem.mass])[0], as_array([problem.p_y])[0]
     mask = problem.consistent_entries if consistent else np.ones_like(problem.consistent_entries)
     logits = np.where(mask, rng.normal(0, 2, mask.shape), -np.inf)
-    history = GanHistory([], [], [], softmax(logits))
-    every = max(steps // 40, 1)
+    estimator, every = softmax(logits), max(steps // 40, 1)
+    seen, marginal, conditional = [], [], []
     for step in range(steps + 1):
-        estimator = softmax(logits)
-        if step % every == 0:
-            history.step.append(step)
-            history.marginal.append(marginal_wasserstein(problem, estimator))
-            history.conditional.append(conditional_wasserstein(problem, estimator))
-        fooled = np.log1p(estimator @ p_y / mass)  # softplus(−c(x̂)), the estimator's loss
-        gradient = estimator * (fooled[:, None] - fooled @ estimator)
-        logits = np.where(mask, logits - lr * gradient, -np.inf)
-    return GanHistory(history.step, history.marginal, history.conditional, softmax(logits))
+        if step > 0:
+            fooled = np.log1p(estimator @ p_y / mass)  # softplus(−c(x̂)), the estimator's loss
+            gradient = estimator * (fooled[:, None] - fooled @ estimator)
+            logits = np.where(mask, logits - lr * gradient, -np.inf)
+            estimator = softmax(logits)
+        if step % every == 0 or step == steps:
+            seen.append(step)
+            marginal.append(marginal_wasserstein(problem, estimator))
+            conditional.append(conditional_wasserstein(problem, estimator))
+    return GanHistory(seen, marginal, conditional, estimator)
 
 
 def softmax(logits: Array) -> Array:
@@ -337,11 +338,12 @@ def both_sensitivities(
     """
     generator = torch.Generator().manual_seed(settings.seed)
     y = problem.sample(settings.inputs, generator=generator)[:, :1]
-    z = ((torch.arange(400) + 0.5) / 400).to(y)[:, None, None].expand(-1, len(y), 1)
+    levels = (torch.arange(400, dtype=y.dtype) + 0.5) / 400
+    z = levels[:, None, None].expand(-1, len(y), 1)
     second = SecondCoordinate(estimator)
     clean = restore(second, y, z)[..., 0]
     optimal, shared = [], []
-    for delta in torch.linspace(-epsilon, epsilon, 5).to(y):
+    for delta in torch.linspace(-epsilon, epsilon, 5, dtype=y.dtype):
         moved = restore(second, y + delta, z)[..., 0]
         shared.append((clean - moved).square().mean(0).numpy())
         pairs = zip(clean.T.numpy(), moved.T.numpy(), strict=True)

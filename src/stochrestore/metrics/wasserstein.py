@@ -38,8 +38,10 @@ def wasserstein_1d(
     atoms_a, atoms_b = _atoms("wasserstein_1d: a", a, 1), _atoms("wasserstein_1d: b", b, 1)
     mass_a, mass_b = _masses("a", weights_a, len(atoms_a)), _masses("b", weights_b, len(atoms_b))
     order_a, order_b = atoms_a.argsort(kind="stable"), atoms_b.argsort(kind="stable")
-    levels_a, levels_b = mass_a[order_a].cumsum(), mass_b[order_b].cumsum()
-    levels_a[-1] = levels_b[-1] = 1.0  # against the rounding of the sums
+    levels_a, levels_b = (
+        np.append(mass[order].cumsum()[:-1].clip(max=1.0), 1.0)  # the sums are rounded
+        for mass, order in ((mass_a, order_a), (mass_b, order_b))
+    )
     levels = np.union1d(levels_a, levels_b)
     # Both quantile functions are constant between neighbouring levels; side="left" gives the
     # first atom whose cumulated mass reaches the level.
