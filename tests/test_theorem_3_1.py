@@ -4,9 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from stochrestore import config
 from stochrestore.errors import InputError
+from stochrestore.estimators.base import SecondCoordinate, restore
 from stochrestore.estimators.zigzag import TwistedSampler, Zigzag
 from stochrestore.experiments.theorem_3_1 import (
     Settings,
@@ -22,6 +24,8 @@ from stochrestore.experiments.theorem_3_1 import (
     two_gaussian_pixels,
     uniform_on_fibres,
 )
+from stochrestore.metrics.sensitivity import scalar_sensitivity
+from stochrestore.metrics.wasserstein import wasserstein_discrete
 from stochrestore.problems.finite import as_array, two_pixel_images
 from stochrestore.problems.square import Square
 from stochrestore.problems.toy import Disk
@@ -128,22 +132,34 @@ def test_perception_distortion_families():
 @pytest.mark.parametrize("problem", [Square(), Disk()], ids=["square", "disk"])
 def test_shared_seeds_bound_the_optimal_coupling(problem):
     straight = both_sensitivities(TwistedSampler(problem, 0), problem, SETTINGS)
-    assert straight[1] == pytest.approx(straight[0], abs=1e-18, rel=1e-9)
+    assert straight.shared_seed == pytest.approx(straight.wasserstein, abs=1e-18, rel=1e-9)
     for rate in (1, 3, 20):
-        optimal, shared = both_sensitivities(TwistedSampler(problem, rate), problem, SETTINGS)
-        assert optimal == pytest.approx(straight[0], rel=1e-3, abs=1e-12)
-        assert shared > 100 * optimal
+        turned = both_sensitivities(TwistedSampler(problem, rate), problem, SETTINGS)
+        assert turned.wasserstein == pytest.approx(straight.wasserstein, rel=1e-3, abs=1e-12)
+        assert turned.shared_seed > 100 * turned.wasserstein
 
 
 def test_shared_seed_on_the_square_in_closed_form():
     for rate in (1, 10, 50):
-        _, shared = both_sensitivities(TwistedSampler(Square(), rate), Square(), SETTINGS, 0.01)
+        found = both_sensitivities(TwistedSampler(Square(), rate), Square(), SETTINGS, 0.01)
         shift = rate * 0.01
-        assert shared == pytest.approx(shift * (1 - shift), abs=1e-12)
+        assert found.shared_seed == pytest.approx(shift * (1 - shift), abs=1e-6)
+
+
+def test_the_optimal_coupling_is_that_of_the_network_simplex():
+    y = torch.tensor([[0.3], [-0.8]], dtype=torch.float64)
+    z = ((torch.arange(30, dtype=torch.float64) + 0.5) / 30)[:, None, None].expand(-1, 2, 1)
+    sampler = SecondCoordinate(TwistedSampler(Disk(), 7.0))
+    found = scalar_sensitivity(sampler, y, z, 0.05, half_grid=1).wasserstein
+    here, *there = (restore(sampler, y + d, z).numpy() for d in (0, -0.05, 0.05))
+    worst = [
+        max(wasserstein_discrete(here[:, k], moved[:, k]) ** 2 for moved in there) for k in (0, 1)
+    ]
+    assert found == pytest.approx(np.mean(worst), rel=1e-6)
 
 
 def test_for_deterministic_estimators_both_are_eq_3():
     zigzag = Zigzag(4)
-    optimal, shared = both_sensitivities(zigzag, Square(), SETTINGS, epsilon=0.01)
-    assert optimal == pytest.approx(shared)
-    assert optimal == pytest.approx(zigzag.sensitivity(0.01), rel=1e-9)
+    found = both_sensitivities(zigzag, Square(), SETTINGS, epsilon=0.01)
+    assert found.wasserstein == pytest.approx(found.shared_seed)
+    assert found.wasserstein == pytest.approx(zigzag.sensitivity(0.01), rel=1e-6)

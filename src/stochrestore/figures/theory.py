@@ -138,14 +138,16 @@ def gan_training(histories: Mapping[str, GanHistory]) -> Figure:
 
 
 def twisted_seeds(rates: Sequence[float], sensitivities: Mapping[str, Array]) -> Figure:
-    """√R (Eq. 5) and √R̃ (Eq. 7) against the rate at which a sampler's seed turns with y."""
+    """√R̃ (Eq. 7) and √R (Eq. 5) against the rate at which a sampler's seed turns with y.
+
+    Args:
+        sensitivities: problem → (R̃, R) of each rate, (len(rates), 2).
+    """
     figure, axis = plt.subplots(figsize=(6.2, 3.6))
     for (name, values), color in zip(sensitivities.items(), (CURVE, WRONG), strict=True):
-        roots = np.sqrt(np.maximum(values, 0))
-        axis.plot(rates, roots[:, 1], "-o", color=color, label=f"{name}: √R̃, shared seed (Eq. 7)")
-        axis.plot(
-            rates, roots[:, 0], "--", color=color, label=f"{name}: √R, optimal coupling (Eq. 5)"
-        )
+        shared, optimal = np.sqrt(values).T
+        axis.plot(rates, shared, "-o", color=color, label=f"{name}: √R̃, shared seed (Eq. 7)")
+        axis.plot(rates, optimal, "--", color=color, label=f"{name}: √R, optimal (Eq. 5)")
     axis.set_xscale("symlog", linthresh=1)
     axis.set(xlabel="turns of the seed per unit of y", ylabel="root sensitivity", xlim=(0, None))
     axis.set_xticks(rates, [f"{r:g}" for r in rates])
