@@ -46,9 +46,7 @@ class Attack:
         )
         require(self.steps >= 1, "Attack.steps", self.steps, "an integer ≥ 1")
         require(math.isfinite(self.lr) and self.lr > 0, "Attack.lr", self.lr, "a number > 0")
-        require(
-            self.start in ("random", "zero"), "Attack.start", self.start, "'random' or 'zero'"
-        )
+        require(self.start in ("random", "zero"), "Attack.start", self.start, "'random' or 'zero'")
 
 
 def worst_perturbation(

@@ -188,7 +188,9 @@ def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Claims as an HTML table: statement, relation, our value, the paper's, verdict."""
     head = "".join(f"<th>{name}</th>" for name in ("claim", "holds if", "here", "paper", "verdict"))
     body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
-    return f'<table class="claims table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return (
+        f'<table class="claims table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
 
 
 def _cells(row: Mapping[str, Any]) -> str:

@@ -103,7 +103,7 @@ class AlternatingTrainer:
     def train(
         self,
         *,
-        evaluate: Callable[[Estimator], Metrics] | None = None,
+        evaluate: Callable[[Any], Metrics] | None = None,
         evaluate_every: int = 1000,
         checkpoint: Path | None = None,
         checkpoint_every: int = 1000,

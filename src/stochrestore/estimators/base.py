@@ -68,15 +68,11 @@ def no_seed(y: Tensor, n: int) -> Tensor:
 
 def uniform_seed(y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
     """n seeds Z ~ U[0, 1] for each input, (n, N, 1)."""
-    z = torch.rand(
-        n, y.shape[0], 1, generator=generator, dtype=y.dtype, device=generator.device
-    )
+    z = torch.rand(n, y.shape[0], 1, generator=generator, dtype=y.dtype, device=generator.device)
     return z.to(y.device)
 
 
 def normal_seed(y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
     """n seeds Z ~ N(0, 1) for each input, (n, N, 1)."""
-    z = torch.randn(
-        n, y.shape[0], 1, generator=generator, dtype=y.dtype, device=generator.device
-    )
+    z = torch.randn(n, y.shape[0], 1, generator=generator, dtype=y.dtype, device=generator.device)
     return z.to(y.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -18,7 +19,7 @@ def fully_connected(width: int) -> nn.Sequential:
     sizes = [2, width, width, width, width]
     hidden = [
         layer
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False)
+        for fan_in, fan_out in pairwise(sizes)
         for layer in (nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True))
     ]
     return nn.Sequential(*hidden, nn.Linear(width, 1))

@@ -250,7 +250,9 @@ def _attack_share(
     z = estimator.seed(y, 16, generator=generator)
     delta = worst_perturbation(measured, y, z, attack, generator=generator)
     reached = _moved(measured, y, z, delta)
-    ends = [_moved(measured, y, z, torch.full_like(y, e * attack.radius)) for e in (-1, -0.5, 0.5, 1)]
+    ends = [
+        _moved(measured, y, z, torch.full_like(y, e * attack.radius)) for e in (-1, -0.5, 0.5, 1)
+    ]
     exact = torch.stack(ends).amax(0)
     share = (reached.mean() / exact.mean()).sqrt().item()
     return (delta.abs().mean() / attack.radius).item(), share
@@ -269,4 +271,3 @@ def support_curve(
     """Restorations of evenly spaced y, |y| < height, one seed each: top rows of Fig. 3 and 5."""
     y = height * (2 * midpoints(points) - 1).float()[:, None]
     return estimator(y, estimator.seed(y, 1, generator=generator)[0])
-

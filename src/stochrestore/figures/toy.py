@@ -24,7 +24,7 @@ VARIANT_NAMES = {
     "batch_32": "batch of 32",
     "averaged": "averaged weights (decay 0.999)",
 }
-SUPPORT_STYLE = {"facecolor": DATA, "alpha": 0.55, "edgecolor": "none"}
+SUPPORT_STYLE: dict[str, Any] = {"facecolor": DATA, "alpha": 0.55, "edgecolor": "none"}
 
 
 def supports_and_samples(
@@ -163,8 +163,10 @@ def tradeoff(
         epsilon: ε, to express √R̃ as a root-mean-square slope √R̃/ε.
     """
     figure, axis = plt.subplots(figsize=(7.6, 4.6))
-    curve = pd.DataFrame(sine).groupby("alpha").agg(
-        slope=("sensitivity", "first"), recall=("recall", "mean"), spread=("recall", "std")
+    curve = (
+        pd.DataFrame(sine)
+        .groupby("alpha")
+        .agg(slope=("sensitivity", "first"), recall=("recall", "mean"), spread=("recall", "std"))
     )
     curve["slope"] /= epsilon
     color = COLORS["erratic_sine"]
@@ -220,8 +222,9 @@ def _draw_models(axis: Axes, data: pd.DataFrame, epsilon: float) -> None:
         )
 
 
-def weight_sweep(sweep: Rows, erratic: Rows, *, printed: float, chosen: float, ceiling: float,
-                 epsilon: float) -> Figure:
+def weight_sweep(
+    sweep: Rows, erratic: Rows, *, printed: float, chosen: float, ceiling: float, epsilon: float
+) -> Figure:
     """√R̃ and recall over λ_R, deterministic and stochastic; the paper's printed value marked.
 
     Args:
@@ -239,16 +242,27 @@ def weight_sweep(sweep: Rows, erratic: Rows, *, printed: float, chosen: float, c
         for name, without in pairs.items():
             rows = data[data.estimator == name]
             sns.lineplot(
-                rows, x="weight", y=quantity, ax=axis, errorbar="sd", marker="o",
-                color=COLORS[name], label=NAMES[name],
+                rows,
+                x="weight",
+                y=quantity,
+                ax=axis,
+                errorbar="sd",
+                marker="o",
+                color=COLORS[name],
+                label=NAMES[name],
             )
             level = baseline[baseline.estimator == without][quantity].mean()
             axis.axhline(level, color=COLORS[name], lw=1, ls="--")
         for weight, text in ((printed, "as printed"), (chosen, "used here")):
             axis.axvline(weight, color="#6B7280", lw=1, ls=":")
             axis.annotate(
-                text, (weight, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -9),
-                textcoords="offset points", fontsize=8, color="#4B5563",
+                text,
+                (weight, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -9),
+                textcoords="offset points",
+                fontsize=8,
+                color="#4B5563",
             )
         axis.set(xscale="log", xlabel="λ_R, of R̃/ε²")
     axes[0].axhline(ceiling / epsilon, color=COLORS["posterior_sampler"], lw=1)

@@ -143,7 +143,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     On AMD processors the products of torch's default, MKL, take twice the time of oneDNN's.
     """
     onednn = x.device.type == "cpu" and x.dtype == torch.float32
-    if onednn and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if onednn and torch.backends.mkldnn.is_available():
         return F.linear(x.to_mkldnn(), weight, bias).to_dense()
     return F.linear(x, weight, bias)
 
