@@ -13,18 +13,21 @@ from stochrestore.estimators.closed_form import (
     Sine,
 )
 from stochrestore.estimators.mlp import MLPEstimator
-from stochrestore.problems.toy import Ring
+from stochrestore.estimators.zigzag import TwistedSampler, Zigzag
+from stochrestore.problems.toy import Disk, Ring
 
 DETERMINISTIC = {
     "sine": lambda: Sine(7.0),
     "posterior mean": PosteriorMean,
     "avoiding hole": RingAvoidingHole,
     "crossing hole": RingCrossingHole,
+    "zigzag": lambda: Zigzag(3),
     "mlp, Z = 0": lambda: MLPEstimator(16, stochastic=False),
 }
 STOCHASTIC = {
     "disk posterior": PosteriorSampler,
     "ring posterior": lambda: PosteriorSampler(Ring()),
+    "twisted sampler": lambda: TwistedSampler(Disk(), 2.0),
     "mlp, uniform Z": lambda: MLPEstimator(16, stochastic=True),
     "mlp, normal Z": lambda: MLPEstimator(16, stochastic=True, seed_distribution="normal"),
 }
