@@ -111,6 +111,45 @@ def test_training_skips_what_is_there_and_nothing_else(settings, tmp_path):
     assert json.loads(record.read_text())["settings"]["lr"] == 1e-4
 
 
+def test_paper_preset_is_the_paper():
+    """Table 2 and App. E.1."""
+    paper = config.load("toy_tradeoff", "paper")
+    fixed = {
+        "steps": 20_000,
+        "width": 512,
+        "lr": 1e-4,
+        "betas": (0.0, 0.9),
+        "r1_gamma": 10.0,
+        "epsilon": 1e-3,
+        "robustness_seeds": 50,
+        "attack_steps": 4,
+        "attack_lr": 1e-4,
+        "training_samples": 100_000,
+        "samples": 1000,
+        "k": 5,
+        "seed_distribution": "uniform",
+        "train": True,
+    }
+    assert {name: getattr(paper, name) for name in fixed} == fixed
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"k": 1000}, r"k: got 1000 \(int\); allowed: an integer smaller than samples, 1000"),
+        ({"epsilon": 0.0}, r"epsilon: got 0\.0 \(float\); allowed: greater than 0"),
+        ({"epsilon": float("nan")}, "epsilon: got nan"),
+        ({"train": "false"}, r"train: got 'false' \(str\); allowed: a valid boolean"),
+        ({"sweep_weights": [0.1, -1.0]}, "sweep_weights"),
+        ({"robust": True}, "robust: unknown parameter; allowed: .*robustness_weight"),
+    ],
+)
+def test_bad_settings_end_in_one_line(change, line):
+    with pytest.raises(InputError, match=line) as caught:
+        config.load("toy_tradeoff", "laptop", **change)
+    assert "\n" not in str(caught.value)
+
+
 def test_unknown_training_is_refused(settings, tmp_path):
     with pytest.raises(InputError, match="only: got 'nothing'"):
         toy.train(settings, tmp_path, only="nothing")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor
 from tqdm import tqdm
 
@@ -40,7 +40,7 @@ class ToySettings(ExperimentSettings, TrainingSettings):
     k: int = Field(5, ge=1, description="neighbours in precision and recall")
     y_points: int = Field(512, ge=8, description="quadrature points over Y, for R and R̃")
     z_points: int = Field(64, ge=2, description="quadrature points over Z, for R and R̃")
-    sweep_weights: tuple[float, ...] = Field(
+    sweep_weights: tuple[PositiveFloat, ...] = Field(
         (1e-7, 1e-4, 1e-3, 1e-2, 1e-1),
         strict=False,
         description="values of λ_R in the sweep, R̃ over ε²",
@@ -49,6 +49,14 @@ class ToySettings(ExperimentSettings, TrainingSettings):
     sweep_seeds: int = Field(4, ge=1, description="seeds averaged in Eq. 6 in the sweep")
     train: bool = Field(False, description="train now instead of loading weights")
     weights: str = Field("", description="folder of weights to load; empty: those shipped")
+
+    @field_validator("k")
+    @classmethod
+    def _fewer_neighbours_than_samples(cls, k: int, info: ValidationInfo) -> int:
+        samples = info.data.get("samples")
+        if samples is not None and k >= samples:
+            raise ValueError(f"an integer smaller than samples, {samples}")
+        return k
 
 
 @dataclass(frozen=True)
