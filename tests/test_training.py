@@ -136,6 +136,6 @@ def test_checkpoint_that_would_run_code_is_refused(tmp_path):
             return (exec, ("raise SystemExit('code ran')",))
 
     path = tmp_path / "run.pt"
-    path.write_bytes(pickle.dumps(Evil()))
+    path.write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(InputError, match="cannot be read"):
         trainer().train(checkpoint=path, progress=False)
