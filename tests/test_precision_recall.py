@@ -256,9 +256,12 @@ def test_bad_input_of_the_radii(arguments, message):
         knn_radii(**{"x": GOOD, "k": 3, **arguments})
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dims", [2, 128])
-def test_the_same_on_a_gpu(dims):
+def test_the_same_in_small_tiles_on_every_device(dims, device):
     real, fake = normal(500, dims), 0.9 * normal(500, dims, seed=1)
-    there = precision_recall(real.cuda(), fake.cuda(), 3, tile=128)
+    there = precision_recall(real.to(device), fake.to(device), 3, tile=128)
     assert there == precision_recall(real, fake, 3)

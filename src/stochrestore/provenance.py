@@ -190,7 +190,8 @@ def _device() -> str:
 def footer(stamp: Mapping[str, Any]) -> str:
     """The stamp as the page's last cell: MyST, folded."""
     changed = ", with local changes" if stamp["dirty"] else ""
-    weights = [(Path(p), d) for p, d in stamp["sources"].items() if "/weights/" in p]
+    sources = stamp["sources"].items()
+    weights = [(Path(p), d) for p, d in sources if p.endswith(".safetensors")]
     rows = {
         "commit": f"`{stamp['commit'][:12]}`{changed}",
         "preset": stamp["preset"],
