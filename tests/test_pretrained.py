@@ -75,7 +75,7 @@ def test_weights_of_another_network(saved):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
 def test_full_or_read_only_folder_keeps_the_old_file(saved, monkeypatch, code):
-    network, path = saved
+    _, path = saved
     before = path.read_bytes()
 
     def fail(self, data):
@@ -88,7 +88,15 @@ def test_full_or_read_only_folder_keeps_the_old_file(saved, monkeypatch, code):
         pretrained.save(MLPEstimator(8, stochastic=True), path, {})
     assert path.read_bytes() == before
     assert sorted(p.name for p in path.parent.iterdir()) == ["net.json", "net.safetensors"]
-    del network
+
+
+def test_the_target_itself_is_never_open_for_writing(saved, monkeypatch):
+    network, path = saved
+    written, write = [], Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda p, d: (written.append(p.name), write(p, d))[1])
+    pretrained.save(network, path, {})
+    assert len(written) == 2
+    assert not {"net.safetensors", "net.json"} & set(written)
 
 
 def test_shipped_weights_are_what_their_records_say():

@@ -98,11 +98,11 @@ def test_learns_the_data():
 
 
 def test_weight_averaging_is_an_exponential_mean():
-    run = trainer(SETTINGS.model_copy(update={"ema_decay": 0.5}))
+    run = trainer(SETTINGS.model_copy(update={"ema_decay": 0.8}))
     mean = next(run.estimator.parameters()).detach().clone()
     for _ in range(3):
         run.advance()
-        mean = 0.5 * mean + 0.5 * next(run.estimator.parameters()).detach()
+        mean = 0.8 * mean + 0.2 * next(run.estimator.parameters()).detach()
     assert torch.allclose(run.average[0], mean)
     trained = next(run.estimator.parameters()).detach().clone()
     with run.averaged_weights():
