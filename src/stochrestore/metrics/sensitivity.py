@@ -53,7 +53,8 @@ def scalar_sensitivity(
     .. math:: R = E_Y \max_{|δ| ≤ ε} W_2^2(p_{X̂|Y}(·|Y), p_{X̂|Y}(·|Y + δ))
 
     Both conditional laws are those of the given seeds, so W2 in one dimension is the distance
-    of the sorted outputs, and R ≤ R̃ (App. D) holds exactly, whatever the seeds.
+    of the sorted outputs, and R ≤ R̃ (App. D) holds whatever the seeds. Distances are summed in
+    float64: R and R̃ are often equal.
 
     Args:
         y: inputs, (N, 1).
@@ -63,11 +64,11 @@ def scalar_sensitivity(
     """
     require(math.isfinite(epsilon) and epsilon > 0, "scalar_sensitivity: ε", epsilon, "> 0")
     require(half_grid >= 1, "scalar_sensitivity: half_grid", half_grid, "an integer ≥ 1")
-    clean = restore(estimator, y, z)
+    clean = restore(estimator, y, z).double()
     ordered = clean.sort(dim=0).values
-    worst_shared = worst_ordered = y.new_zeros(len(y))
+    worst_shared = worst_ordered = clean.new_zeros(len(y))
     for delta in epsilon * torch.arange(-half_grid, half_grid + 1) / half_grid:
-        moved = restore(estimator, y + delta.item(), z)
+        moved = restore(estimator, y + delta.item(), z).double()
         shared = squared_distance(moved, clean).mean(0)
         optimal = squared_distance(moved.sort(dim=0).values, ordered).mean(0)
         worst_shared = torch.maximum(worst_shared, shared)
