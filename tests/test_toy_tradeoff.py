@@ -174,10 +174,10 @@ def test_figures_draw_what_they_are_given(trained, rows, settings):
     stars = figure.axes[len(toy.FIGURE_3)].collections[1].get_offsets()
     assert stars.shape == (20, 2)
     table = figures.summary_table(rows, {"robust_gan": {"recall": 0.017}})
-    assert table.loc["RobustGAN", "paper: recall"] == "0.017"
-    assert table.loc["StoGAN", "paper: recall"] == ""
+    assert table.loc["RobustGAN", ("recall", "paper")] == "0.017"
+    assert table.loc["StoGAN", ("recall", "paper")] == ""
     mean = sum(values(rows, "robust_gan", "recall")) / settings.runs
-    assert table.loc["RobustGAN", "recall"].startswith(f"{mean:.3f} ±")
+    assert table.loc["RobustGAN", ("recall", "here")].startswith(f"{mean:.3f} ±")
 
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))

@@ -20,8 +20,8 @@ COLORS = {
 """One colour an estimator, everywhere (Okabe and Ito's, safe for the colour-blind)."""
 
 NAMES = {
-    "robust_sine": "X̂ robust (α = 1)",
-    "erratic_sine": "X̂ erratic (α = 50)",
+    "robust_sine": "X̂ (α = 1)",
+    "erratic_sine": "X̂ (α = 50)",
     "robust_gan": "RobustGAN",
     "erratic_gan": "ErraticGAN",
     "robust_sto_gan": "RobustStoGAN",

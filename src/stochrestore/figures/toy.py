@@ -35,7 +35,7 @@ def supports_and_samples(
     draw_support: Callable[[Axes], None],
     *,
     limit: tuple[float, float] = (1.08, 1.08),
-    column: float = 1.75,
+    column: float = 1.36,
 ) -> Figure:
     """Fig. 3 and Fig. 5: a column an estimator; supports above, samples below.
 
@@ -50,7 +50,8 @@ def supports_and_samples(
     figure, axes = plt.subplots(
         2,
         len(names),
-        figsize=(column * len(names), 4.4),
+        figsize=(column * len(names), 2.1 * column + 1.1),
+        dpi=170,
         sharex=True,
         sharey=True,
         layout="constrained",
@@ -60,10 +61,10 @@ def supports_and_samples(
         draw_support(top)
         top.scatter(curves[name][:, 1], curves[name][:, 0], s=0.4, color=color, rasterized=True)
         data, restored = samples[name]
-        bottom.scatter(data[:, 1], data[:, 0], s=7, color="#9AA1AC", linewidths=0)
-        bottom.scatter(restored[:, 1], restored[:, 0], s=20, marker="*", color=color, linewidths=0)
-        top.set_title(NAMES[name], color=color, fontsize=9.5, fontweight="bold")
-        bottom.set_xlabel(captions[name], fontsize=8.5)
+        bottom.scatter(data[:, 1], data[:, 0], s=5, color="#9AA1AC", linewidths=0)
+        bottom.scatter(restored[:, 1], restored[:, 0], s=16, marker="*", color=color, linewidths=0)
+        top.set_title(NAMES[name], color=color, fontsize=9, fontweight="bold")
+        bottom.set_xlabel(captions[name], fontsize=9)
     for axis in axes.flat:
         axis.set(xlim=(-limit[0], limit[0]), ylim=(-limit[1], limit[1]), aspect="equal")
         axis.set(xticks=[-1, 0, 1], yticks=[-0.5, 0, 0.5] if limit[1] < 1 else [-1, 0, 1])
@@ -107,41 +108,39 @@ def summary_table(rows: Rows, paper: Mapping[str, Mapping[str, float]]) -> pd.Da
         paper: the paper's values, per estimator and quantity; √R̃ in 10⁻³.
     """
     data = pd.DataFrame(rows)
+    groups = data.groupby("estimator", sort=False)
     columns = {
-        "precision": ("precision", 1, 3),
-        "recall": ("recall", 1, 3),
-        "√R̃ ·10³ (Eq. 3, 7)": ("sensitivity", 1e3, 3),
-        "√R ·10³ (Eq. 5)": ("w2_sensitivity", 1e3, 3),
+        "precision": ("precision", 1),
+        "recall": ("recall", 1),
+        "√R̃ ·10³ (Eq. 3, 7)": ("sensitivity", 1e3),
+        "√R ·10³ (Eq. 5)": ("w2_sensitivity", 1e3),
     }
-    table = {}
-    for title, (key, factor, digits) in columns.items():
-        groups = data.groupby("estimator", sort=False)[key]
-        table[title] = {
-            NAMES[str(name)]: mean_and_spread(factor * values, digits) for name, values in groups
-        }
-        if key in {"precision", "recall", "sensitivity"}:
-            quoted = {NAMES[name]: f"{v[key]:g}" for name, v in paper.items() if key in v}
-            table[f"paper: {title.split(' ')[0]}"] = quoted
-    return pd.DataFrame(table).fillna("").reindex([NAMES[n] for n in data["estimator"].unique()])
+    table: dict[tuple[str, str], pd.Series] = {}
+    for title, (key, factor) in columns.items():
+        table[title, "here"] = groups[key].agg(lambda v, c=factor: mean_and_spread(c * v, 3))
+        quoted = pd.Series(
+            {name: f"{value[key]:g}" for name, value in paper.items() if key in value}
+        )
+        if len(quoted):
+            table[title, "paper"] = quoted
+    return pd.DataFrame(table).reindex(groups.groups).fillna("").rename(index=NAMES)
 
 
 def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean |δ|/ε and share of the exact √R̃ each attack reaches, per model, mean ± deviation."""
-    return _spread_table(rows, "attack", {"ball_used": "|δ|/ε", "share_of_exact": "√R̃ / exact"})
+    """Mean |δ|/ε and share of the exact √R̃ each attack reaches, over all networks."""
+    columns = {"ball_used": "|δ|/ε", "share_of_exact": "√R̃ found / exact"}
+    groups = rows.groupby("attack", sort=False)[list(columns)]
+    return groups.agg(lambda values: mean_and_spread(values, 3)).rename(columns=columns)
 
 
 def variant_table(rows: Rows) -> pd.DataFrame:
-    """Recall and √R̃ of both erratic models under each variant, mean ± deviation over runs."""
-    data = pd.DataFrame(rows).assign(sensitivity=lambda d: 1e3 * d.sensitivity)
-    data["variant"] = data["variant"].map(VARIANT_NAMES)
+    """Quality and √R̃ of both erratic models under each variant, mean ± deviation over runs."""
     columns = {"precision": "precision", "recall": "recall", "sensitivity": "√R̃ ·10³"}
-    return _spread_table(data, "variant", columns)
-
-
-def _spread_table(data: pd.DataFrame, by: str, columns: Mapping[str, str]) -> pd.DataFrame:
-    groups = data.groupby([by, "estimator"], sort=False)[list(columns)]
-    table = groups.agg(lambda values: mean_and_spread(values, 3)).rename(columns=dict(columns))
-    return table.rename(index=NAMES, level="estimator").unstack("estimator").swaplevel(axis=1)
+    data = pd.DataFrame(rows).assign(sensitivity=lambda d: 1e3 * d.sensitivity)
+    groups = data.groupby(["variant", "estimator"], sort=False)[list(columns)]
+    table = groups.agg(lambda values: mean_and_spread(values, 3)).rename(columns=columns)
+    table = table.unstack("estimator").swaplevel(axis=1).sort_index(axis=1, sort_remaining=False)
+    return table.reindex(VARIANT_NAMES).rename(index=VARIANT_NAMES, columns=NAMES)
 
 
 def mean_and_spread(values: Iterable[float], digits: int) -> str:
