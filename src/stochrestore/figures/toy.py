@@ -18,11 +18,11 @@ from stochrestore.problems.toy import Ring
 
 Rows = Sequence[Mapping[str, Any]]
 VARIANT_NAMES = {
-    "half_r1": "as Figure 3, shorter",
-    "full_r1": "R1 without the ½",
-    "normal_z": "Z normal instead of uniform",
+    "half_r1": "none",
+    "full_r1": "R1 without ½",
+    "normal_z": "Z normal",
     "batch_32": "batch of 32",
-    "averaged": "averaged weights (decay 0.999)",
+    "averaged": "averaged weights",
 }
 SUPPORT_STYLE: dict[str, Any] = {"facecolor": DATA, "alpha": 0.55, "edgecolor": "none"}
 
@@ -110,14 +110,16 @@ def summary_table(rows: Rows, paper: Mapping[str, Mapping[str, float]]) -> pd.Da
     data = pd.DataFrame(rows)
     groups = data.groupby("estimator", sort=False)
     columns = {
-        "precision": ("precision", 1),
-        "recall": ("recall", 1),
-        "√R̃ ·10³ (Eq. 3, 7)": ("sensitivity", 1e3),
-        "√R ·10³ (Eq. 5)": ("w2_sensitivity", 1e3),
+        "precision": ("precision", 1, 3),
+        "recall": ("recall", 1, 3),
+        "√R̃ ·10³ (Eq. 7)": ("sensitivity", 1e3, 2),
+        "√R ·10³ (Eq. 5)": ("w2_sensitivity", 1e3, 2),
     }
     table: dict[tuple[str, str], pd.Series] = {}
-    for title, (key, factor) in columns.items():
-        table[title, "here"] = groups[key].agg(lambda v, c=factor: mean_and_spread(c * v, 3))
+    for title, (key, factor, digits) in columns.items():
+        table[title, "here"] = groups[key].agg(
+            lambda values, c=factor, d=digits: mean_and_spread(c * values, d)
+        )
         quoted = pd.Series(
             {name: f"{value[key]:g}" for name, value in paper.items() if key in value}
         )
@@ -140,7 +142,8 @@ def variant_table(rows: Rows) -> pd.DataFrame:
     groups = data.groupby(["variant", "estimator"], sort=False)[list(columns)]
     table = groups.agg(lambda values: mean_and_spread(values, 3)).rename(columns=columns)
     table = table.unstack("estimator").swaplevel(axis=1).sort_index(axis=1, sort_remaining=False)
-    return table.reindex(VARIANT_NAMES).rename(index=VARIANT_NAMES, columns=NAMES)
+    table = table.reindex(VARIANT_NAMES).rename(index=VARIANT_NAMES, columns=NAMES)
+    return table.rename_axis(index="change", columns=(None, None))
 
 
 def mean_and_spread(values: Iterable[float], digits: int) -> str:
