@@ -50,7 +50,7 @@ def supports_and_samples(
     figure, axes = plt.subplots(
         2,
         len(names),
-        figsize=(column * len(names), 2.1 * column + 1.1),
+        figsize=(column * len(names), 2 * column * limit[1] / limit[0] + 0.85),
         dpi=170,
         sharex=True,
         sharey=True,
