@@ -110,7 +110,7 @@ def summary_table(rows: Rows, paper: Mapping[str, Mapping[str, float]]) -> pd.Da
     data = pd.DataFrame(rows)
     groups = data.groupby("estimator", sort=False)
     columns = {
-        "precision": ("precision", 1, 3),
+        "precision": ("precision", 1, 2),
         "recall": ("recall", 1, 3),
         "√R̃ ·10³ (Eq. 7)": ("sensitivity", 1e3, 2),
         "√R ·10³ (Eq. 5)": ("w2_sensitivity", 1e3, 2),
