@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import torch
@@ -11,12 +12,12 @@ from stochrestore.estimators.base import no_seed, uniform_seed
 from stochrestore.problems.toy import Disk, Ring, ToyProblem, half_chord, triangle_wave
 
 
-class DeterministicToyEstimator:
+class DeterministicToyEstimator(ABC):
     """A curve over y: subclasses give the second coordinate, ``curve(y)``."""
 
+    @abstractmethod
     def curve(self, y: Tensor) -> Tensor:
         """The second coordinate of X̂, of y's shape."""
-        raise NotImplementedError
 
     def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
         """All zeros, (n, N, 1)."""
