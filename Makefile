@@ -24,8 +24,8 @@ test: $(READY)  ## the book, then lint, types, order of imports, notebooks and t
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-bench: $(READY)  ## measure what the library promises; table and _build/bench.json
-	@$(BIN)/python -m benchmarks
+bench: $(READY)  ## measure what the library promises, in ten minutes; table and _build/bench.json
+	@$(BIN)/python -m benchmarks --full
 
 # The CUDA libraries are torch's own dependencies: it brings those that suit the machine.
 lock: $(READY)  ## requirements.lock from pyproject.toml; pins that still fit stay (remove it to renew all)
