@@ -140,8 +140,14 @@ def variant_table(rows: Rows) -> pd.DataFrame:
     columns = {"precision": "precision", "recall": "recall", "sensitivity": "√R̃ ·10³"}
     data = pd.DataFrame(rows).assign(sensitivity=lambda d: 1e3 * d.sensitivity)
     groups = data.groupby(["variant", "estimator"], sort=False)[list(columns)]
-    table = groups.agg(lambda values: mean_and_spread(values, 3)).rename(columns=columns)
-    table = table.unstack("estimator").swaplevel(axis=1).sort_index(axis=1, sort_remaining=False)
+    digits = {"precision": 2, "recall": 3, "sensitivity": 2}
+    table = groups.agg(lambda values: mean_and_spread(values, digits[str(values.name)]))
+    table = (
+        table.rename(columns=columns)
+        .unstack("estimator")
+        .swaplevel(axis=1)
+        .sort_index(axis=1, sort_remaining=False)
+    )
     table = table.reindex(VARIANT_NAMES).rename(index=VARIANT_NAMES, columns=NAMES)
     return table.rename_axis(index="change", columns=(None, None))
 
