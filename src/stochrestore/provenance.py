@@ -86,7 +86,7 @@ def modules(name: str) -> list[Path]:
     import grimp
 
     root = checkout()
-    graph = grimp.build_graph(PACKAGE, cache_dir=None)
+    graph = grimp.build_graph(PACKAGE, cache_dir=None, exclude_type_checking_imports=True)
     pending = {f"{PACKAGE}.experiments.{name}", *_imports(root / "notebooks" / f"{name}.ipynb")}
     found: set[str] = set()
     while pending:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,10 +20,12 @@ from stochrestore.estimators.zigzag import (
     lipschitz_bound,
     optimal_transport,
 )
-from stochrestore.experiments.appendix_c import SampledDistance, TradeOff
-from stochrestore.experiments.theorem_3_1 import Curve, GanHistory
 from stochrestore.figures.style import COLORS, DATA
 from stochrestore.problems.finite import FiniteProblem
+
+if TYPE_CHECKING:  # names of results only: a chapter does not depend on the other's experiment
+    from stochrestore.experiments.appendix_c import SampledDistance, TradeOff
+    from stochrestore.experiments.theorem_3_1 import Curve, GanHistory
 
 Array = NDArray[np.float64]
 
