@@ -29,6 +29,8 @@ class Attack:
         start: ``"random"`` draws δ uniformly from the ball; ``"zero"`` starts at δ = 0, where
             the objective's gradient vanishes, so that Adam never moves (see the book's page
             on reading the paper closely).
+        seeds_at_once: seeds that pass through the estimator together; None: all. Fewer need less
+            memory, and change the result by rounding only.
     """
 
     radius: float
@@ -36,6 +38,7 @@ class Attack:
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     start: Literal["random", "zero"] = "random"
+    seeds_at_once: int | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -84,16 +87,32 @@ def worst_perturbation(
     mean, variance = torch.zeros_like(y), torch.zeros_like(y)
     beta1, beta2 = attack.betas
     for step in range(1, attack.steps + 1):
-        delta.requires_grad_(True)
-        objective = squared_distance(restore(estimator, y + delta, z), clean).mean(0).sum()
-        (gradient,) = torch.autograd.grad(objective, delta)
-        delta = delta.detach()
+        gradient = _ascent_direction(estimator, y, delta, z, clean, attack.seeds_at_once)
         mean = beta1 * mean + (1 - beta1) * gradient
         variance = beta2 * variance + (1 - beta2) * gradient.square()
         mean_hat, variance_hat = mean / (1 - beta1**step), variance / (1 - beta2**step)
         ascent = attack.lr * mean_hat / (variance_hat.sqrt() + 1e-8)
         delta = project_on_ball(delta + ascent, attack.radius)
     return delta
+
+
+def _ascent_direction(
+    estimator: Estimator,
+    y: Tensor,
+    delta: Tensor,
+    z: Tensor,
+    clean: Tensor,
+    seeds_at_once: int | None,
+) -> Tensor:
+    """The gradient in δ of the mean over seeds of ‖G(y, z) − G(y + δ, z)‖₂², of δ's shape."""
+    delta = delta.detach().requires_grad_(True)
+    at_once = seeds_at_once or len(z)
+    total = torch.zeros_like(y)
+    for some, target in zip(z.split(at_once), clean.split(at_once), strict=True):
+        moved = restore(estimator, y + delta, some)
+        objective = squared_distance(moved, target).sum() / len(z)
+        total += torch.autograd.grad(objective, delta)[0]
+    return total
 
 
 def initial_perturbation(y: Tensor, attack: Attack, *, generator: torch.Generator) -> Tensor:

@@ -1,13 +1,35 @@
 """Degradations y = D(x), and how an estimator is made consistent with them by construction.
 
 Each degradation has ``degrade(x)``, the input y = D(x), and ``project(x, y)``, the change of x
-that makes it consistent: D(project(x, y)) = y, and project(x, D(x)) = x.
+that makes it consistent: D(project(x, y)) = y, and project(x, D(x)) = x. Those of images also
+have ``lift(y)``, an image of full size made from y, which is what a network is fed.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from stochrestore.errors import require
+
+
+class ImageDegradation(Protocol):
+    """What the networks for images need to know of a degradation."""
+
+    def degrade(self, x: Tensor) -> Tensor:
+        """y = D(x)."""
+        ...
+
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """The consistent image made from x: D(project(x, y)) = y."""
+        ...
+
+    def lift(self, y: Tensor) -> Tensor:
+        """y as an image of full size."""
+        ...
 
 
 class FirstCoordinate:
@@ -20,3 +42,32 @@ class FirstCoordinate:
     def project(self, x: Tensor, y: Tensor) -> Tensor:
         """x (…, 2) with its first coordinate replaced by y (…, 1)."""
         return torch.cat([y, x[..., 1:]], dim=-1)
+
+
+class Inpainting:
+    """Only the lower rows of an image are known (Sec. 6.1: the lower quarter).
+
+    y holds the known pixels and nothing else, so that a perturbation of y, and its norm, are
+    those of the known pixels.
+
+    Args:
+        size: rows of the image.
+        known_rows: how many of them, from the bottom, are known; a quarter unless given.
+    """
+
+    def __init__(self, size: int, known_rows: int | None = None) -> None:
+        self.size = size
+        self.known_rows = size // 4 if known_rows is None else known_rows
+        require(0 < self.known_rows < size, "Inpainting.known_rows", known_rows, f"1 to {size - 1}")
+
+    def degrade(self, x: Tensor) -> Tensor:
+        """x (…, size, width) → its known rows, (…, known_rows, width)."""
+        return x[..., -self.known_rows :, :]
+
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """x with its known rows replaced by y, to the bit."""
+        return torch.cat([x[..., : -self.known_rows, :], y], dim=-2)
+
+    def lift(self, y: Tensor) -> Tensor:
+        """y below zeros, (…, size, width)."""
+        return F.pad(y, (0, 0, self.size - self.known_rows, 0))

@@ -72,9 +72,9 @@ def robustness_loss(
     Returns:
         A scalar.
     """
-    clean = restore(estimator, y, z)
+    clean = restore(estimator, y, z, seeds_at_once=attack.seeds_at_once)
     delta = worst_perturbation(estimator, y, z, attack, generator=generator, clean=clean)
-    moved = restore(estimator, y + delta, z)
+    moved = restore(estimator, y + delta, z, seeds_at_once=attack.seeds_at_once)
     sensitivity = squared_distance(clean, moved).mean()
     divisor = {"sum": 1.0, "mean": float(clean[0, 0].numel()), "slope": attack.radius**2}
     require(scale in divisor, "robustness_loss: scale", scale, ", ".join(divisor))

@@ -8,9 +8,10 @@ been.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,16 @@ from stochrestore.losses import (
 )
 
 Metrics = dict[str, float]
+Precision = Literal["float32", "tf32", "bf16"]
+
+#: Updates between two looks at the losses.
+REPORT_EVERY = 100
+#: A critic whose mean loss falls below this separates data from restorations without error.
+COLLAPSED_LOSS = 1e-4
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss is not finite, or the critic has won for good; the last checkpoint is kept."""
 
 
 class TrainingSettings(BaseModel):
@@ -42,19 +53,30 @@ class TrainingSettings(BaseModel):
 
     steps: int = Field(20_000, ge=1, description="updates of the estimator, and of the critic")
     batch_size: int = Field(256, ge=2, description="not stated in the paper")
-    lr: float = Field(1e-4, gt=0, description="Adam's learning rate, both networks")
+    lr: float = Field(1e-4, gt=0, description="Adam's learning rate")
+    critic_lr: float | None = Field(None, gt=0, description="the critic's, where it differs")
+    lr_milestones: tuple[int, ...] = Field(
+        (), strict=False, description="steps at which the learning rates are multiplied"
+    )
+    lr_decay: float = Field(0.6, gt=0, le=1, description="by this factor")
     betas: tuple[float, float] = Field((0.0, 0.9), strict=False, description="Adam's betas")
     r1_gamma: float = Field(10.0, ge=0, description="coefficient of the R1 penalty")
     r1_convention: R1Convention = Field("half", description="c = 1/2 or 1 before gamma")
+    r1_every: int = Field(1, ge=1, description="R1 enters every n-th critic step, n-fold")
     robustness_weight: float = Field(0.0, ge=0, description="λ_R of Eq. 8; 0: erratic")
     robustness_scale: RobustnessScale = Field("slope", description="what R̃ is divided by")
     robustness_every: int = Field(1, ge=1, description="L_R enters every n-th estimator step")
     robustness_seeds: int = Field(50, ge=1, description="seeds averaged in Eq. 6")
+    seeds_at_once: int | None = Field(
+        None, ge=1, description="seeds per pass in L_R, to save memory; None: all; same result"
+    )
     epsilon: float = Field(1e-3, gt=0, description="ε, the attack's radius")
     attack_steps: int = Field(4, ge=1, description="Adam steps of the attack")
     attack_lr: float = Field(1e-4, gt=0, description="Adam's learning rate in the attack")
     attack_start: Literal["random", "zero"] = Field("random", description="the first δ")
     ema_decay: float = Field(0.0, ge=0, lt=1, description="weight averaging; 0: none")
+    precision: Precision = Field("float32", description="of the networks' arithmetic")
+    compile: bool = Field(False, description="torch.compile the estimator")
 
     def attack(self) -> Attack:
         """The attack of these settings."""
@@ -63,7 +85,12 @@ class TrainingSettings(BaseModel):
             steps=self.attack_steps,
             lr=self.attack_lr,
             start=self.attack_start,
+            seeds_at_once=self.seeds_at_once,
         )
+
+    def lr_factor(self, step: int) -> float:
+        """What both learning rates are multiplied by at ``step``."""
+        return self.lr_decay ** sum(step >= milestone for milestone in self.lr_milestones)
 
 
 class AlternatingTrainer:
@@ -94,11 +121,14 @@ class AlternatingTrainer:
         self.images, self.degrade = images, degrade
         self.settings, self.generator = settings, generator
         self.measured = measured(estimator)
-        self.estimator_optimizer = self._adam(estimator)
-        self.critic_optimizer = self._adam(critic)
-        self.average = [p.detach().clone() for p in estimator.parameters()]
+        self.estimator_optimizer = self._adam(estimator, settings.lr)
+        self.critic_optimizer = self._adam(critic, settings.critic_lr or settings.lr)
+        self.average = [t.detach().clone() for t in self._averaged()]
+        self.losses = images.new_zeros(2, dtype=torch.float32)
         self.step = 0
         self.history: list[Metrics] = []
+        if settings.compile:
+            estimator.compile()
 
     def train(
         self,
@@ -108,31 +138,91 @@ class AlternatingTrainer:
         checkpoint: Path | None = None,
         checkpoint_every: int = 1000,
         progress: bool = True,
+        log: Callable[[Metrics], None] = lambda losses: None,
     ) -> None:
         """Run up to ``settings.steps``, from the checkpoint where there is one.
 
-        ``evaluate``, given the estimator, must draw from a generator of its own; its results
-        go to ``history`` with their step.
+        Args:
+            evaluate: given the estimator, measures it; must draw from a generator of its own.
+                Its results go to ``history`` with their step.
+            evaluate_every: steps between two evaluations.
+            checkpoint: file to continue from, and to write.
+            checkpoint_every: steps between two checkpoints.
+            progress: show losses, images/s and the time left.
+            log: called with the mean losses of every :data:`REPORT_EVERY` steps.
+
+        Raises:
+            InputError: the checkpoint is unreadable, of other settings, or cannot be written.
+            TrainingDiverged: a loss is not finite, or the critic separates without error.
         """
         if checkpoint is not None and checkpoint.exists():
             self.load_state_dict(load_checkpoint(checkpoint, self.settings))
-        steps = range(self.step, self.settings.steps)
-        for _ in tqdm(steps, initial=self.step, total=self.settings.steps, disable=not progress):
-            self.advance()
-            if evaluate and self.step % evaluate_every == 0:
-                with self.averaged_weights():
-                    self.history.append({"step": self.step, **evaluate(self.estimator)})
-            if checkpoint is not None and self.step % checkpoint_every == 0:
-                save_checkpoint(self.state_dict(), checkpoint)
+        total = self.settings.steps
+        with tqdm(initial=self.step, total=total, disable=not progress) as bar:
+            while self.step < total:
+                self.advance()
+                bar.update()
+                if self.step % REPORT_EVERY == 0 or self.step == total:
+                    losses = self._report()
+                    log(losses)
+                    rate = (bar.format_dict["rate"] or 0) * self.settings.batch_size
+                    bar.set_postfix(
+                        critic=f"{losses['critic_loss']:.2f}",
+                        estimator=f"{losses['estimator_loss']:.2f}",
+                        images_per_s=f"{rate:.0f}",
+                    )
+                if evaluate and self.step % evaluate_every == 0:
+                    with self.averaged_weights():
+                        self.history.append({"step": self.step, **evaluate(self.estimator)})
+                if checkpoint is not None and self.step % checkpoint_every == 0:
+                    save_checkpoint(self.state_dict(), checkpoint)
 
     def advance(self) -> None:
         """One critic update and one estimator update."""
-        self._update(self.critic_optimizer, self.critic_loss())
-        self._update(self.estimator_optimizer, self.estimator_loss())
+        for optimizer, lr in self._learning_rates().items():
+            optimizer.param_groups[0]["lr"] = lr
+        with self._autocast():
+            critic_loss = self.critic_loss()
+        self._update(self.critic_optimizer, critic_loss)
+        with self._autocast():
+            estimator_loss = self.estimator_loss()
+        self._update(self.estimator_optimizer, estimator_loss)
+        self.losses += torch.stack([critic_loss.detach(), estimator_loss.detach()])
         self.step += 1
         decay = self.settings.ema_decay
-        for mean, p in zip(self.average, self.estimator.parameters(), strict=True):
-            mean.lerp_(p.detach(), 1 - decay)
+        for mean, value in zip(self.average, self._averaged(), strict=True):
+            mean.lerp_(value, 1 - decay)
+
+    def _report(self) -> Metrics:
+        """The mean losses since the last report.
+
+        Raises:
+            TrainingDiverged: they say that going on makes no sense.
+        """
+        steps = (self.step - 1) % REPORT_EVERY + 1
+        critic_loss, estimator_loss = (self.losses / steps).tolist()
+        self.losses.zero_()
+        advice = "the last checkpoint is kept; lower lr or critic_lr, or raise r1_gamma"
+        if not (math.isfinite(critic_loss) and math.isfinite(estimator_loss)):
+            raise TrainingDiverged(f"step {self.step}: a loss is not finite; {advice}")
+        if critic_loss < COLLAPSED_LOSS:
+            raise TrainingDiverged(
+                f"step {self.step}: the critic's loss is {critic_loss:.1e}: it separates data from "
+                f"restorations without error, and teaches nothing; {advice}"
+            )
+        return {"step": self.step, "critic_loss": critic_loss, "estimator_loss": estimator_loss}
+
+    def _learning_rates(self) -> dict[torch.optim.Optimizer, float]:
+        s, factor = self.settings, self.settings.lr_factor(self.step)
+        return {
+            self.critic_optimizer: (s.critic_lr or s.lr) * factor,
+            self.estimator_optimizer: s.lr * factor,
+        }
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.settings.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.images.device.type, torch.bfloat16)
 
     def batch(self) -> Tensor:
         """A random batch of the training set, drawn with replacement."""
@@ -150,8 +240,12 @@ class AlternatingTrainer:
         with torch.no_grad():
             fake = sample(self.estimator, self.degrade(real), generator=self.generator)  # type: ignore[arg-type]
         s = self.settings
-        penalty = r1_penalty(self.critic, real, gamma=s.r1_gamma, convention=s.r1_convention)
-        return critic_gan_loss(self.critic(real), self.critic(fake)) + penalty
+        loss = critic_gan_loss(self.critic(real), self.critic(fake))
+        if self.step % s.r1_every == 0:
+            loss = loss + s.r1_every * r1_penalty(
+                self.critic, real, gamma=s.r1_gamma, convention=s.r1_convention
+            )
+        return loss
 
     def estimator_loss(self) -> Tensor:
         """L_GAN + λ_R L_R (Eq. 8) on a fresh batch."""
@@ -174,7 +268,7 @@ class AlternatingTrainer:
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """The estimator with its averaged weights, for the time of the ``with`` block."""
-        trained = [p.detach().clone() for p in self.estimator.parameters()]
+        trained = [t.clone() for t in self._averaged()]
         self._assign(self.average)
         try:
             yield
@@ -183,12 +277,16 @@ class AlternatingTrainer:
 
     @torch.no_grad()
     def _assign(self, values: list[Tensor]) -> None:
-        for p, value in zip(self.estimator.parameters(), values, strict=True):
-            p.copy_(value)
+        for target, value in zip(self._averaged(), values, strict=True):
+            target.copy_(value)
 
-    def _adam(self, network: nn.Module) -> torch.optim.Adam:
-        s = self.settings
-        return torch.optim.Adam(network.parameters(), lr=s.lr, betas=s.betas, fused=True)
+    def _averaged(self) -> list[Tensor]:
+        """What weight averaging averages: the estimator's weights and its running statistics."""
+        state = self.estimator.state_dict()
+        return [t for t in state.values() if t.is_floating_point()]
+
+    def _adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
+        return torch.optim.Adam(network.parameters(), lr=lr, betas=self.settings.betas, fused=True)
 
     @staticmethod
     def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -207,6 +305,7 @@ class AlternatingTrainer:
             "estimator_optimizer": self.estimator_optimizer.state_dict(),
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "average": self.average,
+            "losses": self.losses,
             "generator": self.generator.get_state(),
             "history": self.history,
             "settings": training_settings(self.settings),
@@ -216,7 +315,8 @@ class AlternatingTrainer:
         """Continue from ``state``."""
         for name in ("estimator", "critic", "estimator_optimizer", "critic_optimizer"):
             getattr(self, name).load_state_dict(state[name])
-        self.average, self.step, self.history = state["average"], state["step"], state["history"]
+        self.average, self.losses = state["average"], state["losses"]
+        self.step, self.history = state["step"], state["history"]
         self.generator.set_state(state["generator"])
 
 

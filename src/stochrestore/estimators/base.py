@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 class Estimator(Protocol):
@@ -42,8 +43,17 @@ class SecondCoordinate:
         return self.estimator(y, z)[:, 1:]
 
 
-def restore(estimator: Estimator, y: Tensor, z: Tensor) -> Tensor:
-    """All restorations of y (N, …) for seeds z (S, N, K), in one batch: (S, N, …)."""
+def restore(
+    estimator: Estimator, y: Tensor, z: Tensor, *, seeds_at_once: int | None = None
+) -> Tensor:
+    """All restorations of y (N, …) for seeds z (S, N, K): (S, N, …), in one batch.
+
+    With ``seeds_at_once``, in several batches of that many seeds; where gradients are taken, each
+    is computed again when its gradient is, so that one batch's activations are held at a time.
+    """
+    if seeds_at_once is not None and seeds_at_once < len(z):
+        parts = z.split(seeds_at_once)
+        return torch.cat([checkpoint(restore, estimator, y, z, use_reentrant=False) for z in parts])
     seeds = z.shape[0]
     if seeds == 1:
         return estimator(y, z[0])[None]

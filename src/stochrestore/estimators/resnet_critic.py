@@ -1,0 +1,71 @@
+"""The ResNet critic of the image experiments (Table 4)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stochrestore.errors import require
+
+
+class ResNetCritic(nn.Module):
+    """Table 4: x (N, channels, size, size) → one logit each; it does not see Y apart from x.
+
+    Stages of two pre-activation residual blocks, with average pooling between, until 2×2
+    pixels are left: six stages at 64×64, as in the paper, five at 32×32, four at 16×16.
+
+    Args:
+        size: side of the images, a power of 2, at least 16.
+        width: f, channels of the first block (16 for CelebA, 32 for ImageNet).
+        channels: of the images.
+
+    Raises:
+        InputError: another size.
+    """
+
+    def __init__(self, size: int, width: int = 16, *, channels: int = 3) -> None:
+        super().__init__()
+        require(
+            size >= 16 and size & (size - 1) == 0,
+            "ResNetCritic: size",
+            size,
+            "a power of 2, at least 16",
+        )
+        stages = int(math.log2(size))
+        widths = [width * min(2**stage, 16) for stage in range(stages)]
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.stages = nn.ModuleList(
+            nn.Sequential(ResidualBlock(a, a), ResidualBlock(a, b))
+            for a, b in zip(widths, [*widths[1:], widths[-1]], strict=True)
+        )
+        self.last = nn.Linear(widths[-1] * 4, 1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, channels, size, size) → logits (N,)."""
+        h = self.first(x)
+        for stage, blocks in enumerate(self.stages):
+            if stage:
+                h = F.avg_pool2d(h, 3, stride=2, padding=1)
+            h = blocks(h)
+        return self.last(F.leaky_relu(h, 0.2).flatten(1)).squeeze(1)
+
+
+class ResidualBlock(nn.Module):
+    """shortcut(x) + 0.1·conv(act(conv(act(x)))), 3×3, leaky ReLU 0.2."""
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__()
+        self.conv_0 = nn.Conv2d(fan_in, fan_in, 3, padding=1)
+        self.conv_1 = nn.Conv2d(fan_in, fan_out, 3, padding=1)
+        same = fan_in == fan_out
+        self.shortcut = nn.Identity() if same else nn.Conv2d(fan_in, fan_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, fan_in, H, W) → (N, fan_out, H, W)."""
+        h = self.conv_0(F.leaky_relu(x, 0.2))
+        h = self.conv_1(F.leaky_relu(h, 0.2))
+        return self.shortcut(x) + 0.1 * h
