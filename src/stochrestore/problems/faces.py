@@ -482,7 +482,7 @@ def _skin(canvas: _Canvas, head: _Head) -> None:
 
 
 def _cheeks(canvas: _Canvas, head: _Head) -> None:
-    part = canvas.crop(-0.5, 0.5, -0.05, 0.4)
+    part = canvas.crop(-0.6, 0.6, -0.05, 0.4)
     rose = head.skin * torch.tensor([1.0, 0.62, 0.6], device=head.cx.device)[:, None, None]
     blush = part.cover(part.pair(head.cx, 0.26, 0.17, 0.13, 0.1), 0.14)
     part.paint(rose, head.hidden.between("blush", 0.0, 0.6) * blush)
@@ -519,7 +519,7 @@ def _mouth(canvas: _Canvas, head: _Head) -> None:
     arch = (1 - u * u).clamp_min(0)
     smile = hidden.between("smile", -0.5, 1.0)
     line = part.y - 0.285 - 0.16 * smile * arch + 0.085 * smile
-    gape = (hidden["mouth_open"] - 0.45).clamp_min(0) * 0.14 * (0.4 + smile.abs())
+    gape = (hidden["mouth_open"] - 0.45).clamp_min(0) * 0.12 * (0.4 + smile.abs())
     lip = hidden.between("lip", 0.018, 0.042)
     within = part.cover((u.abs() - 1) * 0.2)
     red = torch.tensor([0.82, 0.3, 0.33], device=u.device)[:, None, None]
@@ -533,7 +533,7 @@ def _mouth(canvas: _Canvas, head: _Head) -> None:
 
 def _whiskers(canvas: _Canvas, head: _Head) -> None:
     """Moustache, and chops that fade out before the chin."""
-    part = canvas.crop(-0.55, 0.55, -0.15, 0.5)
+    part = canvas.crop(-0.62, 0.62, -0.15, 0.5)
     hidden = head.hidden
     hair = head.hair * 0.85
     radius, _ = head.radius(part)
@@ -549,7 +549,7 @@ def _whiskers(canvas: _Canvas, head: _Head) -> None:
 
 
 def _eyes(canvas: _Canvas, head: _Head) -> None:
-    part = canvas.crop(-0.45, 0.45, -0.22, 0.14)
+    part = canvas.crop(-0.5, 0.5, -0.24, 0.16)
     hidden, y, gap = head.hidden, head.eye_y, head.eye_gap
     width = hidden.between("eye_size", 0.1, 0.14)
     height = width * hidden.between("eyelid", 0.48, 0.92)
@@ -619,7 +619,7 @@ def _hair_behind(canvas: _Canvas, head: _Head) -> None:
 
 def _hair_front(canvas: _Canvas, head: _Head) -> None:
     """Hair over the forehead and temples, with a sheen; a mohawk; a balding head's sides."""
-    hidden, part = head.hidden, canvas.crop(-0.75, 0.75, -1, 0.45)
+    hidden, part = head.hidden, canvas.crop(-0.85, 0.85, -1, 0.45)
     cut = hidden.looked_up("hair", tuple(_CUT[c] for c in HIDDEN[0].classes))
     off, line, sides, slant = cut.unbind(1)
     off = off * hidden.between("volume", 0.6, 1.5)
@@ -634,7 +634,8 @@ def _hair_front(canvas: _Canvas, head: _Head) -> None:
     radius = (across * across + v * v).sqrt()
     cap = torch.maximum((radius - 1) * head.rx, (part.y - edge) / steep)
     crest = part.ellipse(head.cx, -0.62, 0.1 + hidden.between("volume", 0, 0.05), 0.3)
-    patch = torch.maximum(part.pair(head.cx, head.rx, -0.12, 0.1, 0.23), part.y - 0.1)
+    tuft = torch.maximum(part.pair(head.cx, head.rx - 0.02, -0.1, 0.15, 0.28), part.y - 0.08)
+    patch = torch.maximum(tuft, (radius - 1.02) * head.rx)
     alpha = part.cover(cap)
     for style, shape in (("mohawk", crest), ("balding", patch)):
         alpha = alpha + part.cover(shape) * hidden.chosen("hair", style)
@@ -667,7 +668,7 @@ def _glasses(canvas: _Canvas, head: _Head) -> None:
 
 
 def _hat(canvas: _Canvas, head: _Head) -> None:
-    hidden, part = head.hidden, canvas.crop(-0.8, 0.8, -1, -0.15)
+    hidden, part = head.hidden, canvas.crop(-1, 1, -1, -0.15)
     beanie, cap, band = (hidden.chosen("hat", c) for c in ("beanie", "cap", "band"))
     colour = _hsv(hidden["hat_colour"], 0.65, 0.8)
     shade = (0.92 + 0.15 * head.side(part) - 0.2 * (part.y + 0.6))[:, None]
