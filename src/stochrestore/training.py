@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,6 +44,18 @@ COLLAPSED_LOSS = 1e-4
 
 class TrainingDiverged(RuntimeError):
     """A loss is not finite, or the critic has won for good; the last checkpoint is kept."""
+
+
+class Images(Protocol):
+    """A training set: a tensor (N, …), or what gives parts of one."""
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """The images of these indices, float, (len(index), …)."""
+        ...
 
 
 class TrainingSettings(BaseModel):
@@ -99,7 +111,7 @@ class AlternatingTrainer:
     Args:
         estimator: G(y, z), a module.
         critic: D(x), a module giving one logit per row.
-        images: the training set, (N, …), on the device to train on.
+        images: the training set, (N, …): a tensor, or what gives one when indexed by one.
         degrade: y = D(x).
         settings: see :class:`TrainingSettings`.
         generator: source of every random draw.
@@ -110,7 +122,7 @@ class AlternatingTrainer:
         self,
         estimator: nn.Module,
         critic: nn.Module,
-        images: Tensor,
+        images: Images,
         degrade: Callable[[Tensor], Tensor],
         settings: TrainingSettings,
         *,
@@ -124,7 +136,8 @@ class AlternatingTrainer:
         self.estimator_optimizer = self._adam(estimator, settings.lr)
         self.critic_optimizer = self._adam(critic, settings.critic_lr or settings.lr)
         self.average = [t.detach().clone() for t in self._averaged()]
-        self.losses = images.new_zeros(2, dtype=torch.float32)
+        self.device = next(estimator.parameters()).device
+        self.losses = torch.zeros(2, device=self.device)
         self.step = 0
         self.history: list[Metrics] = []
         if settings.compile:
@@ -144,8 +157,8 @@ class AlternatingTrainer:
 
         Args:
             evaluate: given the estimator, measures it; must draw from a generator of its own.
-                Its results go to ``history`` with their step.
-            evaluate_every: steps between two evaluations.
+            evaluate_every: steps between two rows of ``history``: the latest mean losses, and
+                what ``evaluate`` returned.
             checkpoint: file to continue from, and to write.
             checkpoint_every: steps between two checkpoints.
             progress: show losses, images/s and the time left.
@@ -157,7 +170,7 @@ class AlternatingTrainer:
         """
         if checkpoint is not None and checkpoint.exists():
             self.load_state_dict(load_checkpoint(checkpoint, self.settings))
-        total = self.settings.steps
+        total, losses = self.settings.steps, {}
         with tqdm(initial=self.step, total=total, disable=not progress) as bar:
             while self.step < total:
                 self.advance()
@@ -171,11 +184,15 @@ class AlternatingTrainer:
                         estimator=f"{losses['estimator_loss']:.2f}",
                         images_per_s=f"{rate:.0f}",
                     )
-                if evaluate and self.step % evaluate_every == 0:
-                    with self.averaged_weights():
-                        self.history.append({"step": self.step, **evaluate(self.estimator)})
+                if self.step % evaluate_every == 0:
+                    self.history.append(self._measure(losses, evaluate))
                 if checkpoint is not None and self.step % checkpoint_every == 0:
                     save_checkpoint(self.state_dict(), checkpoint)
+
+    def _measure(self, losses: Metrics, evaluate: Callable[[Any], Metrics] | None) -> Metrics:
+        """A row of the history: the latest losses, and what ``evaluate`` measures."""
+        with self.averaged_weights():
+            return {**losses, "step": self.step, **(evaluate(self.estimator) if evaluate else {})}
 
     def advance(self) -> None:
         """One critic update and one estimator update."""
@@ -222,7 +239,7 @@ class AlternatingTrainer:
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.settings.precision != "bf16":
             return nullcontext()
-        return torch.autocast(self.images.device.type, torch.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def batch(self) -> Tensor:
         """A random batch of the training set, drawn with replacement."""
@@ -232,7 +249,7 @@ class AlternatingTrainer:
             generator=self.generator,
             device=self.generator.device,
         )
-        return self.images[index.to(self.images.device)]
+        return self.images[index].to(self.device)
 
     def critic_loss(self) -> Tensor:
         """The critic's GAN loss and R1, on a fresh batch."""

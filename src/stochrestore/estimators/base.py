@@ -82,7 +82,8 @@ def uniform_seed(y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
     return z.to(y.device)
 
 
-def normal_seed(y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
-    """n seeds Z ~ N(0, 1) for each input, (n, N, 1)."""
-    z = torch.randn(n, y.shape[0], 1, generator=generator, dtype=y.dtype, device=generator.device)
+def normal_seed(y: Tensor, n: int, dims: int = 1, *, generator: torch.Generator) -> Tensor:
+    """n seeds Z ~ N(0, I) for each input, (n, N, dims)."""
+    shape = (n, y.shape[0], dims)
+    z = torch.randn(shape, generator=generator, dtype=y.dtype, device=generator.device)
     return z.to(y.device)

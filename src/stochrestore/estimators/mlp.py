@@ -1,28 +1,30 @@
-"""The fully connected estimator and critic of the toy experiments (Table 2)."""
+"""Fully connected estimators and critics (Table 2), for the toy experiments and small images."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from stochrestore.degradations import FirstCoordinate
+from stochrestore.degradations import FirstCoordinate, ImageDegradation
+from stochrestore.errors import require
 from stochrestore.estimators.base import no_seed, normal_seed, uniform_seed
 
 SeedDistribution = Literal["uniform", "normal"]
 
 
-def fully_connected(width: int) -> nn.Sequential:
-    """Table 2: 2 → width → width → width → width → 1, ReLU between."""
-    sizes = [2, width, width, width, width]
+def fully_connected(width: int, fan_in: int = 2, fan_out: int = 1) -> nn.Sequential:
+    """Table 2: fan_in → width → width → width → width → fan_out, ReLU between."""
+    sizes = [fan_in, width, width, width, width]
     hidden = [
         layer
-        for fan_in, fan_out in pairwise(sizes)
-        for layer in (nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True))
+        for rows, columns in pairwise(sizes)
+        for layer in (nn.Linear(rows, columns), nn.ReLU(inplace=True))
     ]
-    return nn.Sequential(*hidden, nn.Linear(width, 1))
+    return nn.Sequential(*hidden, nn.Linear(width, fan_out))
 
 
 class MLPEstimator(nn.Module):
@@ -60,13 +62,72 @@ class MLPEstimator(nn.Module):
         return self.degradation.project(second.expand(-1, 2), y)
 
 
-class MLPCritic(nn.Module):
-    """Table 2 as a critic: x (N, 2) → one logit each, (N,); it does not see Y apart from x."""
+class ImageMLP(nn.Module):
+    """X̂ = project(g(Y, Z), Y) for small images, with the network g of Table 2.
 
-    def __init__(self, width: int = 512) -> None:
+    Args:
+        degradation: gives y from an image, and makes the output consistent.
+        shape: (channels, size, size) of the images.
+        width: units of each hidden layer.
+        stochastic: whether Z ~ N(0, I) is drawn or fixed to 0; the network is the same.
+        seed_dims: K, the length of Z.
+        seed_layer: which of the five layers Z enters, beside that layer's input; 0 is the first.
+    """
+
+    def __init__(
+        self,
+        degradation: ImageDegradation,
+        shape: tuple[int, int, int],
+        width: int = 256,
+        *,
+        stochastic: bool,
+        seed_dims: int = 16,
+        seed_layer: int = 0,
+    ) -> None:
         super().__init__()
-        self.net = fully_connected(width)
+        require(0 <= seed_layer <= 4, "ImageMLP: seed_layer", seed_layer, "0 to 4")
+        require(seed_dims >= 1, "ImageMLP: seed_dims", seed_dims, "an integer ≥ 1")
+        self.degradation, self.shape = degradation, shape
+        self.stochastic, self.seed_dims, self.seed_layer = stochastic, seed_dims, seed_layer
+        pixels = math.prod(shape)
+        known = degradation.degrade(torch.empty(1, *shape)).numel()
+        sizes = [known, width, width, width, width, pixels]
+        sizes_in = [n + seed_dims * (i == seed_layer) for i, n in enumerate(sizes[:-1])]
+        self.layers = nn.ModuleList(
+            nn.Linear(fan_in, fan_out) for fan_in, fan_out in zip(sizes_in, sizes[1:], strict=True)
+        )
+
+    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+        """n seeds for each y, (n, N, K), or zeros (n, N, 1) where deterministic."""
+        return (
+            normal_seed(y, n, self.seed_dims, generator=generator)
+            if self.stochastic
+            else (no_seed(y, n))
+        )
+
+    def forward(self, y: Tensor, z: Tensor) -> Tensor:
+        """y (N, …), z (N, K) or zeros (N, 1) → x̂ (N, *shape), with D(x̂) = y."""
+        h = y.flatten(1)
+        for i, layer in enumerate(self.layers):
+            h = torch.relu(h) if i else h
+            if i == self.seed_layer:
+                h = torch.cat([h, z.expand(-1, self.seed_dims)], 1)
+            h = layer(h)
+        return self.degradation.project(h.unflatten(1, self.shape), y)
+
+
+class MLPCritic(nn.Module):
+    """Table 2 as a critic: x → one logit each; it does not see Y apart from x.
+
+    Args:
+        width: units of each hidden layer.
+        dims: numbers in one x: 2 in the toy, the pixels of a small image.
+    """
+
+    def __init__(self, width: int = 512, dims: int = 2) -> None:
+        super().__init__()
+        self.net = fully_connected(width, dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (N, 2) → logits (N,)."""
-        return self.net(x).squeeze(-1)
+        """x (N, …) → logits (N,)."""
+        return self.net(x.flatten(1)).squeeze(-1)

@@ -24,12 +24,18 @@ def shipped(experiment: str) -> Path:
     return Path(__file__).parents[1] / "weights" / experiment
 
 
-def save(module: nn.Module, path: Path, record: dict[str, Any]) -> None:
+def save(module: nn.Module, path: Path, record: dict[str, Any], *, half: bool = False) -> None:
     """Write a module's weights to ``path`` (.safetensors) and its record beside it.
 
     Each file is written whole or not at all; the record, written last, vouches for the weights.
+
+    Args:
+        half: store numbers in half precision; loading brings them back to the module's own.
     """
     state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+    if half:
+        state = {k: t.half() if t.is_floating_point() else t for k, t in state.items()}
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
     data = tensors_to_bytes(state)
     digest = hashlib.sha256(data).hexdigest()
     write_atomically(path, data)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from stochrestore.degradations import ImageDegradation
 from stochrestore.errors import require
-from stochrestore.estimators.base import no_seed
+from stochrestore.estimators.base import no_seed, normal_seed
 
 
 class UNet(nn.Module):
@@ -60,9 +60,8 @@ class UNet(nn.Module):
         """n seeds for each y: (n, N, K), or zeros (n, N, 1) where deterministic."""
         if not self.stochastic:
             return no_seed(y, n)
-        shape = (n, y.shape[0], sum(side * side for side in self.seed_sides))
-        z = torch.randn(shape, generator=generator, dtype=y.dtype, device=generator.device)
-        return z.to(y.device)
+        dims = sum(side * side for side in self.seed_sides)
+        return normal_seed(y, n, dims, generator=generator)
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, …), z (N, K) → x̂ (N, channels, size, size), with D(x̂) = y."""

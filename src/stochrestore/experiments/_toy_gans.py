@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor
-from tqdm import tqdm
 
 from stochrestore.config import ExperimentSettings
 from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator, SecondCoordinate, sample
 from stochrestore.estimators.mlp import MLPCritic, MLPEstimator, SeedDistribution
+from stochrestore.experiments._trainings import MODELS, Job, Method, Model
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.metrics.sensitivity import ScalarSensitivity, scalar_sensitivity
 from stochrestore.problems.toy import Disk, ToyProblem
@@ -57,33 +51,6 @@ class ToySettings(ExperimentSettings, TrainingSettings):
         if samples is not None and k >= samples:
             raise ValueError(f"an integer smaller than samples, {samples}")
         return k
-
-
-@dataclass(frozen=True)
-class Model:
-    """One kind of toy GAN: Z drawn or fixed, L_R in the loss or not."""
-
-    stochastic: bool
-    robust: bool
-
-
-MODELS = {
-    "robust_gan": Model(stochastic=False, robust=True),
-    "erratic_gan": Model(stochastic=False, robust=False),
-    "robust_sto_gan": Model(stochastic=True, robust=True),
-    "sto_gan": Model(stochastic=True, robust=False),
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training: its name (that of its files), kind, seed and settings."""
-
-    name: str
-    model: Model
-    seed: int
-    settings: ToySettings
-    keep_weights: bool = True
 
 
 def main_jobs(settings: ToySettings) -> Iterator[Job]:
@@ -146,72 +113,21 @@ def build_estimator(model: Model, settings: ToySettings) -> MLPEstimator:
     )
 
 
-def train_job(
-    job: Job, folder: Path, *, device: torch.device, checkpoints: Path, progress: bool = True
-) -> None:
-    """Train one network and write its weights and record to ``folder``.
-
-    Continues from the job's checkpoint where there is one, and removes it at the end.
-    """
-    started = time.perf_counter()
-    trainer = build_trainer(job, device=device)
-    checkpoint = checkpoints / f"{job.name}.pt"
-    trainer.train(
-        evaluate=lambda estimator: evaluate(estimator, job.settings, seed=job.seed),
-        evaluate_every=max(1, job.settings.steps // 20),
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-    record = {
-        "job": job.name,
-        "seed": job.seed,
-        "settings": recorded(job.settings),
-        "history": trainer.history,
-        "device": device.type,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    target = folder / f"{job.name}.safetensors"
-    if job.keep_weights:
-        with trainer.averaged_weights():
-            pretrained.save(trainer.estimator, target, record)
-    else:
-        pretrained.write_record(target.with_suffix(".json"), record)
-    checkpoint.unlink(missing_ok=True)
-
-
-def train_jobs(
-    jobs: Iterable[Job], folder: Path, *, device: torch.device, workers: int = 1
-) -> None:
-    """Train all jobs that ``folder`` does not hold yet, ``workers`` at a time.
-
-    May be interrupted and called again: finished jobs are kept, the others continue from their
-    checkpoints. Each worker computes on one thread, so that results do not depend on their
-    number. The progress bar is silenced by the environment variable TQDM_DISABLE.
-    """
-    todo = [job for job in jobs if not finished(job, folder)]
-    run = partial(train_job, folder=folder, device=device, checkpoints=folder / "checkpoints")
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        running = [pool.submit(run, job, progress=False) for job in todo]
-        for done in tqdm(as_completed(running), "trainings", len(todo)):
-            done.result()
-
-
-def finished(job: Job, folder: Path) -> bool:
-    """Whether ``folder`` holds the record of this job under the same settings."""
-    record = (folder / job.name).with_suffix(".json")
-    return record.exists() and pretrained.read_record(record)["settings"] == recorded(job.settings)
-
-
 def recorded(settings: ToySettings) -> dict[str, Any]:
     """The settings one training and its measurements depend on, as its record keeps them."""
     grid = {"train", "weights", "runs", "sweep_weights", "sweep_steps", "sweep_seeds"}
     return settings.model_dump(mode="json", exclude=grid)
 
 
-def build_trainer(job: Job, *, device: torch.device) -> AlternatingTrainer:
+def evaluate_job(estimator: Estimator, job: Job) -> Metrics:
+    """What is measured along a training; see :func:`evaluate`."""
+    return evaluate(estimator, job.settings, seed=job.seed)
+
+
+def build_trainer(job: Job) -> AlternatingTrainer:
     """Networks, data and generator of a job, all decided by its seed."""
     settings = job.settings
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         estimator, critic = build_estimator(job.model, settings), MLPCritic(settings.width)
@@ -294,3 +210,6 @@ def parameters_like(estimator: Estimator) -> Tensor:
     if isinstance(estimator, torch.nn.Module):
         return next(estimator.parameters()).new_empty(0)
     return torch.empty(0, dtype=torch.float64)
+
+
+METHOD = Method(build=build_trainer, recorded=recorded, evaluate=evaluate_job)

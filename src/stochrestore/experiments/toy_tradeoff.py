@@ -29,8 +29,7 @@ from stochrestore.estimators.closed_form import (
 )
 from stochrestore.experiments._toy_gans import (
     EXPERIMENT,
-    MODELS,
-    Job,
+    METHOD,
     ToySettings,
     all_jobs,
     draw,
@@ -40,9 +39,9 @@ from stochrestore.experiments._toy_gans import (
     main_jobs,
     midpoints,
     sweep_jobs,
-    train_jobs,
     variant_jobs,
 )
+from stochrestore.experiments._trainings import MODELS, Job, train_jobs
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.problems.toy import Disk, Ring
 from stochrestore.training import Metrics
@@ -100,8 +99,7 @@ def train(settings: ToySettings, folder: Path, *, only: str = "", workers: int =
     chosen = [job for name, job in jobs.items() if name.startswith(only)]
     names = sorted({name.rsplit("-", 1)[0] for name in jobs})
     require(bool(chosen), "only", only, f"the beginning of one of {', '.join(names)}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train_jobs(chosen, folder, device=device, workers=workers)
+    train_jobs(chosen, folder, METHOD, workers=workers)
 
 
 def _load(settings: ToySettings, folder: Path) -> Trained:

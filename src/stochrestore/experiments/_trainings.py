@@ -1,0 +1,148 @@
+"""A grid of trainings: each is a job with a name, carried out once, several at a time."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from stochrestore.estimators import pretrained
+from stochrestore.estimators.base import Estimator
+from stochrestore.training import AlternatingTrainer, Metrics, TrainingSettings
+
+
+@dataclass(frozen=True)
+class Model:
+    """One kind of GAN: Z drawn or fixed, L_R in the loss or not."""
+
+    stochastic: bool
+    robust: bool
+
+
+MODELS = {
+    "robust_gan": Model(stochastic=False, robust=True),
+    "erratic_gan": Model(stochastic=False, robust=False),
+    "robust_sto_gan": Model(stochastic=True, robust=True),
+    "sto_gan": Model(stochastic=True, robust=False),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: its name (that of its files), kind, seed and settings."""
+
+    name: str
+    model: Model
+    seed: int
+    settings: Any
+    keep_weights: bool = True
+
+
+@dataclass(frozen=True)
+class Method:
+    """How an experiment trains its jobs. The functions must be importable, for other processes.
+
+    Args:
+        build: the trainer of a job.
+        recorded: the settings that a training depends on, as its record keeps them.
+        evaluate: measures a job's estimator along the training; None: only losses are kept.
+        half: store weights in half precision.
+    """
+
+    build: Callable[[Job], AlternatingTrainer]
+    recorded: Callable[[Any], dict[str, Any]]
+    evaluate: Callable[[Estimator, Job], Metrics] | None = None
+    half: bool = False
+
+
+def train_job(
+    job: Job,
+    folder: Path,
+    method: Method,
+    *,
+    about: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> None:
+    """Train one network and write its weights and record to ``folder``.
+
+    Continues from the job's checkpoint where there is one, and removes it at the end.
+
+    Args:
+        about: what else the record is to hold, e.g. the commit and the digest of the data.
+    """
+    started = time.perf_counter()
+    trainer = method.build(job)
+    checkpoint = folder / "checkpoints" / f"{job.name}.pt"
+    evaluate = partial(method.evaluate, job=job) if method.evaluate else None
+    trainer.train(
+        evaluate=evaluate,
+        evaluate_every=max(1, job.settings.steps // 20),
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    record = {
+        "job": job.name,
+        "seed": job.seed,
+        "settings": method.recorded(job.settings),
+        **(about or {}),
+        "history": trainer.history,
+        "device": trainer.device.type,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    target = folder / f"{job.name}.safetensors"
+    if job.keep_weights:
+        with trainer.averaged_weights():
+            pretrained.save(trainer.estimator, target, record, half=method.half)
+    else:
+        pretrained.write_record(target.with_suffix(".json"), record)
+    checkpoint.unlink(missing_ok=True)
+
+
+def train_jobs(
+    jobs: Iterable[Job],
+    folder: Path,
+    method: Method,
+    *,
+    workers: int = 1,
+    about: dict[str, Any] | None = None,
+) -> None:
+    """Train all jobs that ``folder`` does not hold yet, ``workers`` at a time.
+
+    May be interrupted and called again: finished jobs are kept, the others continue from their
+    checkpoints. Each worker computes on one thread, so that results do not depend on their
+    number. The progress bar is silenced by the environment variable TQDM_DISABLE.
+    """
+    todo = [job for job in jobs if not finished(job, folder, method)]
+    if len(todo) == 1:
+        train_job(todo[0], folder, method, about=about)
+        return
+    run = partial(train_job, folder=folder, method=method, about=about, progress=False)
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        running = [pool.submit(run, job) for job in todo]
+        for done in tqdm(as_completed(running), "trainings", len(todo)):
+            done.result()
+
+
+def finished(job: Job, folder: Path, method: Method) -> bool:
+    """Whether ``folder`` holds the record of this job under the same settings.
+
+    A setting that is younger than the record counts as its default.
+    """
+    record = (folder / job.name).with_suffix(".json")
+    if not record.exists():
+        return False
+    fields = TrainingSettings.model_fields.items()
+    defaults = {name: field.default for name, field in fields if not field.is_required()}
+    known = json.loads(json.dumps(defaults)) | pretrained.read_record(record)["settings"]
+    return bool(known == method.recorded(job.settings))
