@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Length = Tensor | float  # one for each image, (N, 1, 1), or the same for all
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -63,22 +65,15 @@ class Canvas:
         sharpness = min(self.sharpness, 1 / softness) if softness else self.sharpness
         return (0.5 - sharpness * distance).clamp(0, 1)
 
-    def ellipse(self, cx: Tensor | float, cy: Tensor | float, rx: Tensor | float,
-                ry: Tensor | float) -> Tensor:  # fmt: skip
+    def ellipse(self, cx: Length, cy: Length, rx: Length, ry: Length) -> Tensor:
         """Signed distance (approximate) from an ellipse, (N, h, w)."""
-        u, v = (self.x - cx) / rx, (self.y - cy) / ry
-        scale = torch.minimum(torch.as_tensor(rx), torch.as_tensor(ry))
-        return ((u * u + v * v).sqrt() - 1) * scale
+        return _radial((self.x - cx) / rx, (self.y - cy) / ry, rx, ry)
 
-    def pair(self, cx: Tensor, gap: Tensor | float, cy: Tensor | float, rx: Tensor | float,
-             ry: Tensor | float) -> Tensor:  # fmt: skip
+    def pair(self, cx: Length, gap: Length, cy: Length, rx: Length, ry: Length) -> Tensor:
         """Signed distance from two ellipses at cx ± gap."""
-        u, v = ((self.x - cx).abs() - gap) / rx, (self.y - cy) / ry
-        scale = torch.minimum(torch.as_tensor(rx), torch.as_tensor(ry))
-        return ((u * u + v * v).sqrt() - 1) * scale
+        return _radial(((self.x - cx).abs() - gap) / rx, (self.y - cy) / ry, rx, ry)
 
-    def box(self, cx: Tensor | float, cy: Tensor | float, rx: Tensor | float, ry: Tensor | float,
-            corner: float = 0.0) -> Tensor:  # fmt: skip
+    def box(self, cx: Length, cy: Length, rx: Length, ry: Length, corner: float = 0.0) -> Tensor:
         """Signed distance from a box with rounded corners."""
         dx = (self.x - cx).abs() - rx + corner
         dy = (self.y - cy).abs() - ry + corner
@@ -90,6 +85,12 @@ class Canvas:
         self.pixels.add_(alpha[:, None] * (colour - self.pixels))
 
 
+def _radial(u: Tensor, v: Tensor, rx: Length, ry: Length) -> Tensor:
+    """Distance from the unit circle in (u, v), in units of the smaller semi-axis."""
+    scale = torch.minimum(torch.as_tensor(rx), torch.as_tensor(ry))
+    return ((u * u + v * v).sqrt() - 1) * scale
+
+
 def palette(rows: tuple[tuple[float, ...], ...], t: Tensor) -> Tensor:
     """Linear interpolation between colours at t in [0, 1), (N, 1, 1): (N, 3, 1, 1)."""
     table = torch.tensor(rows, device=t.device)
@@ -99,7 +100,7 @@ def palette(rows: tuple[tuple[float, ...], ...], t: Tensor) -> Tensor:
     return mixed[:, :, None, None]
 
 
-def hsv(hue: Tensor, saturation: Tensor | float, value: Tensor | float) -> Tensor:
+def hsv(hue: Tensor, saturation: Length, value: Length) -> Tensor:
     """RGB of a hue in turns: (N, 1, 1) each or numbers, to (N, 3, 1, 1)."""
     sixth = 6 * hue[:, None] + torch.tensor([0.0, 4.0, 2.0], device=hue.device)[:, None, None]
     sixth = sixth - 6 * (sixth / 6).floor()
