@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 
-from benchmarks import house, precision_recall, training_step
+from benchmarks import frechet, house, precision_recall, training_step
 from benchmarks.measure import Row, machine
 
 BENCHMARKS: list[Callable[[], Iterator[Row]]] = [
@@ -14,6 +14,8 @@ BENCHMARKS: list[Callable[[], Iterator[Row]]] = [
     house.toy_notebook,
     training_step.robust_step,
     precision_recall.against_piq,
+    frechet.at_2048_dimensions,
+    frechet.rank_deficient,
 ]
 FULL: list[Callable[[], Iterator[Row]]] = [precision_recall.fifty_thousand, house.book]
 
