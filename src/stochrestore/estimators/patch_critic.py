@@ -1,0 +1,29 @@
+"""A critic of image patches, for the GAN training of super-resolution networks."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PatchCritic(nn.Module):
+    """A logit for each overlapping patch of an image: x (N, 3, H, W) → (N, H/8, W/8).
+
+    Args:
+        width: channels of the first convolution; twice and four times as many follow.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        widths = (3, width, 2 * width, 4 * width)
+        self.halving = nn.ModuleList(
+            nn.Conv2d(fan_in, fan_out, 4, stride=2, padding=1)
+            for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.last = nn.Conv2d(widths[-1], 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) → logits (N, H/8, W/8)."""
+        for convolution in self.halving:
+            x = F.leaky_relu(convolution(x), 0.2)
+        return self.last(x).squeeze(1)

@@ -1,0 +1,37 @@
+"""PSNR as super-resolution reports it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Channels = Literal["rgb", "y"]
+
+
+def psnr(a: Tensor, b: Tensor, *, channels: Channels = "rgb", border: int = 0) -> Tensor:
+    """−10·log₁₀ of the mean squared difference, for images of peak 1.
+
+    Args:
+        a: images (…, 3, H, W), in [0, 1].
+        b: as a.
+        channels: all three, or the luma of BT.601 (``"y"``), as publications on
+            super-resolution have it.
+        border: pixels left out at each side; 4 in those on ×4.
+
+    Returns:
+        dB, (…); infinite where a = b.
+    """
+    difference = (a - b).double()
+    if border:
+        difference = difference[..., border:-border, border:-border]
+    if channels == "y":
+        difference = luma(difference)
+    return -10 * difference.square().flatten(-3).mean(-1).log10()
+
+
+def luma(x: Tensor) -> Tensor:
+    """The linear part of BT.601's luma, as fractions of the range: (…, 3, H, W) → (…, 1, H, W)."""
+    weights = torch.tensor([65.481, 128.553, 24.966], dtype=x.dtype, device=x.device) / 255
+    return (x * weights[:, None, None]).sum(-3, keepdim=True)
