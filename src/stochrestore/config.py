@@ -7,6 +7,7 @@ model's defaults.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any, Literal
@@ -37,11 +38,27 @@ def experiments() -> tuple[str, ...]:
     return tuple(sorted(m.stem for m in modules if m.suffix == ".py" and m.stem[0] != "_"))
 
 
-def preset_values(experiment: str, preset: str) -> dict[str, Any]:
-    """The values that ``presets/<preset>.yaml`` gives for an experiment."""
+def preset_values(experiment: str, preset: str, given: Mapping[str, Any] = {}) -> dict[str, Any]:
+    """The values that ``presets/<preset>.yaml`` gives for an experiment.
+
+    A section named ``name=value`` holds for that value of another setting: ``data=digits`` where
+    data is digits, ``data=folder`` where it is folder:PATH.
+
+    Args:
+        experiment: name of the experiment.
+        preset: one of :data:`PRESETS`.
+        given: the values that replace the preset's, which choose the sections.
+    """
     require(preset in PRESETS, "preset", preset, ", ".join(PRESETS))
     text = resources.files("stochrestore.presets").joinpath(f"{preset}.yaml").read_text("utf-8")
-    return dict(yaml.safe_load(text).get(experiment) or {})
+    section = dict(yaml.safe_load(text).get(experiment) or {})
+    values = {name: value for name, value in section.items() if "=" not in name}
+    for condition, more in section.items():
+        name, equals, value = condition.partition("=")
+        chosen = str(given.get(name, values.get(name))).partition(":")[0].lower()
+        if equals and chosen == value:
+            values |= more
+    return values
 
 
 def settings_class(experiment: str) -> type[ExperimentSettings]:
@@ -68,8 +85,8 @@ def load(experiment: str, preset: str, **changes: Any) -> Any:
             that names the parameter, what was given and what is allowed.
     """
     model = settings_class(experiment)
-    values = preset_values(experiment, preset)
     given = {name: value for name, value in changes.items() if value is not None}
+    values = preset_values(experiment, preset, given)
     try:
         return model.model_validate({"preset": preset, **values, **given})
     except ValidationError as error:

@@ -170,32 +170,40 @@ class AlternatingTrainer:
         """
         if checkpoint is not None and checkpoint.exists():
             self.load_state_dict(load_checkpoint(checkpoint, self.settings))
-        total, losses = self.settings.steps, {}
+        total = self.settings.steps
         with tqdm(initial=self.step, total=total, disable=not progress) as bar:
             while self.step < total:
                 self.advance()
                 bar.update()
-                if self.step % REPORT_EVERY == 0 or self.step == total:
-                    losses = self._report()
+                measured = self.step % evaluate_every == 0
+                saved = checkpoint is not None and self.step % checkpoint_every == 0
+                reported = self.step % REPORT_EVERY == 0 or self.step == total
+                if not (measured or saved or reported):
+                    continue
+                losses = self.mean_losses()
+                if reported:
                     log(losses)
-                    rate = (bar.format_dict["rate"] or 0) * self.settings.batch_size
-                    bar.set_postfix(
-                        critic=f"{losses['critic_loss']:.2f}",
-                        estimator=f"{losses['estimator_loss']:.2f}",
-                        images_per_s=f"{rate:.0f}",
-                    )
-                if self.step % evaluate_every == 0:
-                    self.history.append(self._measure(losses, evaluate))
-                if checkpoint is not None and self.step % checkpoint_every == 0:
+                    bar.set_postfix(self._described(losses, rate=bar.format_dict["rate"] or 0.0))
+                if measured:
+                    self.history.append(losses)
+                    if evaluate:
+                        with self.averaged_weights():
+                            losses.update(evaluate(self.estimator))
+                if saved and checkpoint is not None:
                     save_checkpoint(self.state_dict(), checkpoint)
 
-    def _measure(self, losses: Metrics, evaluate: Callable[[Any], Metrics] | None) -> Metrics:
-        """A row of the history: the latest losses, and what ``evaluate`` measures."""
-        with self.averaged_weights():
-            return {**losses, "step": self.step, **(evaluate(self.estimator) if evaluate else {})}
+    def _described(self, losses: Metrics, *, rate: float) -> dict[str, str]:
+        """What the progress bar shows beside the time left."""
+        return {
+            "critic": f"{losses['critic_loss']:.2f}",
+            "estimator": f"{losses['estimator_loss']:.2f}",
+            "images/s": f"{rate * self.settings.batch_size:.0f}",
+        }
 
     def advance(self) -> None:
         """One critic update and one estimator update."""
+        if self.step % REPORT_EVERY == 0:
+            self.losses.zero_()
         for optimizer, lr in self._learning_rates().items():
             optimizer.param_groups[0]["lr"] = lr
         with self._autocast():
@@ -210,15 +218,14 @@ class AlternatingTrainer:
         for mean, value in zip(self.average, self._averaged(), strict=True):
             mean.lerp_(value, 1 - decay)
 
-    def _report(self) -> Metrics:
-        """The mean losses since the last report.
+    def mean_losses(self) -> Metrics:
+        """The mean losses of the steps since the last multiple of :data:`REPORT_EVERY`.
 
         Raises:
             TrainingDiverged: they say that going on makes no sense.
         """
         steps = (self.step - 1) % REPORT_EVERY + 1
         critic_loss, estimator_loss = (self.losses / steps).tolist()
-        self.losses.zero_()
         advice = "the last checkpoint is kept; lower lr or critic_lr, or raise r1_gamma"
         if not (math.isfinite(critic_loss) and math.isfinite(estimator_loss)):
             raise TrainingDiverged(f"step {self.step}: a loss is not finite; {advice}")

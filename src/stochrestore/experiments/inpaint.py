@@ -31,8 +31,10 @@ def degradation(settings: ImageSettings) -> Inpainting:
 def main_jobs(settings: Settings) -> Iterator[Job]:
     """The trainings behind Fig. 1 and Table 1: every model, ``runs`` seeds each."""
     for name, model in MODELS.items():
+        weight = settings.robustness_weight if model.robust else 0.0
+        changed = settings.model_copy(update={"robustness_weight": weight})
         for run in range(settings.runs):
-            yield Job(f"{settings.kind}/{name}-seed{run}", model, settings.seed + run, settings)
+            yield Job(f"{settings.kind}/{name}-seed{run}", model, settings.seed + run, changed)
 
 
 def job_trainer(job: Job) -> AlternatingTrainer:
