@@ -33,7 +33,7 @@ def _continuous(names: str) -> tuple[Latent, ...]:
 
 
 VISIBLE: tuple[Latent, ...] = (
-    *_continuous("skin undertone light position face_width chin jaw taper neck shoulders"),
+    *_continuous("skin undertone light position face_width chin jaw neck shoulders"),
     *_continuous("background background_tone background_shift background_slant"),
     *_continuous("clothes clothes_tone"),
     _choice("neckline", crew=0.25, v_neck=0.25, collar=0.25, turtleneck=0.25),

@@ -73,17 +73,17 @@ class Head:
         self.eye_y = -0.04
         self.eye_gap = hidden.between("eye_gap", 0.185, 0.235)
 
-    def radius(self, canvas: Canvas) -> tuple[Tensor, Tensor]:
-        """Relative radius (1 on the outline) and horizontal place u of each pixel."""
+    def radius(self, canvas: Canvas, drop: float = 0.0) -> Tensor:
+        """Relative radius of each pixel, 1 on the outline; of a head that is ``drop`` lower."""
         u = (canvas.x - self.cx) / self.rx
-        dy = canvas.y - self.cy
+        dy = canvas.y - self.cy - drop
         v = dy.clamp_max(0) / self.top + dy.clamp_min(0) / self.bottom
         down = v.clamp(0, 1)
         # A lower half between a square and a pointed one: a squircle that narrows downwards.
-        width = u / (1 - self.visible.between("taper", 0.05, 0.3) * down * down)
+        width = u / (1 - self.visible.between("jaw", 0.3, 0.05) * down * down)
         square, vv = width * width, v * v
         jaw = self.visible.between("jaw", 0.0, 0.5) * (v > 0)
-        return (square + vv - jaw * (square * vv).clamp_max(1)).clamp_min(0).sqrt(), u
+        return (square + vv - jaw * (square * vv).clamp_max(1)).clamp_min(0).sqrt()
 
     def side(self, canvas: Canvas) -> Tensor:
         """Light from one side, about −1 … 1, (N, 1, w)."""
@@ -127,7 +127,8 @@ def _body(canvas: Canvas, head: Head) -> None:
     column = part.cover((part.x - cx).abs() - neck - 0.15 * (part.y - 0.62).clamp_min(0).square())
     column = column * (part.y > 0.25)
     part.paint(head.skin * (0.86 + 0.1 * head.side(part)[:, None]), column)
-    shadow = part.cover(part.ellipse(cx, head.cy + 0.1, head.rx, head.bottom), 0.16)
+    radius = head.radius(part, drop=0.1)
+    shadow = part.cover((radius - 1) * head.rx, 0.3)
     part.paint(head.skin * 0.62, 0.75 * shadow * column)
     _clothes(canvas.crop(-1, 1, 0.6, 1), head, neck)
 
@@ -151,7 +152,9 @@ def _clothes(part: Canvas, head: Head, neck: Tensor) -> None:
     garment = part.cover(
         torch.maximum(0.85 * (shoulder - part.y), torch.where(bow < 1, -throat, -1))
     )
-    fold = 0.92 + 0.12 * head.side(part) - 0.25 * (across - 0.45).clamp_min(0)
+    # The head's wide soft shadow: in the known rows it tells the face's width and length.
+    shadow = (0.6 - part.ellipse(cx, head.cy, head.rx, head.bottom)).clamp(0, 0.6)
+    fold = 1 + 0.12 * head.side(part) - 0.35 * shadow - 0.2 * (across - 0.45).clamp_min(0)
     stripes = visible.chosen("pattern", "stripes")
     wave = (part.y * 5.2 - (part.y * 5.2).floor() - 0.5).abs() * 4 - 1
     yoke = visible.chosen("pattern", "yoke") * part.cover(part.y - 0.84)
@@ -176,7 +179,7 @@ def _ears(canvas: Canvas, head: Head) -> None:
 def _skin(canvas: Canvas, head: Head) -> None:
     """The head, lit from one side and darker towards its edge."""
     part = canvas.crop(-0.6, 0.6, -0.7, 0.75)
-    radius, _ = head.radius(part)
+    radius = head.radius(part)
     edge = radius.square().square().clamp_max(1)
     shade = 1.03 + 0.11 * head.side(part) - 0.2 * edge - 0.05 * part.y
     part.paint(head.skin * shade[:, None], part.cover((radius - 1) * head.rx))
@@ -233,7 +236,7 @@ def _whiskers(canvas: Canvas, head: Head) -> None:
     part = canvas.crop(-0.62, 0.62, -0.15, 0.5)
     hidden = head.hidden
     hair = head.hair * 0.85
-    radius, _ = head.radius(part)
+    radius = head.radius(part)
     band = part.cover((0.8 - radius) * head.rx, 0.05) * part.cover((radius - 1) * head.rx)
     fade = ((part.y + 0.12) * 6).clamp(0, 1) * ((0.47 - part.y) * 8).clamp(0, 1)
     part.paint(hair, 0.9 * hidden.chosen("whiskers", "chops") * band * fade)

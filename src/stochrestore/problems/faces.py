@@ -55,7 +55,7 @@ class Faces:
         interval = (start, stop)
         require(0 <= start <= stop, "Faces.latents: (start, stop)", interval, "0 ≤ start ≤ stop")
         words = np.random.Philox(key=seed, counter=start * _BLOCKS)
-        raw = words.random_raw((stop - start) * _BLOCKS * 4).reshape(stop - start, -1)[:, :_DRAWS]
+        raw = words.random_raw((stop - start) * _BLOCKS * 4).reshape(-1, _BLOCKS * 4)[:, :_DRAWS]
         uniform = torch.from_numpy((raw >> 40).astype(np.float32) / np.float32(2**24))
         return Latents(*uniform.split([len(VISIBLE), len(HIDDEN)], dim=1))
 
