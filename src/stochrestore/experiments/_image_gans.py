@@ -21,7 +21,6 @@ from stochrestore.losses import RobustnessScale
 from stochrestore.problems.images import ImageSet, load_images
 from stochrestore.training import AlternatingTrainer, TrainingSettings
 
-
 CriticInit = Literal["default", "he"]
 
 
