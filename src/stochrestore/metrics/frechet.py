@@ -94,18 +94,12 @@ class Moments:
         return self._scatter.diagonal() / self._degrees()
 
     def factor(self) -> Array:
-        """F of full column rank with F Fᵀ = Σ, (D, rank), by pivoted Cholesky.
-
-        Features are scaled to unit variance first, so that small ones count for as much as large
-        ones in what is taken for zero: D machine epsilons.
-        """
-        deviation = np.sqrt(self.variance)
-        scale = np.where(deviation > 0, deviation, 1.0)
-        correlation = self._scatter / self._degrees() / scale / scale[:, None]
-        lower, pivots, rank, _ = lapack.dpstrf(correlation, lower=True, overwrite_a=True)
-        factor = np.empty((len(scale), rank), order="F")
+        """F of full column rank with F Fᵀ = Σ, (D, rank), by pivoted Cholesky."""
+        # The default tolerance, D ε max Σᵢᵢ, ends the columns where rounding begins.
+        lower, pivots, rank, _ = lapack.dpstrf(self._scatter / self._degrees(), lower=True)
+        factor = np.empty((len(self.mean), rank))
         factor[pivots - 1] = np.tril(lower)[:, :rank]
-        return factor * scale[:, None]
+        return factor
 
     def _degrees(self) -> int:
         require(self.count >= 2, "Moments: samples", self.count, "at least 2")
