@@ -132,3 +132,109 @@ def project_on_ball(delta: Tensor, radius: float) -> Tensor:
     norm = delta.flatten(1).norm(dim=1).clamp_min(1e-30)
     shrink = (radius / norm).clamp_max(1.0)
     return delta * shrink.reshape(-1, *[1] * (delta.ndim - 1))
+
+
+@dataclass(frozen=True)
+class SignAttack:
+    """I-FGSM (Kurakin et al., 2017) as Choi et al. (2019) use it against super-resolution.
+
+    Args:
+        radius: α ≥ 0, the largest |δ| of a pixel, in the units of y.
+        steps: T, of size α/T each (50 in App. G).
+        start: ``"random"`` draws δ uniformly from [−α, α]; ``"zero"`` starts at δ = 0, where the
+            gradient of the distance to the clean output is 0, and the attack never moves.
+        low, high: the range of y.
+        seeds_at_once: seeds that pass through the estimator together; None: all.
+        images_at_once: inputs that do; None: all. Both change the result by rounding only.
+    """
+
+    radius: float
+    steps: int = 50
+    start: Literal["random", "zero"] = "random"
+    low: float = 0.0
+    high: float = 1.0
+    seeds_at_once: int | None = None
+    images_at_once: int | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            math.isfinite(self.radius) and self.radius >= 0,
+            "SignAttack.radius (α)",
+            self.radius,
+            "a finite number ≥ 0",
+        )
+        require(self.steps >= 1, "SignAttack.steps", self.steps, "an integer ≥ 1")
+        require(
+            self.start in ("random", "zero"), "SignAttack.start", self.start, "'random' or 'zero'"
+        )
+        for name in ("seeds_at_once", "images_at_once"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"SignAttack.{name}", value, "None or ≥ 1")
+
+
+def sign_attack(
+    estimator: Estimator,
+    y: Tensor,
+    z: Tensor,
+    attack: SignAttack,
+    *,
+    generator: torch.Generator,
+    reference: Tensor | None = None,
+) -> Tensor:
+    r"""The perturbed inputs ỹ of App. G, all inputs at once.
+
+    .. math:: ỹ ← y + \text{clip}_{±α}(ỹ − y + \tfrac{α}{T} \text{sign} ∇_{ỹ} L), \quad
+        L = E_Z‖G(ỹ, Z) − G(y, Z)‖_2^2
+
+    and then into the range of y. The mean over Z runs over the given seeds, the same for the
+    clean and the attacked input.
+
+    Args:
+        y: inputs, (N, …), within the range.
+        z: seeds, (S, N, K).
+        reference: what to move away from in place of G(y, z), (N, …); Choi et al.'s code takes
+            the true image.
+
+    Returns:
+        ỹ, of y's shape.
+    """
+    inside = bool((y >= attack.low).all() and (y <= attack.high).all())
+    require(inside, "sign_attack: y", _range(y), f"{attack.low} to {attack.high}")
+    delta = torch.zeros_like(y)
+    if attack.start == "random":
+        unit = torch.rand(y.shape, generator=generator, dtype=y.dtype, device=generator.device)
+        delta = attack.radius * (2 * unit.to(y.device) - 1)
+    at_once = attack.images_at_once or len(y)
+    groups = torch.arange(len(y), device=y.device).split(at_once)
+    if reference is not None:
+        reference = reference.expand(len(z), *reference.shape)
+    parts = []
+    for rows in groups:
+        target = None if reference is None else reference[:, rows]
+        parts.append(_sign_steps(estimator, y[rows], z[:, rows], delta[rows], target, attack))
+    return torch.cat(parts)
+
+
+def _sign_steps(
+    estimator: Estimator,
+    y: Tensor,
+    z: Tensor,
+    delta: Tensor,
+    target: Tensor | None,
+    attack: SignAttack,
+) -> Tensor:
+    """The perturbed inputs, from the first δ on."""
+    if target is None:
+        with torch.no_grad():
+            target = restore(estimator, y, z, seeds_at_once=attack.seeds_at_once)
+    low, high = attack.low - y, attack.high - y
+    for _ in range(attack.steps):
+        delta = delta.clamp(low, high)
+        gradient = _ascent_direction(estimator, y, delta, z, target, attack.seeds_at_once)
+        moved = delta + attack.radius / attack.steps * gradient.sign()
+        delta = moved.clamp(-attack.radius, attack.radius)
+    return (y + delta).clamp(attack.low, attack.high)
+
+
+def _range(y: Tensor) -> str:
+    return f"{y.min().item():.3g} to {y.max().item():.3g}"

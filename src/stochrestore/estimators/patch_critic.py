@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ class PatchCritic(nn.Module):
         widths = (3, width, 2 * width, 4 * width)
         self.halving = nn.ModuleList(
             nn.Conv2d(fan_in, fan_out, 4, stride=2, padding=1)
-            for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+            for fan_in, fan_out in pairwise(widths)
         )
         self.last = nn.Conv2d(widths[-1], 1, 3, padding=1)
 

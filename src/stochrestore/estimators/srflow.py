@@ -11,7 +11,7 @@ together as many numbers as the HR image has.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +62,7 @@ class SRFlow(nn.Module):
         heat: float = 0.9,
     ) -> None:
         super().__init__()
-        require(0 <= heat, "SRFlow: heat", heat, "a number ≥ 0")
+        require(heat >= 0, "SRFlow: heat", heat, "a number ≥ 0")
         require(
             all(0 <= block < blocks for block in stacked),
             "SRFlow: stacked",
@@ -94,6 +94,20 @@ class SRFlow(nn.Module):
         even = pad_to_even(y)
         x = self.decode(self.conditions(even), unflatten(z.flatten(0, 1), even))
         return x[..., : 4 * h, : 4 * w].unflatten(0, z.shape[:2])
+
+    def crop_seed(self, z: Tensor, y: Tensor, window: tuple[slice, slice]) -> Tensor:
+        """The part of seeds z (…, K) of an image y (…, h, w) that a window of it is made from.
+
+        Args:
+            window: rows and columns of y, from even numbers on.
+        """
+        seeds = unflatten(z.flatten(0, -2), pad_to_even(y))
+        rows, columns = ((part.start, part.stop + part.stop % 2) for part in window)
+        for start in (rows[0], columns[0]):
+            require(start % 2 == 0, "SRFlow.crop_seed: start of the window", start, "even")
+        last = seeds.z[..., rows[0] // 2 : rows[1] // 2, columns[0] // 2 : columns[1] // 2]
+        split = seeds.split[..., 2 * rows[0] : 2 * rows[1], 2 * columns[0] : 2 * columns[1]]
+        return flatten(Seeds(last, split)).unflatten(0, z.shape[:-1])
 
     def conditions(self, y: Tensor) -> list[Tensor]:
         """What the three levels are conditioned on, the finest first.
@@ -146,7 +160,8 @@ class Flow(nn.Module):
     def encode(self, x: Tensor, conditions: list[Tensor]) -> tuple[Seeds, Tensor]:
         """Image → seeds, log-likelihood (N,) in nats."""
         log_likelihood, split = x.new_zeros(len(x)), x
-        for layer, level in zip(self.layers, self.levels, strict=True):
+        layers: list[Any] = list(self.layers)
+        for layer, level in zip(layers, self.levels, strict=True):
             if isinstance(layer, Split):
                 x, split, change = layer.encode(x)
                 change = change + normal_log_density(split)
@@ -158,7 +173,8 @@ class Flow(nn.Module):
     def decode(self, conditions: list[Tensor], seeds: Seeds) -> Tensor:
         """Seeds → image."""
         x = seeds.z
-        for layer, level in zip(reversed(self.layers), reversed(self.levels), strict=True):
+        layers: list[Any] = list(self.layers)
+        for layer, level in zip(reversed(layers), reversed(self.levels), strict=True):
             if isinstance(layer, Split):
                 x = layer.decode(x, seeds.split)
             else:
@@ -286,7 +302,8 @@ class Coupling(nn.Module):
     def _own(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Shift and scale by x's first half, which is returned with the second."""
         passive, active = x.split([self.passive, x.shape[1] - self.passive], 1)
-        first, *rest = self.fAffine
+        layers: list[Any] = list(self.fAffine)
+        first, *rest = layers
         by_x, by_condition = first.weight.split([self.passive, condition.shape[1]], 1)
         h = F.conv2d(passive, by_x, padding=1).unflatten(0, (-1, len(condition)))
         h = first.actnorm((h + F.conv2d(condition, by_condition, padding=1)).flatten(0, 1))

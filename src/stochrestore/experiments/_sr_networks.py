@@ -46,17 +46,18 @@ class NetworkSettings(ExperimentSettings):
     flow_hidden: int = Field(24, ge=1, description="channels within SRFlow's couplings")
     heat: float = Field(0.8, ge=0, le=1, description="standard deviation of SRFlow's seeds")
     batch_size: int = Field(16, ge=1, description="patches in a training step")
+    generative_batch_size: int = Field(8, ge=1, description="the same for ESRGAN and SRFlow")
     patch: int = Field(24, ge=8, description="side of their low-resolution versions, pixels")
-    edsr_steps: int = Field(3000, ge=1, description="updates of EDSR, L1")
+    edsr_steps: int = Field(2000, ge=1, description="updates of EDSR, L1")
     rrdb_steps: int = Field(1600, ge=1, description="updates of the RRDBNet, L1")
-    esrgan_steps: int = Field(1500, ge=1, description="updates of ESRGAN, L1 and GAN")
-    srflow_steps: int = Field(2200, ge=1, description="updates of SRFlow, NLL")
+    esrgan_steps: int = Field(1600, ge=1, description="updates of ESRGAN, L1 and GAN")
+    srflow_steps: int = Field(1800, ge=1, description="updates of SRFlow, NLL")
     lr: float = Field(5e-4, gt=0, description="Adam's learning rate; falls to 0 as a cosine")
     gan_lr: float = Field(2e-4, gt=0, description="the same for ESRGAN and its critic")
     gan_weight: float = Field(0.02, gt=0, description="of the GAN loss beside L1")
     r1_gamma: float = Field(1.0, ge=0, description="coefficient of the R1 penalty, γ/2")
     dequantisation: float = Field(
-        1.0, ge=0, description="width of the uniform noise on SRFlow's images, grey levels"
+        4.0, ge=0, description="width of the uniform noise on SRFlow's images, grey levels"
     )
     weights: str = Field("", description="folder of weights to load; empty: those shipped")
     train: bool = Field(False, description="train now instead of loading weights")
@@ -196,7 +197,9 @@ class SRTrainer:
         return [p for name, p in named if p.requires_grad and not name.startswith(unused)]
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        x, y = self.patches.draw(self.settings.batch_size, generator=self.generator)
+        s = self.settings
+        rows = s.generative_batch_size if self.name in ("esrgan", "srflow") else s.batch_size
+        x, y = self.patches.draw(rows, generator=self.generator)
         layout = torch.channels_last
         return x.contiguous(memory_format=layout), y.contiguous(memory_format=layout)
 
@@ -228,9 +231,15 @@ class SRTrainer:
 
 def recorded(name: str, settings: NetworkSettings) -> dict[str, Any]:
     """The settings a training depends on, as its record keeps them."""
-    kept = set(NetworkSettings.model_fields) - {"preset", "weights", "train", "heat"}
-    others = {f"{stage}_steps" for stage in STAGES} - {f"{name}_steps"}
-    return settings.model_dump(mode="json", include=kept - others)
+    kept = {"seed", "patch", "lr", "batch_size"}
+    kept |= {field for field in NetworkSettings.model_fields if field.startswith(f"{name}_")}
+    if name != "edsr":
+        kept |= {"rrdb_features", "rrdb_blocks", "rrdb_growth", "rrdb_steps"}
+    if name == "esrgan":
+        kept |= {"generative_batch_size", "gan_lr", "gan_weight", "r1_gamma"}
+    if name == "srflow":
+        kept |= {"generative_batch_size", "flow_steps", "flow_hidden", "dequantisation"}
+    return settings.model_dump(mode="json", include=kept)
 
 
 def evaluate(network: nn.Module, settings: NetworkSettings) -> Metrics:

@@ -1,0 +1,224 @@
+"""The published weights of EDSR, ESRGAN and SRFlow, from files of the reader's own.
+
+Files load strictly: every tensor is used and none is made up. The sizes of the network are read
+off the tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from stochrestore.errors import InputError, require
+from stochrestore.estimators.edsr import EDSR
+from stochrestore.estimators.rrdb import RRDBNet
+from stochrestore.estimators.srflow import SRFlow
+
+Network = TypeVar("Network", bound=nn.Module)
+Shapes = dict[str, tuple[int, ...]]
+
+_WRAPPERS = ("params_ema", "params", "state_dict")
+_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth?$")
+_SHOWN = 3
+
+# Layouts of RRDBNet: the pattern of a published name, and the name here.
+_OLD_ESRGAN = (
+    (r"model\.0\.", "conv_first."),
+    (r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.", r"RRDB_trunk.\1.RDB\2.conv\3."),
+    (r"model\.1\.sub\.\d+\.", "trunk_conv."),
+    (r"model\.3\.", "upconv1."),
+    (r"model\.6\.", "upconv2."),
+    (r"model\.8\.", "HRconv."),
+    (r"model\.10\.", "conv_last."),
+)
+_BASICSR = (
+    (r"body\.(\d+)\.rdb(\d)\.", r"RRDB_trunk.\1.RDB\2."),
+    (r"conv_body\.", "trunk_conv."),
+    (r"conv_up(\d)\.", r"upconv\1."),
+    (r"conv_hr\.", "HRconv."),
+)
+
+
+def load_edsr(path: Path) -> EDSR:
+    """EDSR, baseline (64 channels, scale 1) or full (256, scale 0.1), with weights of ``path``.
+
+    Raises:
+        InputError: the file cannot be read, or holds another network.
+    """
+    state = read_state(path)
+    features = _side(state, "head.0.weight", 0, path)
+    blocks = _count(state, r"body\.(\d+)\.body\.")
+    network = EDSR(features, blocks, residual_scale=0.1 if features == 256 else 1.0)
+    return _filled(network, state, path)
+
+
+def load_esrgan(path: Path) -> RRDBNet:
+    """RRDBNet with weights of ``path``, in the old, the new or BasicSR's layout.
+
+    Raises:
+        InputError: the file cannot be read, or holds another network.
+    """
+    state = renamed(read_state(path))
+    return _filled(_rrdb(state, "", path), state, path)
+
+
+def load_srflow(path: Path, *, heat: float = 0.9) -> SRFlow:
+    """SRFlow ×4 with weights of ``path``.
+
+    Raises:
+        InputError: the file cannot be read, or holds another network.
+    """
+    state = read_state(path)
+    sizes = _rrdb_sizes(state, "RRDB.", path)
+    first = "flowUpsamplerNet.layers.3.affine.fFeatures.0.weight"
+    hidden, condition = (_side(state, first, axis, path) for axis in (0, 1))
+    stacked = (1, 8, 15, 22)[: condition // sizes[0] - 1]
+    # Three levels of a squeeze, two steps without coupling and K with; one split.
+    steps = (_count(state, r"flowUpsamplerNet\.layers\.(\d+)\.") - 10) // 3
+    network = SRFlow(*sizes, steps=steps, hidden=hidden, stacked=stacked, heat=heat)
+    return _filled(network, state, path)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Names and tensors of a checkpoint, without what its training wrapped around them.
+
+    Raises:
+        InputError: no such file, a truncated one, one whose name tells another sha256, or one
+            that holds other things than tensors.
+    """
+    state = _read(path)
+    for wrapper in _WRAPPERS:
+        if isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    tensors = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    others = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
+    require(bool(tensors) and not others, f"weights {path.name}", others[:_SHOWN], "tensors only")
+    return tensors
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """The unpickled file, with nothing but plain data allowed in it."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        match = _DIGEST_IN_NAME.search(path.name)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if match and not digest.startswith(match[1]):
+            raise InputError(
+                f"weights {path.name}: sha256 begins with {digest[:8]}, the name says {match[1]}; "
+                "truncated or altered, fetch the file again"
+            )
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"weights {path} cannot be read: {error.strerror}") from None
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"weights {path.name} cannot be read: truncated, or not a file of tensors only"
+        ) from None
+    if not isinstance(state, Mapping):
+        raise InputError(f"weights {path.name}: got {type(state).__name__}; allowed: named tensors")
+    return state
+
+
+def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An RRDBNet's tensors, of any of three layouts, under the names used here."""
+    layout: tuple[tuple[str, str], ...] = ()
+    if "model.0.weight" in state:
+        layout = _OLD_ESRGAN
+    elif "conv_body.weight" in state:
+        layout = _BASICSR
+    return {_renamed(name, layout): tensor for name, tensor in state.items()}
+
+
+def _renamed(name: str, layout: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in layout:
+        if re.match(pattern, name):
+            return re.sub(f"^{pattern}", replacement, name)
+    return name
+
+
+def official_shapes(network: nn.Module) -> Shapes:
+    """Names and shapes of the tensors that a published file of a network holds."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    return shapes | _unused(network)
+
+
+def _unused(network: nn.Module) -> Shapes:
+    """Tensors in the published files that take no part in the computation."""
+    if not isinstance(network, SRFlow):
+        return {}
+    condition = network.RRDB.conv_first.out_channels * (1 + len(network.stacked))
+    name = "flowUpsamplerNet.f.0"
+    return {f"{name}.weight": (96, condition, 3, 3), f"{name}.bias": (96,)}
+
+
+def _filled(network: Network, state: dict[str, Tensor], path: Path) -> Network:
+    """The network with the tensors of ``state``, all of them, in evaluation mode.
+
+    Raises:
+        InputError: names or shapes differ; the line tells the first of them.
+    """
+    expected = official_shapes(network)
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    wrong = [
+        *_some("missing", [name for name in expected if name not in found]),
+        *_some("unexpected", [name for name in found if name not in expected]),
+        *_some(
+            "of another shape",
+            [
+                f"{name} {found[name]}, here {shape}"
+                for name, shape in expected.items()
+                if name in found and found[name] != shape
+            ],
+        ),
+    ]
+    if wrong:
+        kind = type(network).__name__
+        raise InputError(f"weights {path.name} are not those of {kind} ×4: {'; '.join(wrong)}")
+    used = {name: tensor for name, tensor in state.items() if name not in _unused(network)}
+    network.load_state_dict(used)
+    return network.eval().requires_grad_(False)
+
+
+def _some(what: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return [f"{what}: {', '.join(names[:_SHOWN])}{more}"]
+
+
+def _rrdb(state: Mapping[str, Tensor], prefix: str, path: Path) -> RRDBNet:
+    return RRDBNet(*_rrdb_sizes(state, prefix, path))
+
+
+def _rrdb_sizes(state: Mapping[str, Tensor], prefix: str, path: Path) -> tuple[int, int, int]:
+    """Features, blocks and growth of an RRDBNet."""
+    features = _side(state, f"{prefix}conv_first.weight", 0, path)
+    growth = _side(state, f"{prefix}RRDB_trunk.0.RDB1.conv1.weight", 0, path)
+    return features, _count(state, rf"{re.escape(prefix)}RRDB_trunk\.(\d+)\."), growth
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """One more than the largest number that follows the pattern in a name."""
+    matches = [re.match(pattern, name) for name in state]
+    return 1 + max((int(match[1]) for match in matches if match), default=-1)
+
+
+def _side(state: Mapping[str, Tensor], name: str, axis: int, path: Path) -> int:
+    """A length of a tensor that tells the network's size."""
+    tensor = state.get(name)
+    if tensor is None or tensor.ndim <= axis:
+        first = ", ".join(list(state)[:_SHOWN])
+        raise InputError(f"weights {path.name}: missing: {name}; found: {first}, …")
+    return tensor.shape[axis]
