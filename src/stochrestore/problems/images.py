@@ -22,6 +22,10 @@ from stochrestore.problems.faces import Faces
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 CELEBA_LAYOUT = "img_align_celeba/000001.jpg … and list_eval_partition.txt"
+WITH_PATH = {
+    "celeba": f"celeba:PATH, a folder with {CELEBA_LAYOUT}",
+    "folder": "folder:PATH, a folder of images",
+}
 TRAINING_SHARE = (4, 5)  # a random 80 % of CelebA's training partition trains (App. E.2)
 TRAINING_DIGITS = 900  # of 1797
 
@@ -103,13 +107,11 @@ def load_images(
             often than ``skip_bad`` allows; an empty split.
     """
     kind, _, path = data.partition(":")
-    named = f"{kind}:PATH" if kind != "celeba" else f"celeba:PATH, a folder with {CELEBA_LAYOUT}"
-    known = {"faces": not path, "digits": not path, "celeba": path, "folder": path}
-    allowed = named if kind in ("celeba", "folder") else "faces, digits, celeba:PATH, folder:PATH"
-    require(bool(known.get(kind)), "data", data, allowed)
-    for name, n in (("size", size), ("training_images", training_images),
-                    ("validation_images", validation_images)):  # fmt: skip
-        require(n >= 1, f"load_images: {name}", n, "an integer ≥ 1")
+    known = data in ("faces", "digits") or (kind in WITH_PATH and path != "")
+    require(known, "data", data, WITH_PATH.get(kind, "faces, digits, celeba:PATH, folder:PATH"))
+    require(size >= 1, "load_images: size", size, "an integer ≥ 1")
+    counts = (training_images, validation_images)
+    require(min(counts) >= 1, "training_images, validation_images", counts, "integers ≥ 1")
     if kind == "faces":
         return faces(size, seed, training_images, validation_images)
     if kind == "digits":
@@ -126,9 +128,10 @@ def faces(size: int, seed: int, training_images: int, validation_images: int) ->
     drawn = Faces(size)
     train, validation = face_seeds(seed)
     return ImageSet(
-        "faces", drawn.images(train, 0, training_images),
-        drawn.images(validation, 0, validation_images),
-    )  # fmt: skip
+        "faces",
+        train=drawn.images(train, 0, training_images),
+        validation=drawn.images(validation, 0, validation_images),
+    )
 
 
 def face_seeds(seed: int) -> tuple[int, int]:
@@ -165,13 +168,17 @@ def celeba_split(root: Path, seed: int) -> tuple[list[Path], list[Path]]:
     folder = _first_existing(root, "img_align_celeba", "Img/img_align_celeba")
     table = _first_existing(root, "list_eval_partition.txt", "Eval/list_eval_partition.txt")
     parts: dict[str, list[Path]] = {"0": [], "1": [], "2": []}
-    for number, line in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines()):
-        name, _, part = line.strip().partition(" ")
-        if not name:
-            continue
-        where = f"{table}, line {number + 1}"
-        require(part.strip() in parts, where, line, "a file name and 0, 1 or 2")
-        parts[part.strip()].append(folder / name)
+    lines = table.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        match line.split():
+            case []:
+                continue
+            case [name, ("0" | "1" | "2") as part]:
+                parts[part].append(folder / name)
+            case _:
+                raise InputError(
+                    f"{table}, line {number}: got {line!r}; allowed: a file name and 0, 1 or 2"
+                )
     for part, meaning in (("0", "training"), ("1", "validation")):
         require(bool(parts[part]), f"{table}: {meaning} images ({part})", 0, "at least 1")
     train, rest = _share(parts["0"], seed)
