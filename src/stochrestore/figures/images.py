@@ -1,0 +1,180 @@
+"""Figures and tables of the image chapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stochrestore.figures.style import COLORS, NAMES
+from stochrestore.metrics.bootstrap import Interval
+
+Rows = Sequence[Mapping[str, Any]]
+MARKERS = {"robust_gan": "s", "erratic_gan": "^", "robust_sto_gan": "o", "sto_gan": "v"}
+UNKNOWN = 0.82
+"""The gray of pixels that are not known."""
+
+
+def sample_sheet(groups: Sequence[tuple[str, Tensor]], *, title_colors: bool = True) -> Figure:
+    """Images in columns: a row an input, a group of columns an estimator.
+
+    Args:
+        groups: title (an estimator's key, or any text) and images (columns, rows, C, S, S).
+        title_colors: titles that are estimators' keys get their names and colours.
+    """
+    columns = [images.shape[0] for _, images in groups]
+    rows, side = groups[0][1].shape[1], groups[0][1].shape[-1]
+    figure, axes = plt.subplots(
+        1,
+        len(groups),
+        figsize=(0.62 * sum(columns) + 0.12 * len(groups), 0.62 * rows + 0.35),
+        width_ratios=columns,
+        dpi=170,
+        layout="constrained",
+        squeeze=False,
+    )
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0.0)  # type: ignore[union-attr]
+    for axis, (title, images) in zip(axes[0], groups, strict=True):
+        axis.imshow(mosaic(images), interpolation="nearest")
+        color = COLORS.get(title, "black") if title_colors else "black"
+        narrow = images.shape[0] == 1
+        axis.set_title(NAMES.get(title, title), fontsize=6.5 if narrow else 8, color=color, pad=3)
+        axis.set_axis_off()
+        for line in range(1, images.shape[0]):
+            axis.axvline(line * (side + 1) - 1, color="white", linewidth=0.6)
+    return figure
+
+
+def mosaic(images: Tensor) -> NDArray[np.float32]:
+    """Images (columns, rows, C, S, S) as one picture with white lines between, (H, W, 3)."""
+    columns, rows, channels, side, _ = images.shape
+    sheet = np.ones((rows * (side + 1) - 1, columns * (side + 1) - 1, 3), np.float32)
+    pixels = images.detach().clamp(0, 1).cpu().numpy()
+    for c in range(columns):
+        for r in range(rows):
+            top, left = r * (side + 1), c * (side + 1)
+            tile = np.moveaxis(pixels[c, r], 0, -1)
+            sheet[top : top + side, left : left + side] = np.broadcast_to(tile, (side, side, 3))
+    return sheet
+
+
+def attack_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]], headings: Sequence[str]) -> Figure:
+    """What an attack does: a row an estimator, a column a picture (C, S, S)."""
+    size = len(rows), len(headings)
+    figure, axes = plt.subplots(
+        *size, figsize=(1.15 * size[1] + 0.9, 1.12 * size[0] + 0.3), dpi=150, layout="constrained"
+    )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr]
+    for line, (name, pictures) in zip(np.atleast_2d(axes), rows, strict=True):
+        for axis, picture in zip(line, pictures, strict=True):
+            axis.imshow(mosaic(picture[None, None]), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+        line[0].set_ylabel(NAMES[name], color=COLORS[name], fontsize=8.5, fontweight="bold")
+    for axis, heading in zip(np.atleast_2d(axes)[0], headings, strict=True):
+        axis.set_title(heading, fontsize=8.5)
+    return figure
+
+
+def with_interval(interval: Interval, digits: int) -> str:
+    """``value [low, high]``, or the value alone where both ends are equal to it."""
+    value, low, high = (f"{number:.{digits}f}" for number in interval)
+    return value if low == value == high else f"{value} [{low}, {high}]"
+
+
+def table(rows: Rows, paper: Mapping[str, Mapping[str, str]], columns: Mapping[str, int]) -> Any:
+    """Table 1: a column an estimator; each quantity with its interval, the paper's below it.
+
+    Args:
+        rows: one an estimator; quantities are :class:`Interval`, or None where not defined.
+        paper: the paper's number, by quantity and estimator, as text.
+        columns: the quantities shown, and their digits.
+    """
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for quantity, digits in columns.items():
+        ours = {
+            NAMES[row["estimator"]]: with_interval(row[quantity], digits) if row[quantity] else "–"
+            for row in rows
+        }
+        cells[quantity, "here"] = ours
+        if quantity in paper:
+            printed = {NAMES[name]: text for name, text in paper[quantity].items()}
+            cells[quantity, "paper"] = {name: printed.get(name, "") for name in ours}
+    frame = pd.DataFrame.from_dict(cells, orient="index")
+    frame.index = pd.MultiIndex.from_tuples(cells, names=["", ""])
+    return frame
+
+
+def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
+    """A panel a quantity over λ_R; mean and range over runs; λ_R = 0 at the left edge.
+
+    Args:
+        rows: ``estimator``, ``weight``, and the quantities.
+        quantities: name in the rows, and label.
+    """
+    frame = pd.DataFrame(rows)
+    weights = sorted(w for w in frame.weight.unique() if w > 0)
+    left = weights[0] / 10
+    figure, axes = plt.subplots(
+        1, len(quantities), figsize=(3.4 * len(quantities), 3.0), dpi=130, layout="constrained"
+    )
+    for axis, (quantity, label) in zip(np.atleast_1d(axes), quantities.items(), strict=True):
+        for name, group in frame.groupby("estimator"):
+            by_weight = group.groupby("weight")[quantity]
+            x = by_weight.mean().index.to_series().replace(0.0, left)
+            mean, low, high = by_weight.mean(), by_weight.min(), by_weight.max()
+            style = {"color": COLORS[str(name)], "marker": MARKERS[str(name)], "markersize": 5}
+            axis.plot(x, mean, label=NAMES[str(name)], **style)
+            axis.fill_between(x, low, high, color=COLORS[str(name)], alpha=0.18, linewidth=0)
+        axis.set_xscale("log")
+        axis.set_xticks([left, *weights], ["0", *(f"{w:g}" for w in weights)])
+        axis.minorticks_off()
+        axis.set(xlabel="λ_R", ylabel=label)
+        axis.set_ylim(bottom=0)
+    np.atleast_1d(axes)[0].legend(fontsize=8)
+    return figure
+
+
+def seed_use(rows: Rows) -> Figure:
+    """Per-pixel std of the stochastic models over the seed's length, a line a layer it enters."""
+    frame = pd.DataFrame(rows)
+    models = [name for name in ("sto_gan", "robust_sto_gan") if name in set(frame.estimator)]
+    figure, axes = plt.subplots(
+        1,
+        len(models),
+        figsize=(3.6 * len(models), 3.0),
+        dpi=130,
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
+    )
+    for axis, name in zip(axes[0], models, strict=True):
+        for i, (layer, group) in enumerate(frame[frame.estimator == name].groupby("layer")):
+            by_dims = group.groupby("dims")["std"]
+            mean = by_dims.mean()
+            line = {"linestyle": ("-", "--", ":")[i % 3], "marker": "osD"[i % 3], "markersize": 5}
+            shade = {"color": COLORS[name], "alpha": 1 - 0.22 * i}
+            axis.plot(mean.index, mean, label=f"layer {layer}", **line, **shade)
+            axis.vlines(mean.index, by_dims.min(), by_dims.max(), **shade)
+        axis.set_xscale("log", base=2)
+        dims = sorted(frame.dims.unique())
+        axis.set_xticks(dims, [str(d) for d in dims])
+        axis.set(title=NAMES[name], xlabel="length of the seed", ylim=(0, None))
+        axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
+    axes[0][0].set_ylabel("per-pixel std")
+    return figure
+
+
+def training_curves(axis: Axes, rows: Rows, quantity: str) -> None:
+    """A quantity along the trainings, a line a run."""
+    for row in rows:
+        history = pd.DataFrame(row["history"])
+        axis.plot(history.step, history[quantity], color=COLORS[row["estimator"]], linewidth=1)
