@@ -1,9 +1,9 @@
 import hashlib
 
 import pytest
-import sr_networks
 import torch
 
+import sr_networks
 from stochrestore.errors import InputError
 from stochrestore.estimators.edsr import EDSR
 from stochrestore.estimators.official import load_edsr, official_shapes

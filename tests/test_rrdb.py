@@ -1,7 +1,7 @@
 import pytest
-import sr_networks
 import torch
 
+import sr_networks
 from stochrestore.errors import InputError
 from stochrestore.estimators.official import load_esrgan, official_shapes, renamed
 from stochrestore.estimators.rrdb import RRDBNet

@@ -1,19 +1,19 @@
 import math
 
 import pytest
-import sr_networks
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sr_networks
 from stochrestore.errors import InputError
 from stochrestore.estimators.base import restore
 from stochrestore.estimators.official import load_srflow, official_shapes
 from stochrestore.estimators.srflow import (
     FlowStep,
     Seeds,
-    SRFlow,
     Squeeze,
+    SRFlow,
     fit_actnorms,
     flatten,
     unflatten,
