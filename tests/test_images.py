@@ -164,9 +164,9 @@ def test_transparency_is_white_and_16_bits_are_scaled(tmp_path):
     half = preprocess(Image.new("RGBA", (9, 9), (255, 0, 0, 128)), 4)
     assert half[0].min() == 255
     assert abs(int(half[1, 0, 0]) - 127) <= 1
-    Image.fromarray(np.full((9, 9), 257 * 100, dtype=np.uint16)).save(tmp_path / "16.png")
+    Image.fromarray(np.full((9, 9), 257 * 200, dtype=np.uint16)).save(tmp_path / "16.png")
     with Image.open(tmp_path / "16.png") as image:
-        assert (preprocess(image, 4) == 100).all()
+        assert (preprocess(image, 4) == 200).all()
     palette = Image.new("P", (9, 9), 1)
     palette.putpalette([0, 0, 0, 10, 20, 30])
     assert preprocess(palette, 4)[:, 0, 0].tolist() == [10, 20, 30]
