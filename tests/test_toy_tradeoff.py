@@ -12,6 +12,7 @@ from stochrestore import config
 from stochrestore.errors import InputError
 from stochrestore.experiments import _toy_gans as gans
 from stochrestore.experiments import toy_tradeoff as toy
+from stochrestore.experiments._trainings import select, train_job, train_jobs
 from stochrestore.figures import toy as figures
 
 mpl.use("agg")
@@ -87,24 +88,19 @@ def test_attack_table_shows_the_dead_start(trained, settings):
 def test_training_again_gives_the_same_bits(settings, tmp_path):
     job = next(iter(gans.main_jobs(settings)))
     for folder in ("a", "b"):
-        gans.train_job(
-            job,
-            tmp_path / folder,
-            device=torch.device("cpu"),
-            checkpoints=tmp_path / "checkpoints",
-            progress=False,
-        )
+        train_job(job, tmp_path / folder, gans.METHOD, progress=False)
     files = [tmp_path / folder / f"{job.name}.safetensors" for folder in ("a", "b")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_training_skips_what_is_there_and_nothing_else(settings, tmp_path):
-    toy.train(settings, tmp_path, only="erratic_gan-seed")
+    chosen = select(gans.all_jobs(settings), only="erratic_gan-seed")
+    train_jobs(chosen, tmp_path, gans.METHOD)
     names = ["erratic_gan-seed0", "erratic_gan-seed1"]
     stamps = {name: (tmp_path / f"{name}.safetensors").stat().st_mtime_ns for name in names}
     record = tmp_path / "erratic_gan-seed1.json"
     record.write_text(record.read_text().replace('"lr": 0.0001', '"lr": 0.5'))
-    toy.train(settings, tmp_path, only="erratic_gan-seed")
+    train_jobs(chosen, tmp_path, gans.METHOD)
     again = {name: (tmp_path / f"{name}.safetensors").stat().st_mtime_ns for name in names}
     assert again["erratic_gan-seed0"] == stamps["erratic_gan-seed0"]
     assert again["erratic_gan-seed1"] > stamps["erratic_gan-seed1"]
@@ -152,7 +148,7 @@ def test_bad_settings_end_in_one_line(change, line):
 
 def test_unknown_training_is_refused(settings, tmp_path):
     with pytest.raises(InputError, match="only: got 'nothing'"):
-        toy.train(settings, tmp_path, only="nothing")
+        select(gans.all_jobs(settings), only="nothing")
 
 
 def test_missing_weights_are_named(tmp_path):

@@ -13,6 +13,8 @@ import yaml
 
 from stochrestore import claims_page, config, doctor, pages, provenance
 from stochrestore.errors import InputError, require
+from stochrestore.experiments._trainings import select, train_jobs
+from stochrestore.training import TrainingDiverged
 
 app = typer.Typer(
     help=__doc__,
@@ -27,7 +29,7 @@ def main() -> None:
     """Run the command; bad input ends in one line and status 2, a failed run in status 1."""
     try:
         app()
-    except (InputError, pages.ExecutionError) as error:
+    except (InputError, pages.ExecutionError, TrainingDiverged) as error:
         print(f"stochrestore: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
 
@@ -53,22 +55,47 @@ def run(
 
 @app.command()
 def train(
-    experiment: Annotated[str, typer.Argument(help="an experiment with networks: toy_tradeoff")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="folder of weights to write")],
+    experiment: Annotated[
+        str, typer.Argument(help="an experiment with networks, e.g. toy_tradeoff or inpaint")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="default: _build/weights/<experiment>/<preset>"),
+    ] = None,
     preset: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")] = "laptop",
     parameter: Annotated[
         list[str] | None,
         typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
     ] = None,
+    stochastic: Annotated[
+        bool | None, typer.Option("--stochastic/--deterministic", help="only these models")
+    ] = None,
+    robust: Annotated[
+        bool | None, typer.Option("--robust/--erratic", help="only these models")
+    ] = None,
     only: Annotated[str, typer.Option(help="only trainings whose name starts so")] = "",
     workers: Annotated[int, typer.Option(min=1, help="trainings at a time")] = 1,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="folder for the losses, to watch with TensorBoard")
+    ] = None,
 ) -> None:
     """Train an experiment's networks; when interrupted, call it again to continue."""
     given = dict(_assignment(text) for text in parameter or [])
     settings = config.load(experiment, preset, **given)
     module = import_module(f"stochrestore.experiments.{experiment}")
-    require(hasattr(module, "train"), "experiment", experiment, "one that trains networks")
-    module.train(settings, output, only=only, workers=workers)
+    require(hasattr(module, "trainings"), "experiment", experiment, "one that trains networks")
+    jobs, method, about = module.trainings(settings)
+    folder = output or provenance.checkout() / "_build" / "weights" / experiment / preset
+    commit, dirty = provenance.revision(provenance.checkout())
+    train_jobs(
+        select(jobs, only=only, stochastic=stochastic, robust=robust),
+        folder,
+        method,
+        workers=workers,
+        about={**about, "commit": commit, "changed": dirty},
+        tensorboard=tensorboard,
+    )
+    print(f"{experiment} ({preset}): {folder}")
 
 
 @app.command()

@@ -55,6 +55,15 @@ class ImageSettings(ExperimentSettings, TrainingSettings):
     training_images: int = Field(20_000, ge=2, description="images to train on, at most")
     validation_images: int = Field(10_000, ge=2, description="images to restore, at most")
     runs: int = Field(1, ge=1, description="independently trained networks of each kind")
+    n_eval: int = Field(50_000, ge=8, description="images a side for FID, precision, recall")
+    k: int = Field(3, ge=1, description="neighbours in precision and recall")
+    features: Literal["auto", "pixels", "attributes", "inception"] = Field(
+        "auto", description="what images are compared by; auto: what fits the data"
+    )
+    inception_weights: str = Field("", description="file of Inception's weights; empty: the cache")
+    std_inputs: int = Field(1000, ge=2, description="inputs for the per-pixel std")
+    std_samples: int = Field(32, ge=2, description="samples of each, for the per-pixel std")
+    attacked_inputs: int = Field(1000, ge=2, description="inputs attacked for the robustness")
     train: bool = Field(False, description="train now instead of loading weights")
     weights: str = Field("", description="folder of weights to load; empty: those shipped")
     device: str = Field("auto", description="auto, cpu, cuda")

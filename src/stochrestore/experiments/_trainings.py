@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from stochrestore.errors import InputError, require
 from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator
 from stochrestore.training import AlternatingTrainer, Metrics, TrainingSettings
@@ -71,6 +72,7 @@ def train_job(
     method: Method,
     *,
     about: dict[str, Any] | None = None,
+    tensorboard: Path | None = None,
     progress: bool = True,
 ) -> None:
     """Train one network and write its weights and record to ``folder``.
@@ -79,6 +81,7 @@ def train_job(
 
     Args:
         about: what else the record is to hold, e.g. the commit and the digest of the data.
+        tensorboard: folder for the losses, to be watched with TensorBoard.
     """
     started = time.perf_counter()
     trainer = method.build(job)
@@ -89,6 +92,7 @@ def train_job(
         evaluate_every=max(1, job.settings.steps // 20),
         checkpoint=checkpoint,
         progress=progress,
+        log=_tensorboard(tensorboard / job.name) if tensorboard else lambda losses: None,
     )
     record = {
         "job": job.name,
@@ -109,6 +113,47 @@ def train_job(
     checkpoint.unlink(missing_ok=True)
 
 
+def _tensorboard(folder: Path) -> Callable[[Metrics], None]:
+    """Writes losses where TensorBoard finds them."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("--tensorboard needs the package tensorboard: pip install it") from None
+    writer = SummaryWriter(folder)
+
+    def log(losses: Metrics) -> None:
+        for name, value in losses.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(losses["step"]))
+        writer.flush()
+
+    return log
+
+
+def select(
+    jobs: dict[str, Job],
+    *,
+    only: str = "",
+    stochastic: bool | None = None,
+    robust: bool | None = None,
+) -> list[Job]:
+    """The jobs whose name begins with ``only``, of the models asked for.
+
+    Raises:
+        InputError: there are none.
+    """
+    chosen = [
+        job
+        for name, job in jobs.items()
+        if name.startswith(only)
+        and stochastic in (None, job.model.stochastic)
+        and robust in (None, job.model.robust)
+    ]
+    names = sorted({name.rsplit("-", 1)[0] for name in jobs})
+    require(bool(chosen), "only", only, f"the beginning of one of {', '.join(names)}")
+    return chosen
+
+
 def train_jobs(
     jobs: Iterable[Job],
     folder: Path,
@@ -116,6 +161,7 @@ def train_jobs(
     *,
     workers: int = 1,
     about: dict[str, Any] | None = None,
+    tensorboard: Path | None = None,
 ) -> None:
     """Train all jobs that ``folder`` does not hold yet, ``workers`` at a time.
 
@@ -125,9 +171,16 @@ def train_jobs(
     """
     todo = [job for job in jobs if not finished(job, folder, method)]
     if len(todo) == 1:
-        train_job(todo[0], folder, method, about=about)
+        train_job(todo[0], folder, method, about=about, tensorboard=tensorboard)
         return
-    run = partial(train_job, folder=folder, method=method, about=about, progress=False)
+    run = partial(
+        train_job,
+        folder=folder,
+        method=method,
+        about=about,
+        tensorboard=tensorboard,
+        progress=False,
+    )
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         running = [pool.submit(run, job) for job in todo]
         for done in tqdm(as_completed(running), "trainings", len(todo)):
@@ -145,4 +198,5 @@ def finished(job: Job, folder: Path, method: Method) -> bool:
     fields = TrainingSettings.model_fields.items()
     defaults = {name: field.default for name, field in fields if not field.is_required()}
     known = json.loads(json.dumps(defaults)) | pretrained.read_record(record)["settings"]
-    return bool(known == method.recorded(job.settings))
+    needed = method.recorded(job.settings)
+    return all(known.get(name) == value for name, value in needed.items())

@@ -1,26 +1,80 @@
-"""Table 1 and Fig. 1: image inpainting with four GANs of one architecture (Sec. 6.1)."""
+"""Table 1 and Fig. 1: image inpainting with four GANs of one architecture (Sec. 6.1).
+
+Settings in, images and rows of numbers out. A row is a dictionary: the estimator's name, the run,
+and what was measured, as :class:`Interval` where there is one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
 
+from stochrestore import config
+from stochrestore.attacks import worst_perturbation
 from stochrestore.degradations import Inpainting
-from stochrestore.errors import require
-from stochrestore.experiments._image_gans import ImageSettings, build_trainer
-from stochrestore.experiments._trainings import MODELS, Job, Method, train_jobs
-from stochrestore.training import AlternatingTrainer
+from stochrestore.estimators import pretrained
+from stochrestore.estimators.base import Estimator, restore
+from stochrestore.estimators.face_posterior import FacePosterior
+from stochrestore.experiments._image_evaluation import (
+    Reference,
+    behaviour,
+    input_dims_of_the_image,
+    quality,
+    reference,
+    restorations,
+)
+from stochrestore.experiments._image_gans import (
+    ImageSettings,
+    build_estimator,
+    build_trainer,
+    images,
+)
+from stochrestore.experiments._trainings import MODELS, Job, Method, Model, train_jobs
+from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
+from stochrestore.problems.faces import Faces
+from stochrestore.problems.images import digest, face_seeds
+from stochrestore.training import AlternatingTrainer, Metrics
 
 EXPERIMENT = "inpaint"
+Row = dict[str, Any]
 
 
 class Settings(ImageSettings):
     """The inpainting experiment."""
 
     robust: bool | None = Field(None, description="only the robust or erratic pair; None: all")
+    sweep_weights: tuple[PositiveFloat, ...] = Field(
+        (50.0, 5000.0), strict=False, description="further values of λ_R, on digits"
+    )
+    seed_layers: tuple[int, ...] = Field(
+        (0, 4), strict=False, description="layers that the seed enters, on digits"
+    )
+    seed_lengths: tuple[PositiveInt, ...] = Field(
+        (1, 16), strict=False, description="lengths of the seed, on digits"
+    )
+    sweep_runs: int = Field(2, ge=1, description="trainings of each of these")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The networks of one kind of data, and what is known of how they were trained."""
+
+    settings: Settings
+    estimators: dict[str, list[Estimator]]
+    """The networks of each model shown, one a run."""
+    records: dict[str, list[Row]]
+    """Their records, with the losses along each training."""
+    sweep: list[Row]
+    """On digits: rows over λ_R; empty where they were not trained."""
+    seeds: list[Row]
+    """On digits: rows over the layer that the seed enters and its length."""
 
 
 def degradation(settings: ImageSettings) -> Inpainting:
@@ -28,13 +82,57 @@ def degradation(settings: ImageSettings) -> Inpainting:
     return Inpainting(settings.shape[1])
 
 
+def shown_models(settings: Settings) -> dict[str, Model]:
+    """All four models, or the pair that ``robust`` restricts to."""
+    return {
+        name: model
+        for name, model in MODELS.items()
+        if settings.robust is None or model.robust == settings.robust
+    }
+
+
 def main_jobs(settings: Settings) -> Iterator[Job]:
-    """The trainings behind Fig. 1 and Table 1: every model, ``runs`` seeds each."""
-    for name, model in MODELS.items():
+    """The trainings behind Fig. 1 and Table 1: every model shown, ``runs`` seeds each."""
+    for name, model in shown_models(settings).items():
         weight = settings.robustness_weight if model.robust else 0.0
         changed = settings.model_copy(update={"robustness_weight": weight})
         for run in range(settings.runs):
             yield Job(f"{settings.kind}/{name}-seed{run}", model, settings.seed + run, changed)
+
+
+def sweep_jobs(settings: Settings) -> Iterator[Job]:
+    """The curve over λ_R on digits, both robust models; records without weights."""
+    if settings.kind != "digits":
+        return
+    for name in ("robust_gan", "robust_sto_gan"):
+        for weight in settings.sweep_weights:
+            changed = settings.model_copy(update={"robustness_weight": weight})
+            for run in range(settings.sweep_runs):
+                label = f"digits/sweep/{name}-weight{weight:g}-seed{run}"
+                yield Job(label, MODELS[name], settings.seed + run, changed, keep_weights=False)
+
+
+def seed_jobs(settings: Settings) -> Iterator[Job]:
+    """Where and how long the seed enters the erratic stochastic model on digits."""
+    if settings.kind != "digits":
+        return
+    for layer in settings.seed_layers:
+        for length in settings.seed_lengths:
+            if (layer, length) == (settings.seed_layer, settings.seed_dims):
+                continue  # the main trainings have it
+            update = {"robustness_weight": 0.0, "seed_layer": layer, "seed_dims": length}
+            changed = settings.model_copy(update=update)
+            for run in range(settings.sweep_runs):
+                label = f"digits/seeds/sto_gan-layer{layer}-length{length}-seed{run}"
+                yield Job(
+                    label, MODELS["sto_gan"], settings.seed + run, changed, keep_weights=False
+                )
+
+
+def all_jobs(settings: Settings) -> dict[str, Job]:
+    """Every training of the chapter for one kind of data, by name."""
+    groups = (main_jobs, sweep_jobs, seed_jobs)
+    return {job.name: job for group in groups for job in group(settings)}
 
 
 def job_trainer(job: Job) -> AlternatingTrainer:
@@ -42,29 +140,228 @@ def job_trainer(job: Job) -> AlternatingTrainer:
     return build_trainer(job.model, job.settings, degradation(job.settings), seed=job.seed)
 
 
+def job_evaluation(estimator: Any, job: Job) -> Metrics:
+    """What a training without weights leaves behind; the chapter measures those with weights."""
+    if job.keep_weights:
+        return {}
+    training = estimator.training
+    estimator.eval()
+    compared = reference(job.settings, degradation(job.settings))
+    generator = torch.Generator().manual_seed(job.seed)
+    restored = restorations(estimator, compared.inputs, generator=generator)
+    row = quality(compared, restored, job.settings, repeats=40)
+    deviation = per_pixel_std(
+        estimator, compared.inputs, samples=job.settings.std_samples, generator=generator
+    )
+    estimator.train(training)
+    measured = {name: row[name].value for name in ("fid", "precision", "recall")}
+    return {**measured, "std": deviation.mean().item()}
+
+
+#: Settings that change nothing in a trained network.
+UNRELATED = {
+    *("train", "weights", "runs", "robust", "device", "validation_images", "skip_bad"),
+    *("n_eval", "k", "features", "inception_weights"),
+    *("std_inputs", "std_samples", "attacked_inputs", "seeds_at_once"),
+    *("sweep_weights", "seed_layers", "seed_lengths", "sweep_runs"),
+}
+
+
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings one training depends on, as its record keeps them."""
-    grid = {"train", "weights", "runs", "robust", "device", "validation_images", "skip_bad"}
-    return settings.model_dump(mode="json", exclude=grid)
+    return settings.model_dump(mode="json", exclude=UNRELATED)
 
 
-METHOD = Method(build=job_trainer, recorded=recorded, half=True)
+METHOD = Method(build=job_trainer, recorded=recorded, evaluate=job_evaluation, half=True)
 
 
-def train(settings: Settings, folder: Path, *, only: str = "", workers: int = 1) -> None:
-    """Train what ``folder`` does not hold yet.
+def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any]]:
+    """Every training by name, how they are done, and what their records say of the data."""
+    return all_jobs(settings), METHOD, {"data_sha256": digest(images(settings))}
 
-    Args:
-        settings: the trainings' settings.
-        folder: for weights, records and checkpoints.
-        only: the beginning of the names of the trainings to do; empty: all.
-        workers: trainings at a time, each on one CPU thread, or sharing the GPU.
 
-    Raises:
-        InputError: no training's name begins with ``only``, or ``folder`` cannot be written.
+def load_or_train(settings: Settings) -> Trained:
+    """The networks: those shipped, those of ``settings.weights``, or trained now."""
+    if not settings.train:
+        folder = Path(settings.weights) if settings.weights else pretrained.shipped(EXPERIMENT)
+        return _load(settings, folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(settings.weights or scratch)
+        workers = 2 if settings.torch_device().type == "cpu" else 1
+        train_jobs(main_jobs(settings), folder, METHOD, workers=workers)
+        return _load(settings, folder)
+
+
+def with_data(settings: Settings, data: str) -> Settings:
+    """The same preset's settings for other data."""
+    changed: Settings = config.load(
+        EXPERIMENT,
+        settings.preset,
+        data=data,
+        seed=settings.seed,
+        robust=settings.robust,
+        device=settings.device,
+        train=settings.train,
+    )
+    return changed
+
+
+def _load(settings: Settings, folder: Path) -> Trained:
+    estimators: dict[str, list[Estimator]] = {name: [] for name in shown_models(settings)}
+    records: dict[str, list[Row]] = {name: [] for name in estimators}
+    for job in main_jobs(settings):
+        name = Path(job.name).name.split("-")[0]
+        network = build_estimator(job.model, job.settings, degradation(job.settings))
+        records[name].append(pretrained.load(network, folder / f"{job.name}.safetensors"))
+        network = network.to(settings.torch_device())
+        estimators[name].append(network.eval().requires_grad_(False))
+    return Trained(
+        settings,
+        estimators,
+        records,
+        sweep=_final_rows(sweep_jobs(settings), folder),
+        seeds=_final_rows(seed_jobs(settings), folder),
+    )
+
+
+def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
+    """The last measurement of each job that was carried out, with what tells it from others."""
+    rows = []
+    for job in jobs:
+        path = (folder / job.name).with_suffix(".json")
+        if path.exists():
+            s = job.settings
+            row = {
+                "estimator": path.name.split("-")[0],
+                "run": job.seed - s.seed,
+                "weight": s.robustness_weight,
+                "layer": s.seed_layer,
+                "length": s.seed_dims,
+            }
+            rows.append({**row, **pretrained.read_record(path)["history"][-1]})
+    return rows
+
+
+def table_1(trained: Trained) -> list[Row]:
+    """Every network's metrics; on faces also the true posterior sampler's."""
+    settings, degrade = trained.settings, degradation(trained.settings)
+    compared = reference(settings, degrade)
+    rows = []
+    for name, networks in trained.estimators.items():
+        for run, network in enumerate(networks):
+            generator = torch.Generator().manual_seed(settings.seed + run)
+            restored = restorations(network, compared.inputs, generator=generator)
+            row = quality(compared, restored, settings)
+            row |= behaviour(
+                network,
+                compared.inputs,
+                degrade,
+                settings,
+                input_dims=input_dims_of_the_image(settings),
+            )
+            rows.append({"estimator": name, "run": run, **row})
+    if settings.kind == "faces":
+        rows.append({"estimator": "posterior_sampler", "run": 0, **_ceiling(compared, settings)})
+    return rows
+
+
+def _ceiling(compared: Reference, settings: Settings) -> Row:
+    """The true posterior sampler's row of Table 1."""
+    everyone = face_posterior(settings, len(compared.inputs))
+    generator = torch.Generator().manual_seed(settings.seed)
+    z = everyone.seed(compared.inputs, 1, generator=generator)[0]
+    some = min(settings.std_inputs, len(compared.inputs))
+    few = settings.model_copy(update={"attacked_inputs": some})
+    return quality(compared, everyone(compared.inputs, z), settings) | behaviour(
+        face_posterior(settings, some),
+        compared.inputs[:some],
+        degradation(settings),
+        few,
+        input_dims=input_dims_of_the_image(settings),
+        attacked=False,
+    )
+
+
+def face_posterior(settings: Settings, n: int) -> FacePosterior:
+    """p(X | Y) of the first n validation faces."""
+    faces = Faces(settings.size)
+    _, validation = face_seeds(0)
+    return FacePosterior(faces, faces.latents(validation, 0, n))
+
+
+def figure_1(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]:
+    """Groups of columns: the input, the image, each model's samples, and the posterior's.
+
+    Returns:
+        title (or an estimator's key) and images, (columns, n, C, S, S).
     """
-    jobs = {job.name: job for job in main_jobs(settings)}
-    chosen = [job for name, job in jobs.items() if name.startswith(only)]
-    names = sorted({name.rsplit("-", 1)[0] for name in jobs})
-    require(bool(chosen), "only", only, f"the beginning of one of {', '.join(names)}")
-    train_jobs(chosen, folder, METHOD, workers=workers)
+    settings, degrade = trained.settings, degradation(trained.settings)
+    x = images(settings).validation[:n]
+    y = degrade.degrade(x).to(settings.torch_device())
+    generator = torch.Generator().manual_seed(settings.seed)
+    groups = [("input", known_pixels(y, degrade)[None].cpu()), ("image", x[None])]
+    models: dict[str, Estimator] = {name: nets[0] for name, nets in trained.estimators.items()}
+    if settings.kind == "faces":
+        models["posterior_sampler"] = face_posterior(settings, n)
+    for name, estimator in models.items():
+        columns = 1 if name in MODELS and not MODELS[name].stochastic else samples
+        z = estimator.seed(y, columns, generator=generator)
+        groups.append((name, restore(estimator, y, z).cpu()))
+    return groups
+
+
+def known_pixels(y: Tensor, degrade: Inpainting, unknown: float = 0.82) -> Tensor:
+    """y as an image, light gray where nothing is known."""
+    return degrade.lift(y - unknown) + unknown
+
+
+def attack_pictures(trained: Trained, index: int) -> list[tuple[str, list[Tensor]]]:
+    """What the attack does to one input: per model y, y + δ, both outputs, their difference."""
+    settings, degrade = trained.settings, degradation(trained.settings)
+    x = images(settings).validation[index : index + 1].to(settings.torch_device())
+    y = degrade.degrade(x)
+    rows = []
+    for name, networks in trained.estimators.items():
+        network, generator = networks[0], torch.Generator().manual_seed(settings.seed)
+        seeds = settings.robustness_seeds if MODELS[name].stochastic else 1
+        z = network.seed(y, seeds, generator=generator)
+        delta = worst_perturbation(network, y, z, settings.attack(), generator=generator)
+        clean, moved = network(y, z[0]), network(y + delta, z[0])
+        pictures = [known_pixels(y, degrade), known_pixels(y + delta, degrade)]
+        pictures += [clean, moved, (moved - clean).abs()]
+        rows.append((name, [picture[0].cpu() for picture in pictures]))
+    return rows
+
+
+def attack_credibility(trained: Trained) -> dict[str, AttackChecks]:
+    """For the first network of each model, the attack beside noise and stronger attacks."""
+    settings, degrade = trained.settings, degradation(trained.settings)
+    x = images(settings).validation[: settings.attacked_inputs].to(settings.torch_device())
+    return {
+        name: attack_checks(
+            networks[0],
+            degrade.degrade(x),
+            settings.attack(),
+            seeds=settings.robustness_seeds,
+            generator=torch.Generator().manual_seed(settings.seed),
+        )
+        for name, networks in trained.estimators.items()
+    }
+
+
+def weight_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
+    """FID and recall over λ_R: the sweep, with Table 1's networks at 0 and at the chosen λ_R."""
+    names = {"erratic_gan": "robust_gan", "sto_gan": "robust_sto_gan"}
+    rows = [dict(row) for row in trained.sweep]
+    for row in table:
+        if row["estimator"] in MODELS:
+            robust = MODELS[row["estimator"]].robust
+            rows.append(
+                {
+                    "estimator": names.get(row["estimator"], row["estimator"]),
+                    "run": row["run"],
+                    "weight": trained.settings.robustness_weight if robust else 0.0,
+                    **{q: row[q].value for q in ("fid", "precision", "recall", "std")},
+                }
+            )
+    return rows

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from stochrestore.attacks import Attack, worst_perturbation
-from stochrestore.errors import require
 from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator, SecondCoordinate, restore, squared_distance
 from stochrestore.estimators.closed_form import (
@@ -41,7 +40,7 @@ from stochrestore.experiments._toy_gans import (
     sweep_jobs,
     variant_jobs,
 )
-from stochrestore.experiments._trainings import MODELS, Job, train_jobs
+from stochrestore.experiments._trainings import MODELS, Job, Method, train_jobs
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.problems.toy import Disk, Ring
 from stochrestore.training import Metrics
@@ -79,27 +78,13 @@ def load_or_train(settings: ToySettings) -> Trained:
         return _load(settings, folder)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(settings.weights or scratch)
-        train(settings, folder)
+        train_jobs(all_jobs(settings).values(), folder, METHOD)
         return _load(settings, folder)
 
 
-def train(settings: ToySettings, folder: Path, *, only: str = "", workers: int = 1) -> None:
-    """Train what ``folder`` does not hold yet.
-
-    Args:
-        settings: the trainings' settings.
-        folder: for weights, records and checkpoints.
-        only: the beginning of the names of the trainings to do; empty: all.
-        workers: trainings at a time, each on one CPU thread, or sharing the GPU.
-
-    Raises:
-        InputError: no training's name begins with ``only``, or ``folder`` cannot be written.
-    """
-    jobs = all_jobs(settings)
-    chosen = [job for name, job in jobs.items() if name.startswith(only)]
-    names = sorted({name.rsplit("-", 1)[0] for name in jobs})
-    require(bool(chosen), "only", only, f"the beginning of one of {', '.join(names)}")
-    train_jobs(chosen, folder, METHOD, workers=workers)
+def trainings(settings: ToySettings) -> tuple[dict[str, Job], Method, dict[str, Any]]:
+    """Every training by name, how they are done, and what their records say of the data."""
+    return all_jobs(settings), METHOD, {}
 
 
 def _load(settings: ToySettings, folder: Path) -> Trained:

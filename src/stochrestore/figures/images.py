@@ -18,8 +18,7 @@ from stochrestore.metrics.bootstrap import Interval
 
 Rows = Sequence[Mapping[str, Any]]
 MARKERS = {"robust_gan": "s", "erratic_gan": "^", "robust_sto_gan": "o", "sto_gan": "v"}
-UNKNOWN = 0.82
-"""The gray of pixels that are not known."""
+PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
 
 
 def sample_sheet(groups: Sequence[tuple[str, Tensor]], *, title_colors: bool = True) -> Figure:
@@ -40,7 +39,7 @@ def sample_sheet(groups: Sequence[tuple[str, Tensor]], *, title_colors: bool = T
         layout="constrained",
         squeeze=False,
     )
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0.0)  # type: ignore[union-attr]
+    figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
     for axis, (title, images) in zip(axes[0], groups, strict=True):
         axis.imshow(mosaic(images), interpolation="nearest")
         color = COLORS.get(title, "black") if title_colors else "black"
@@ -71,7 +70,7 @@ def attack_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]], headings: Sequenc
     figure, axes = plt.subplots(
         *size, figsize=(1.15 * size[1] + 0.9, 1.12 * size[0] + 0.3), dpi=150, layout="constrained"
     )
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr]
+    figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
     for line, (name, pictures) in zip(np.atleast_2d(axes), rows, strict=True):
         for axis, picture in zip(line, pictures, strict=True):
             axis.imshow(mosaic(picture[None, None]), interpolation="nearest")

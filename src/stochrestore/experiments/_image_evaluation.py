@@ -1,0 +1,143 @@
+"""What is measured of the image estimators (Table 1, Fig. 4), each number with its interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stochrestore.degradations import ImageDegradation
+from stochrestore.estimators.base import Estimator, sample
+from stochrestore.experiments._image_gans import ImageSettings, images
+from stochrestore.metrics.bootstrap import Interval, frechet_interval, mean_interval, share_interval
+from stochrestore.metrics.features import FeatureExtractor, feature_extractor
+from stochrestore.metrics.frechet import frechet_distance
+from stochrestore.metrics.precision_recall import knn_radii, precision_recall
+from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
+
+Row = dict[str, Any]
+BATCH = 256
+"""Images that are restored together."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What restorations are compared with, computed once for all estimators.
+
+    Args:
+        extractor: maps images to features.
+        real: features of training images (App. E.2), (N, D).
+        radii: distance of each to its k-th neighbour, (N,).
+        inputs: the degraded validation images, (M, …).
+    """
+
+    extractor: FeatureExtractor
+    real: Tensor
+    radii: Tensor
+    inputs: Tensor
+
+
+def features_for(settings: ImageSettings) -> FeatureExtractor:
+    """The features that fit the data: attributes of faces, pixels of digits, else Inception's."""
+    fitting = {"faces": "attributes", "digits": "pixels"}
+    automatic = fitting.get(settings.kind, "inception")
+    return feature_extractor(
+        automatic if settings.features == "auto" else settings.features,  # type: ignore[arg-type]
+        inception_weights=settings.inception_weights or None,
+        device=settings.torch_device(),
+    )
+
+
+def reference(settings: ImageSettings, degradation: ImageDegradation) -> Reference:
+    """The real features and the inputs, ``settings.n_eval`` of each, fewer where there are not."""
+    data, device = images(settings), settings.torch_device()
+    extractor = features_for(settings)
+    n = settings.n_eval
+    train, validation = (part[: min(n, len(part))] for part in (data.train, data.validation))
+    real = extractor(train.to(device))
+    inputs = degradation.degrade(validation.to(device))
+    return Reference(extractor, real, knn_radii(real, settings.k), inputs)
+
+
+@torch.no_grad()
+def restorations(estimator: Estimator, inputs: Tensor, *, generator: torch.Generator) -> Tensor:
+    """One restoration of each input, with a seed of its own (App. E.2.5)."""
+    parts = [sample(estimator, y, generator=generator) for y in inputs.split(BATCH)]
+    return torch.cat(parts)
+
+
+def quality(
+    reference: Reference, restored: Tensor, settings: ImageSettings, *, repeats: int = 200
+) -> Row:
+    """FID, precision and recall with intervals, and as piq computes them.
+
+    The 95 % intervals are over images, at these networks.
+    """
+    s, fake = settings, reference.extractor(restored)
+    exact = precision_recall(reference.real, fake, s.k, real_radii=reference.radii)
+    by_piq = precision_recall(reference.real, fake, s.k, mode="piq")
+    generator = torch.Generator().manual_seed(s.seed)
+    return {
+        "features": reference.extractor.name,
+        "fid": frechet_interval(reference.real, fake, generator=generator, repeats=repeats),
+        "fid_piq": frechet_distance(reference.real, fake, mode="piq"),
+        "precision": share_interval(exact.precision, len(fake)),
+        "precision_piq": by_piq.precision,
+        "recall": share_interval(exact.recall, len(reference.real)),
+        "recall_piq": by_piq.recall,
+    }
+
+
+def behaviour(
+    estimator: Estimator,
+    inputs: Tensor,
+    degradation: ImageDegradation,
+    settings: ImageSettings,
+    *,
+    input_dims: int,
+    attacked: bool = True,
+) -> Row:
+    """Per-pixel std, consistency, and what the attack of App. E.2.3 does, with intervals.
+
+    Args:
+        input_dims: over which the AI-PSNR is taken; see :func:`metrics.restoration.robustness`.
+        attacked: False where the estimator cannot take a perturbed input.
+    """
+    s = settings
+    generator = torch.Generator().manual_seed(s.seed)
+    draws = torch.Generator().manual_seed(s.seed + 1)
+    some = inputs[: s.attacked_inputs]
+    deviation = per_pixel_std(
+        estimator, inputs[: s.std_inputs], samples=s.std_samples, generator=generator
+    )
+    restored = restorations(estimator, some, generator=generator)
+    worst = consistency_psnr(degradation, restored, some).min().item()
+    row: Row = {
+        "std": mean_interval(deviation, generator=draws),
+        "consistency": Interval(worst, worst, worst),
+        "robustness": None,
+        "ai_psnr": None,
+        "ball_used": None,
+    }
+    if attacked:
+        moved = robustness(
+            estimator,
+            some,
+            s.attack(),
+            input_dims=input_dims,
+            seeds=s.robustness_seeds,
+            generator=generator,
+        )
+        # An output that does not move at all is infinitely robust; 99 dB stands for it.
+        row["robustness"] = mean_interval(moved.psnr.clamp_max(99.0), generator=draws)
+        row["ai_psnr"] = mean_interval(moved.ai_psnr, generator=draws)
+        row["ball_used"] = mean_interval(moved.ball_used, generator=draws)
+    return row
+
+
+def input_dims_of_the_image(settings: ImageSettings) -> int:
+    """C·S·S."""
+    return math.prod(settings.shape)
