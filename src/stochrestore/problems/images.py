@@ -212,7 +212,7 @@ def preprocess(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """
     resized = round(102 / 64 * size)
     margin = (resized - size) // 2
-    upright = _rgb(ImageOps.exif_transpose(image))
+    upright = rgb(ImageOps.exif_transpose(image))
     square = upright.resize((resized, resized), Image.Resampling.BILINEAR)
     centre = square.crop((margin, margin, margin + size, margin + size))
     return np.asarray(centre).transpose(2, 0, 1)
@@ -229,7 +229,7 @@ def digest(image_set: ImageSet) -> str:
     return total.hexdigest()
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
     """RGB with 8 bits; transparency over white."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range; convert to 8 or 16 bits")

@@ -1,0 +1,114 @@
+"""Images for super-resolution ×4: photographs, benchmarks, anyone's folder, as pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from stochrestore.errors import InputError, require
+from stochrestore.problems.downloads import BENCHMARKS, local_benchmark
+from stochrestore.problems.images import SUFFIXES, rgb
+from stochrestore.problems.photographs import SCALE, Pair, held_out_crops
+from stochrestore.problems.resize import low_resolution
+
+PHOTOGRAPHS = "photographs"
+_HIGH, _LOW = "_HR", "_LR"
+_ALLOWED = f"{PHOTOGRAPHS}, {', '.join(BENCHMARKS)} or folder:PATH"
+
+
+def load_pairs(data: str, *, crop: int, crops_each: int) -> dict[str, Pair]:
+    """The images that ``data`` names, with their low-resolution versions.
+
+    Args:
+        data: ``photographs`` (crops of the held-out ones, see photographs.py), ``set5``,
+            ``set14``, ``bsd100`` (fetched before) or ``folder:PATH``.
+        crop: side of the photographs' crops, pixels, a multiple of 4.
+        crops_each: how many of each photograph.
+
+    Returns:
+        Name → pair.
+
+    Raises:
+        InputError: unknown data, a folder or file that is missing or cannot be read.
+    """
+    if data == PHOTOGRAPHS:
+        require(crop % SCALE == 0, "crop", crop, f"a multiple of {SCALE}")
+        crops = held_out_crops(crop, crops_each)
+        images = [(255 * x).round().byte() for x in crops]
+        return {f"photograph {i + 1}": _pair(x) for i, x in enumerate(images)}
+    if data in BENCHMARKS:
+        return folder_pairs(local_benchmark(data))
+    kind, _, path = data.partition(":")
+    require(kind == "folder" and path != "", "data", data, _ALLOWED)
+    folder = Path(path).expanduser()
+    require(folder.is_dir(), "data", data, "folder:PATH with PATH an existing folder")
+    return folder_pairs(folder)
+
+
+def folder_pairs(folder: Path) -> dict[str, Pair]:
+    """All images below a folder, in the order of their names.
+
+    A file ``…_HR.png`` that has a partner ``…_LR.png`` is paired with it, as the benchmarks are
+    published; any other image gives a pair with the low-resolution version made from it.
+
+    Raises:
+        InputError: no image, an unreadable one, one smaller than 8×8, a partner of a wrong size.
+    """
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = [path for path in found if not _is_partner(path)]
+    require(bool(files), f"{folder}: images found", 0, f"at least 1 ({', '.join(SUFFIXES)})")
+    return {path.relative_to(folder).as_posix(): _pair_of(path) for path in files}
+
+
+def _is_partner(path: Path) -> bool:
+    return path.stem.endswith(_LOW) and _partner(path, _LOW, _HIGH).exists()
+
+
+def _partner(path: Path, ending: str, other: str) -> Path:
+    return path.with_name(f"{path.stem.removesuffix(ending)}{other}{path.suffix}")
+
+
+def _pair_of(path: Path) -> Pair:
+    high = read_image(path)
+    partner = _partner(path, _HIGH, _LOW)
+    if not (path.stem.endswith(_HIGH) and partner.exists()):
+        return _pair(high, str(path))
+    low = read_image(partner)
+    sides = tuple(SCALE * side for side in low.shape[1:])
+    require(sides == tuple(high.shape[1:]), f"{path}: size", tuple(high.shape[1:]), f"{sides}")
+    return Pair(high, low)
+
+
+def _pair(high: Tensor, where: str = "image") -> Pair:
+    """An image cut to multiples of four, and its low-resolution version."""
+    height, width = (side // SCALE * SCALE for side in high.shape[1:])
+    require(min(height, width) >= 2 * SCALE, f"{where}: size", (height, width), "at least 8×8")
+    high = high[:, :height, :width]
+    return Pair(high, low_resolution(high, SCALE))
+
+
+def read_image(path: Path) -> Tensor:
+    """An image file as RGB, (3, H, W), uint8.
+
+    Greyscale becomes grey RGB, transparency white, 16 bits 8; the camera's rotation is undone.
+
+    Raises:
+        InputError: not an image, a truncated one, floating-point pixels.
+    """
+    try:
+        with Image.open(path) as file:
+            pixels = np.asarray(rgb(ImageOps.exif_transpose(file)))
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not an image") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{path}: cannot be read as an image ({error})") from None
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
+
+
+def as_tensors(pair: Pair) -> tuple[Tensor, Tensor]:
+    """x (1, 3, 4h, 4w) and y (1, 3, h, w), float32 in [0, 1]."""
+    return pair.high[None].float() / 255, pair.low[None].float() / 255
