@@ -86,7 +86,8 @@ def train_job(
     started = time.perf_counter()
     trainer = method.build(job)
     checkpoint = folder / "checkpoints" / f"{job.name}.pt"
-    evaluate = partial(method.evaluate, job=job) if method.evaluate else None
+    measure = method.evaluate
+    evaluate = (lambda estimator: measure(estimator, job)) if measure else None
     trainer.train(
         evaluate=evaluate,
         evaluate_every=max(1, job.settings.steps // 20),

@@ -53,7 +53,7 @@ def sample_sheet(groups: Sequence[tuple[str, Tensor]], *, title_colors: bool = T
 
 def mosaic(images: Tensor) -> NDArray[np.float32]:
     """Images (columns, rows, C, S, S) as one picture with white lines between, (H, W, 3)."""
-    columns, rows, channels, side, _ = images.shape
+    columns, rows, _, side, _ = images.shape
     sheet = np.ones((rows * (side + 1) - 1, columns * (side + 1) - 1, 3), np.float32)
     pixels = images.detach().clamp(0, 1).cpu().numpy()
     for c in range(columns):
