@@ -1,5 +1,4 @@
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
@@ -102,33 +101,3 @@ def test_every_preset_of_every_experiment_is_valid(monkeypatch, experiment, pres
     settings = config.load(experiment, preset)
     assert settings.preset == preset
     settings.model_dump_json()
-
-
-real_load = yaml.safe_load
-SECTIONS = """
-toy_tradeoff:
-  width: 8
-  seed: 1
-  seed=1:
-    width: 16
-  train=true:
-    steps: 3
-"""
-
-
-@pytest.mark.parametrize(
-    ("given", "width", "steps"),
-    [({}, 16, None), ({"seed": 2}, 8, None), ({"seed": 2, "train": True}, 8, 3)],
-)
-def test_sections_of_a_preset_hold_for_one_value_of_a_setting(monkeypatch, given, width, steps):
-    monkeypatch.setattr(config.yaml, "safe_load", lambda text: real_load(SECTIONS))
-    values = config.preset_values("toy_tradeoff", "laptop", given)
-    assert values["width"] == width
-    assert values.get("steps") == steps
-
-
-def test_a_section_for_data_holds_whatever_its_path():
-    ours = config.load("inpaint", "laptop", data="digits")
-    assert ours.width == config.load("inpaint", "laptop").width * 16
-    here = config.preset_values("inpaint", "laptop", {"data": "folder:/x"})
-    assert here["width"] == config.load("inpaint", "laptop").width

@@ -1,0 +1,35 @@
+"""Sections of a preset that hold for one value of a setting."""
+
+import pytest
+import yaml
+
+from stochrestore import config
+
+real_load = yaml.safe_load
+SECTIONS = """
+toy_tradeoff:
+  width: 8
+  seed: 1
+  seed=1:
+    width: 16
+  train=true:
+    steps: 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "width", "steps"),
+    [({}, 16, None), ({"seed": 2}, 8, None), ({"seed": 2, "train": True}, 8, 3)],
+)
+def test_sections_of_a_preset_hold_for_one_value_of_a_setting(monkeypatch, given, width, steps):
+    monkeypatch.setattr(config.yaml, "safe_load", lambda text: real_load(SECTIONS))
+    values = config.preset_values("toy_tradeoff", "laptop", given)
+    assert values["width"] == width
+    assert values.get("steps") == steps
+
+
+def test_a_section_for_data_holds_whatever_its_path():
+    ours = config.load("inpaint", "laptop", data="digits")
+    assert ours.width == config.load("inpaint", "laptop").width * 16
+    here = config.preset_values("inpaint", "laptop", {"data": "folder:/x"})
+    assert here["width"] == config.load("inpaint", "laptop").width
