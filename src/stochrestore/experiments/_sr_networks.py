@@ -45,13 +45,12 @@ class NetworkSettings(ExperimentSettings):
     flow_steps: int = Field(4, ge=1, description="K, conditional steps a level of SRFlow")
     flow_hidden: int = Field(24, ge=1, description="channels within SRFlow's couplings")
     heat: float = Field(0.8, ge=0, le=1, description="standard deviation of SRFlow's seeds")
-    batch_size: int = Field(16, ge=1, description="patches in a training step")
-    generative_batch_size: int = Field(8, ge=1, description="the same for ESRGAN and SRFlow")
+    batch_size: int = Field(8, ge=1, description="patches in a training step")
     patch: int = Field(24, ge=8, description="side of their low-resolution versions, pixels")
-    edsr_steps: int = Field(1400, ge=1, description="updates of EDSR, L1")
-    rrdb_steps: int = Field(1200, ge=1, description="updates of the RRDBNet, L1")
-    esrgan_steps: int = Field(800, ge=1, description="updates of ESRGAN, L1 and GAN")
-    srflow_steps: int = Field(1200, ge=1, description="updates of SRFlow, NLL")
+    edsr_steps: int = Field(500, ge=1, description="updates of EDSR, L1")
+    rrdb_steps: int = Field(400, ge=1, description="updates of the RRDBNet, L1")
+    esrgan_steps: int = Field(260, ge=1, description="updates of ESRGAN, L1 and GAN")
+    srflow_steps: int = Field(400, ge=1, description="updates of SRFlow, NLL")
     lr: float = Field(5e-4, gt=0, description="Adam's learning rate; falls to 0 as a cosine")
     gan_lr: float = Field(2e-4, gt=0, description="the same for ESRGAN and its critic")
     gan_weight: float = Field(0.02, gt=0, description="of the GAN loss beside L1")
@@ -77,6 +76,47 @@ def build(name: str, settings: NetworkSettings) -> nn.Module:
     return RRDBNet(s.rrdb_features, s.rrdb_blocks, s.rrdb_growth)
 
 
+@torch.no_grad()
+def interpolate_at_first(network: EDSR | RRDBNet) -> None:
+    """Make an untrained network a bilinear interpolation, so that a short training suffices.
+
+    The first three features carry the colours; what the other features add is 0 at first.
+    """
+    edsr = isinstance(network, EDSR)
+    first = network.head[0] if edsr else network.conv_first
+    last = network.tail[1] if edsr else network.conv_last
+    added = network.body[-1] if edsr else network.trunk_conv
+    for parameter in (*added.parameters(), *last.parameters()):
+        parameter.zero_()
+    colours = torch.eye(3)
+    point = torch.tensor([0.0, 1.0, 0.0])
+    _set_rows(first, colours, point, point)
+    _set_rows(last, colours, point, point)
+    if isinstance(network, EDSR):
+        # Of each pixel's four children, in the order of pixel shuffle, (dy, dx).
+        sides = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])
+        for doubling in (network.tail[0][0], network.tail[0][2]):
+            for child in range(4):
+                rows = torch.arange(3) * 4 + child
+                _set_rows(doubling, colours, sides[child // 2], sides[child % 2], rows)
+        return
+    smooth = torch.tensor([0.25, 0.5, 0.25])  # after nearest neighbour: bilinear
+    for convolution in (network.upconv1, network.upconv2):
+        _set_rows(convolution, colours, smooth, smooth)
+    _set_rows(network.HRconv, colours, point, point)
+
+
+def _set_rows(
+    convolution: Any, mix: Tensor, vertical: Tensor, horizontal: Tensor, rows: Tensor | None = None
+) -> None:
+    """Outputs ``rows`` (the first) of a 3×3 convolution: ``mix`` of the first inputs, blurred."""
+    rows = torch.arange(len(mix)) if rows is None else rows
+    weight = torch.zeros_like(convolution.weight[: len(rows)])
+    weight[:, : mix.shape[1]] = mix[:, :, None, None] * torch.outer(vertical, horizontal)
+    convolution.weight[rows] = weight
+    convolution.bias[rows] = 0
+
+
 class SRTrainer:
     """One training, resumable to the bit: every draw is from one generator, which is saved.
 
@@ -96,6 +136,8 @@ class SRTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = build(name, settings)
+            if isinstance(self.network, EDSR | RRDBNet):
+                interpolate_at_first(self.network)
             self.critic = PatchCritic()
         if start is not None:
             encoder = self.network.RRDB if isinstance(self.network, SRFlow) else self.network
@@ -197,9 +239,7 @@ class SRTrainer:
         return [p for name, p in named if p.requires_grad and not name.startswith(unused)]
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        s = self.settings
-        rows = s.generative_batch_size if self.name in ("esrgan", "srflow") else s.batch_size
-        x, y = self.patches.draw(rows, generator=self.generator)
+        x, y = self.patches.draw(self.settings.batch_size, generator=self.generator)
         layout = torch.channels_last
         return x.contiguous(memory_format=layout), y.contiguous(memory_format=layout)
 
@@ -236,9 +276,9 @@ def recorded(name: str, settings: NetworkSettings) -> dict[str, Any]:
     if name != "edsr":
         kept |= {"rrdb_features", "rrdb_blocks", "rrdb_growth", "rrdb_steps"}
     if name == "esrgan":
-        kept |= {"generative_batch_size", "gan_lr", "gan_weight", "r1_gamma"}
+        kept |= {"gan_lr", "gan_weight", "r1_gamma"}
     if name == "srflow":
-        kept |= {"generative_batch_size", "flow_steps", "flow_hidden", "dequantisation"}
+        kept |= {"flow_steps", "flow_hidden", "dequantisation"}
     return settings.model_dump(mode="json", include=kept)
 
 
