@@ -14,6 +14,7 @@ import yaml
 from stochrestore import claims_page, config, doctor, pages, provenance
 from stochrestore.errors import InputError, require
 from stochrestore.experiments._trainings import select, train_jobs
+from stochrestore.problems import downloads
 from stochrestore.training import TrainingDiverged
 
 app = typer.Typer(
@@ -32,6 +33,21 @@ def main() -> None:
     except (InputError, pages.ExecutionError, TrainingDiverged) as error:
         print(f"stochrestore: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+data = typer.Typer(help="Data sets that are fetched on demand.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+
+@data.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="set5, set14 or bsd100")],
+    source: Annotated[
+        str, typer.Option(help="address of a mirror with the same paths")
+    ] = downloads.SELFEXSR,
+) -> None:
+    """Fetch a benchmark of super-resolution, ×4, checked by sha256; continues where it stopped."""
+    print(downloads.fetch(name, source=source))
 
 
 @app.command()
@@ -83,10 +99,14 @@ def train(
     given = dict(_assignment(text) for text in parameter or [])
     settings = config.load(experiment, preset, **given)
     module = import_module(f"stochrestore.experiments.{experiment}")
-    require(hasattr(module, "trainings"), "experiment", experiment, "one that trains networks")
-    jobs, method, about = module.trainings(settings)
     folder = output or provenance.checkout() / "_build" / "weights" / experiment / preset
     commit, dirty = provenance.revision(provenance.checkout())
+    if hasattr(module, "train"):  # networks of several kinds, one after the other
+        module.train(settings, folder, only=only, about={"commit": commit, "changed": dirty})
+        print(f"{experiment} ({preset}): {folder}")
+        return
+    require(hasattr(module, "trainings"), "experiment", experiment, "one that trains networks")
+    jobs, method, about = module.trainings(settings)
     train_jobs(
         select(jobs, only=only, stochastic=stochastic, robust=robust),
         folder,
