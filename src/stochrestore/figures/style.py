@@ -16,6 +16,9 @@ COLORS = {
     "posterior_mean": "#8C8C8C",
     "avoiding_hole": "#0072B2",
     "crossing_hole": "#D55E00",
+    "edsr": "#0072B2",
+    "esrgan": "#D55E00",
+    "srflow": "#009E73",
 }
 """One colour an estimator, everywhere (Okabe and Ito's, safe for the colour-blind)."""
 
@@ -30,6 +33,9 @@ NAMES = {
     "posterior_mean": "posterior mean",
     "avoiding_hole": "X̂₁",
     "crossing_hole": "X̂₂",
+    "edsr": "EDSR",
+    "esrgan": "ESRGAN",
+    "srflow": "SRFlow",
 }
 """How figures and tables call an estimator."""
 

@@ -1,0 +1,140 @@
+"""Figures of the chapter on Appendix G."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from stochrestore.figures.style import COLORS, NAMES
+from stochrestore.metrics.bootstrap import Interval, mean_interval
+
+if TYPE_CHECKING:  # names of results only
+    from stochrestore.experiments.srflow_robustness import Attacked
+
+Row = dict[str, Any]
+INPUT = "#8C8C8C"
+MAGNIFIED = 4
+
+
+def figure_8(rows: Sequence[Row], title: str, channels: str = "rgb") -> Figure:
+    """Output and input PSNR against α, with 95 % intervals over images.
+
+    Args:
+        rows: of one data set, see ``experiments.srflow_robustness.figure_8_rows``.
+        title: the data set's.
+        channels: ``rgb``, or ``y``, luma.
+    """
+    figure, axis = plt.subplots(figsize=(6.2, 4.0))
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    alphas = sorted({row["alpha"] for row in rows})
+    for shift, network in zip((0.97, 1.0, 1.03), networks, strict=False):
+        found = [
+            interval(
+                row[f"output_{channels}"]
+                for row in rows
+                if row["network"] == network and row["alpha"] == alpha
+            )
+            for alpha in alphas
+        ]
+        _band(axis, [shift * alpha for alpha in alphas], found, COLORS[network], NAMES[network])
+    inputs = [
+        interval(row[f"input_{channels}"] for row in rows if row["alpha"] == alpha)
+        for alpha in alphas
+    ]
+    values = [found.value for found in inputs]
+    axis.plot(alphas, values, "--", color=INPUT, label="attacked input (AI-PSNR)")
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(alphas, [f"{alpha:g}/255" for alpha in alphas])
+    what = "RGB" if channels == "rgb" else "luma"
+    axis.set(xlabel="α, largest change of an input pixel", ylabel=f"PSNR, {what} (dB)")
+    axis.set_title(title)
+    axis.legend()
+    figure.tight_layout()
+    return figure
+
+
+def heats(rows: Sequence[Row], alpha: float) -> Figure:
+    """SRFlow's robustness, fidelity and variability against its heat."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4))
+    values = sorted({row["heat"] for row in rows})
+
+    def over_images(key: str) -> list[Interval]:
+        return [interval(row[key] for row in rows if row["heat"] == heat) for heat in values]
+
+    _band(left, values, over_images("output_rgb"), COLORS["srflow"], f"attacked, α = {alpha:g}/255")
+    _band(left, values, over_images("psnr"), COLORS["edsr"], "against the true image")
+    left.set(xlabel="heat of the seeds", ylabel="output PSNR, RGB (dB)")
+    left.legend()
+    _band(right, values, over_images("spread"), COLORS["srflow"], "")
+    right.set(xlabel="heat of the seeds", ylabel="per-pixel std over seeds", ylim=(0, None))
+    figure.tight_layout()
+    return figure
+
+
+def pictures(results: Mapping[str, Attacked], image: int, alpha: float) -> Figure:
+    """Input and output, clean and attacked, and what changed, a row a network.
+
+    Args:
+        results: network → its attack.
+        image: which of the group's.
+        alpha: of the attack, in 255ths.
+    """
+    titles = (
+        "input",
+        f"attacked, α = {alpha:g}/255",
+        "output",
+        "output, attacked",
+        f"change, ×{MAGNIFIED}",
+    )
+    size = (10.0, 2.15 * len(results))
+    figure, axes = plt.subplots(len(results), len(titles), figsize=size, squeeze=False)
+    for row, (name, result) in zip(axes, results.items(), strict=True):
+        clean, moved = result.clean[0, image], result.moved[0, image]
+        change = 0.5 + MAGNIFIED * (moved - clean)
+        shown = (result.group.y[image], result.y[image], clean, moved, change)
+        for axis, x in zip(row, shown, strict=True):
+            _picture(axis, x)
+        row[0].set_ylabel(NAMES[name])
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=10)
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def restorations(images: Mapping[str, Tensor]) -> Figure:
+    """Images side by side, (3, H, W) in [0, 1] each, under their names."""
+    figure, axes = plt.subplots(1, len(images), figsize=(2.2 * len(images), 2.6))
+    for axis, (title, x) in zip(axes, images.items(), strict=True):
+        _picture(axis, x)
+        axis.set_title(title, fontsize=10)
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def interval(values: Iterable[float]) -> Interval:
+    """The mean over images, with a 95 % bootstrap interval from a generator of its own."""
+    generator = torch.Generator().manual_seed(0)
+    return mean_interval(torch.tensor(list(values)), generator=generator)
+
+
+def _band(
+    axis: Axes, places: Sequence[float], found: Sequence[Interval], color: str, label: str
+) -> None:
+    values = [interval.value for interval in found]
+    errors = [
+        [interval.value - interval.low for interval in found],
+        [interval.high - interval.value for interval in found],
+    ]
+    axis.errorbar(places, values, errors, fmt="o-", ms=4, capsize=3, color=color, label=label)
+
+
+def _picture(axis: Axes, x: Tensor) -> None:
+    axis.imshow(x.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
