@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from stochrestore.degradations import ImageDegradation
@@ -136,6 +138,36 @@ def behaviour(
         row["ai_psnr"] = mean_interval(moved.ai_psnr, generator=draws)
         row["ball_used"] = mean_interval(moved.ball_used, generator=draws)
     return row
+
+
+def over_runs(rows: Sequence[Row]) -> list[Row]:
+    """One row an estimator: the mean over its networks, with Student's 95 % interval over them.
+
+    Where there is one network, its own intervals, over images, stay.
+    """
+    merged = []
+    for name in dict.fromkeys(row["estimator"] for row in rows):
+        runs = [row for row in rows if row["estimator"] == name]
+        first = runs[0]
+        if len(runs) > 1:
+            measured = {key for key, value in first.items() if isinstance(value, Interval)}
+            means = {key: student([run[key].value for run in runs]) for key in measured}
+            first = {**first, **means}
+        merged.append({**first, "runs": len(runs)})
+    return merged
+
+
+def student(values: Sequence[float]) -> Interval:
+    """The mean of n ≥ 2 independent values with Student's 95 % interval; infinities stay."""
+    if not all(math.isfinite(value) for value in values):
+        worst = min(values)
+        return Interval(worst, worst, worst)
+    measured = (
+        stats.ttest_1samp(values, 0.0).confidence_interval(0.95) if len(set(values)) > 1 else None
+    )
+    mean = math.fsum(values) / len(values)
+    low, high = (measured.low, measured.high) if measured else (mean, mean)
+    return Interval(mean, min(float(low), mean), max(float(high), mean))
 
 
 def input_dims_of_the_image(settings: ImageSettings) -> int:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stochrestore.figures.style import COLORS, NAMES
 from stochrestore.metrics.bootstrap import Interval
+from stochrestore.metrics.restoration import AttackChecks
 
 Rows = Sequence[Mapping[str, Any]]
 MARKERS = {"robust_gan": "s", "erratic_gan": "^", "robust_sto_gan": "o", "sto_gan": "v"}
@@ -85,31 +86,98 @@ def attack_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]], headings: Sequenc
 
 def with_interval(interval: Interval, digits: int) -> str:
     """``value [low, high]``, or the value alone where both ends are equal to it."""
+    if math.isinf(interval.value):
+        return "∞"
     value, low, high = (f"{number:.{digits}f}" for number in interval)
     return value if low == value == high else f"{value} [{low}, {high}]"
 
 
-def table(rows: Rows, paper: Mapping[str, Mapping[str, str]], columns: Mapping[str, int]) -> Any:
-    """Table 1: a column an estimator; each quantity with its interval, the paper's below it.
+QUANTITIES = {
+    "fid": ("FID", 2),
+    "precision": ("precision", 3),
+    "recall": ("recall", 3),
+    "std": ("per-pixel std", 3),
+    "robustness": ("robustness, dB", 1),
+    "ai_psnr": ("AI-PSNR, dB", 1),
+    "ball_used": ("share of the ε-ball", 2),
+    "consistency": ("consistency, dB", 1),
+}
+"""Label and digits of each quantity of a row."""
+
+
+def table(rows: Rows) -> pd.DataFrame:
+    """Table 1: a column an estimator, each quantity with its interval.
 
     Args:
         rows: one an estimator; quantities are :class:`Interval`, or None where not defined.
-        paper: the paper's number, by quantity and estimator, as text.
-        columns: the quantities shown, and their digits.
     """
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    for quantity, digits in columns.items():
-        ours = {
-            NAMES[row["estimator"]]: with_interval(row[quantity], digits) if row[quantity] else "–"
-            for row in rows
+    columns: dict[str, list[str]] = {"": [NAMES[row["estimator"]] for row in rows]}
+    columns["features"] = [row["features"] for row in rows]
+    for quantity, (label, digits) in QUANTITIES.items():
+        values = [row[quantity] for row in rows]
+        columns[label] = [with_interval(v, digits) if v is not None else "–" for v in values]
+    return pd.DataFrame(columns).set_index("").T
+
+
+def paper_table(printed: Mapping[str, Mapping[str, str]], features: str) -> pd.DataFrame:
+    """The paper's numbers, arranged as :func:`table`; they are of other images and features."""
+    names = list(next(iter(printed.values())))
+    columns = {"": [NAMES[name] for name in names], "features": [features] * len(names)}
+    for quantity, values in printed.items():
+        columns[QUANTITIES[quantity][0]] = [values[name] for name in names]
+    return pd.DataFrame(columns).set_index("").T
+
+
+def piq_table(rows: Rows) -> pd.DataFrame:
+    """FID, precision and recall by definition and as piq 0.8 computes them, run by run."""
+    shown = [
+        {
+            "": f"{NAMES[row['estimator']]}, run {row['run']}",
+            **{
+                f"{label}{how}": f"{value:.4f}"
+                for key, label in (("fid", "FID"), ("precision", "precision"), ("recall", "recall"))
+                for how, value in (("", row[key].value), (" (piq)", row[f"{key}_piq"]))
+            },
         }
-        cells[quantity, "here"] = ours
-        if quantity in paper:
-            printed = {NAMES[name]: text for name, text in paper[quantity].items()}
-            cells[quantity, "paper"] = {name: printed.get(name, "") for name in ours}
-    frame = pd.DataFrame.from_dict(cells, orient="index")
-    frame.index = pd.MultiIndex.from_tuples(cells, names=["", ""])
-    return frame
+        for row in rows
+        if row["run"] == 0
+    ]
+    return pd.DataFrame(shown).set_index("")
+
+
+def training_table(records: Mapping[str, Rows]) -> pd.DataFrame:
+    """What each kind of network cost, and the losses it ended with; means over runs."""
+    lines = []
+    for name, runs in records.items():
+        last = [run["history"][-1] for run in runs]
+        lines.append(
+            {
+                "": NAMES[name],
+                "networks": len(runs),
+                "steps": runs[0]["settings"]["steps"],
+                "minutes": f"{np.mean([run['seconds'] for run in runs]) / 60:.1f}",
+                "device": runs[0]["device"],
+                "critic's loss": f"{np.mean([row['critic_loss'] for row in last]):.2f}",
+                "estimator's loss": f"{np.mean([row['estimator_loss'] for row in last]):.2f}",
+                "commit": str(runs[0].get("commit", "–"))[:10],
+                "sha256 (run 0)": runs[0]["sha256"][:12],
+            }
+        )
+    return pd.DataFrame(lines).set_index("")
+
+
+def credibility_table(checks: Mapping[str, AttackChecks]) -> pd.DataFrame:
+    """Mean output PSNR under the attack, noise of its norm, a larger ball and more steps."""
+    labels = ("the attack", "noise of its norm", "ball of twice ε", "four times the steps")
+    return pd.DataFrame(
+        {
+            NAMES[name]: {
+                **{label: f"{x.mean():.2f}" for label, x in zip(labels, check, strict=True)},
+                "credible": "yes" if check.credible() else "no",
+            }
+            for name, check in checks.items()
+        }
+    ).T
 
 
 def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
@@ -157,23 +225,16 @@ def seed_use(rows: Rows) -> Figure:
     )
     for axis, name in zip(axes[0], models, strict=True):
         for i, (layer, group) in enumerate(frame[frame.estimator == name].groupby("layer")):
-            by_dims = group.groupby("dims")["std"]
+            by_dims = group.groupby("length")["std"]
             mean = by_dims.mean()
             line = {"linestyle": ("-", "--", ":")[i % 3], "marker": "osD"[i % 3], "markersize": 5}
             shade = {"color": COLORS[name], "alpha": 1 - 0.22 * i}
             axis.plot(mean.index, mean, label=f"layer {layer}", **line, **shade)
             axis.vlines(mean.index, by_dims.min(), by_dims.max(), **shade)
         axis.set_xscale("log", base=2)
-        dims = sorted(frame.dims.unique())
+        dims = sorted(frame.length.unique())
         axis.set_xticks(dims, [str(d) for d in dims])
         axis.set(title=NAMES[name], xlabel="length of the seed", ylim=(0, None))
         axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
     axes[0][0].set_ylabel("per-pixel std")
     return figure
-
-
-def training_curves(axis: Axes, rows: Rows, quantity: str) -> None:
-    """A quantity along the trainings, a line a run."""
-    for row in rows:
-        history = pd.DataFrame(row["history"])
-        axis.plot(history.step, history[quantity], color=COLORS[row["estimator"]], linewidth=1)
