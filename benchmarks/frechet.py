@@ -65,6 +65,6 @@ def _measure() -> tuple[dict[str, float], float]:
     for method in METHODS.values():
         method(real[:100, :10], fake[:100, :10])  # imports and threads are not what is measured
     runs = {name: lambda method=method: method(real, fake) for name, method in METHODS.items()}
-    seconds = median_seconds(runs, repeats=1)
+    seconds = median_seconds(runs, repeats=3)
     error = abs(frechet_distance(real, fake) / by_sqrtm(real, fake) - 1)
     return seconds, error
