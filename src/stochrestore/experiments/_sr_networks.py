@@ -53,7 +53,7 @@ class NetworkSettings(ExperimentSettings):
     srflow_steps: int = Field(900, ge=1, description="updates of SRFlow, NLL")
     lr: float = Field(5e-4, gt=0, description="Adam's learning rate; falls to 0 as a cosine")
     gan_lr: float = Field(2e-4, gt=0, description="the same for ESRGAN and its critic")
-    gan_weight: float = Field(0.02, gt=0, description="of the GAN loss beside L1")
+    gan_weight: float = Field(0.08, gt=0, description="of the GAN loss beside L1")
     r1_gamma: float = Field(1.0, ge=0, description="coefficient of the R1 penalty, γ/2")
     dequantisation: float = Field(
         4.0, ge=0, description="width of the uniform noise on SRFlow's images, grey levels"
