@@ -32,7 +32,7 @@ class AttributesSettings(BaseModel):
     seed: int = Field(20_230_723, ge=0, description="of the faces, the weights and the order")
     training_images: int = Field(65_536, ge=64, description="faces to train on")
     held_out: int = Field(4096, ge=16, description="faces to measure on, never trained on")
-    steps: int = Field(5000, ge=1, description="batches")
+    steps: int = Field(8000, ge=1, description="batches")
     batch_size: int = Field(64, ge=2, description="faces a batch")
     lr: float = Field(3e-3, gt=0, description="Adam's largest step, falling to 0 as a cosine")
 

@@ -170,14 +170,19 @@ class AttributeNetwork(nn.Module):
             *_convolution(32, 64, stride=2),
             *_convolution(64, 128, stride=2),
         )
-        self.hidden = nn.Linear(128 * (ATTRIBUTE_SIZE // 8) ** 2, ATTRIBUTE_DIMS)
+        # Without normalisation, two features of three fall silent in training.
+        self.hidden = nn.Sequential(
+            nn.Linear(128 * (ATTRIBUTE_SIZE // 8) ** 2, ATTRIBUTE_DIMS, bias=False),
+            nn.BatchNorm1d(ATTRIBUTE_DIMS),
+            nn.ReLU(),
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, S, S) in [0, 1] → (N, 96); images of another size are resized to 32."""
         size = (ATTRIBUTE_SIZE, ATTRIBUTE_SIZE)
         if images.shape[2:] != size:
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
-        return F.relu(self.hidden(self.convolutions(2 * images - 1).flatten(1)))
+        return self.hidden(self.convolutions(2 * images - 1).flatten(1))
 
 
 def _convolution(fan_in: int, fan_out: int, *, stride: int) -> tuple[nn.Module, ...]:
