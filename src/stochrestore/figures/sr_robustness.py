@@ -22,41 +22,43 @@ INPUT = "#8C8C8C"
 MAGNIFIED = 4
 
 
-def figure_8(rows: Sequence[Row], title: str, channels: str = "rgb") -> Figure:
-    """Output and input PSNR against α, with 95 % intervals over images.
+def figure_8(rows: Sequence[Row], channels: str = "rgb") -> Figure:
+    """Output and input PSNR against α, with 95 % intervals over images, a panel a data set.
 
     Args:
-        rows: of one data set, see ``experiments.srflow_robustness.figure_8_rows``.
-        title: the data set's.
+        rows: see ``experiments.srflow_robustness.figure_8_rows``.
         channels: ``rgb``, or ``y``, luma.
     """
-    figure, axis = plt.subplots(figsize=(6.2, 4.0))
-    networks = list(dict.fromkeys(row["network"] for row in rows))
-    alphas = sorted({row["alpha"] for row in rows})
-    for shift, network in zip((0.97, 1.0, 1.03), networks, strict=False):
-        found = [
-            interval(
-                row[f"output_{channels}"]
-                for row in rows
-                if row["network"] == network and row["alpha"] == alpha
-            )
-            for alpha in alphas
-        ]
-        _band(axis, [shift * alpha for alpha in alphas], found, COLORS[network], NAMES[network])
-    inputs = [
-        interval(row[f"input_{channels}"] for row in rows if row["alpha"] == alpha)
-        for alpha in alphas
-    ]
-    values = [found.value for found in inputs]
-    axis.plot(alphas, values, "--", color=INPUT, label="attacked input (AI-PSNR)")
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(alphas, [f"{alpha:g}/255" for alpha in alphas])
+    sets = list(dict.fromkeys(row["data"] for row in rows))
+    size = (2.0 + 4.2 * len(sets), 4.0)
+    figure, axes = plt.subplots(1, len(sets), figsize=size, sharey=True, squeeze=False)
+    for axis, data in zip(axes[0], sets, strict=True):
+        _against_alpha(axis, [row for row in rows if row["data"] == data], channels)
+        axis.set_title(data)
     what = "RGB" if channels == "rgb" else "luma"
-    axis.set(xlabel="α, largest change of an input pixel", ylabel=f"PSNR, {what} (dB)")
-    axis.set_title(title)
-    axis.legend()
+    axes[0, 0].set_ylabel(f"PSNR, {what} (dB)")
+    axes[0, 0].legend()
     figure.tight_layout()
     return figure
+
+
+def _against_alpha(axis: Axes, rows: Sequence[Row], channels: str) -> None:
+    """One panel of Fig. 8."""
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    alphas = sorted({row["alpha"] for row in rows})
+
+    def over_images(key: str, alpha: float, *chosen: str) -> Interval:
+        kept = (row for row in rows if row["alpha"] == alpha and row["network"] in chosen)
+        return interval(row[f"{key}_{channels}"] for row in kept)
+
+    for shift, network in zip((0.97, 1.0, 1.03), networks, strict=False):
+        found = [over_images("output", alpha, network) for alpha in alphas]
+        _band(axis, [shift * alpha for alpha in alphas], found, COLORS[network], NAMES[network])
+    inputs = [over_images("input", alpha, *networks).value for alpha in alphas]
+    axis.plot(alphas, inputs, "--", color=INPUT, label="attacked input (AI-PSNR)")
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(alphas, [f"{alpha:g}" for alpha in alphas])
+    axis.set_xlabel("α, largest change of an input pixel, in 255ths")
 
 
 def heats(rows: Sequence[Row], alpha: float) -> Figure:

@@ -1,0 +1,313 @@
+"""Figure 8, App. G: SRFlow, ESRGAN and EDSR under I-FGSM.
+
+Settings in, rows of numbers out. A row is a dictionary: network, image, α, and what was measured
+in dB. α is in 255ths of the range.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, PositiveFloat, field_validator
+from torch import Tensor, nn
+
+from stochrestore.attacks import SignAttack, sign_attack
+from stochrestore.errors import require
+from stochrestore.estimators import pretrained
+from stochrestore.estimators.base import Estimator, restore
+from stochrestore.estimators.official import load_edsr, load_esrgan, load_srflow
+from stochrestore.estimators.srflow import SRFlow
+from stochrestore.experiments._sr_networks import (
+    EXPERIMENT,
+    NETWORKS,
+    STAGES,
+    NetworkSettings,
+    load,
+    train_all,
+)
+from stochrestore.metrics.psnr import Channels, psnr
+from stochrestore.problems.benchmarks import as_tensors, load_pairs
+from stochrestore.problems.photographs import SCALE, Pair
+from stochrestore.problems.resize import bicubic_upscale
+
+Row = dict[str, Any]
+SHAVE = 4
+"""Pixels left out at each side of restorations, as publications on ×4 do."""
+
+
+class Settings(NetworkSettings):
+    """What the chapter on Appendix G can be asked to do."""
+
+    data: str = Field(
+        "photographs", description="or set5, set14, bsd100, several joined by +, folder:PATH"
+    )
+    crop: int = Field(64, ge=32, multiple_of=4, description="side of the photographs' crops")
+    crops_each: int = Field(2, ge=1, le=4, description="crops of each held-out photograph")
+    alphas: tuple[PositiveFloat, ...] = Field(
+        (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
+        strict=False,
+        min_length=1,
+        description="α, the largest change of a pixel, in 255ths",
+    )
+    attack_steps: int = Field(50, ge=1, description="steps of I-FGSM")
+    attack_seeds: int = Field(10, ge=1, description="seeds of SRFlow averaged in the attack")
+    attack_start: Literal["random", "zero"] = Field("random", description="the first δ")
+    attack_reference: Literal["output", "image"] = Field(
+        "output", description="what to move away from: the clean output, or the true image"
+    )
+    seeds_at_once: int | None = Field(
+        None, ge=1, description="seeds per pass, to save memory; None: all; same result"
+    )
+    images_at_once: int | None = Field(None, ge=1, description="images per pass, likewise")
+    example_alpha: float = Field(8.0, gt=0, description="α of the pictures and of the heats")
+    heats: tuple[float, ...] = Field(
+        (0.0, 0.25, 0.5, 0.75, 1.0), strict=False, description="heats of SRFlow compared"
+    )
+    edsr_weights: str = Field("", description="file of official EDSR weights; empty: ours")
+    esrgan_weights: str = Field("", description="file of official ESRGAN weights; empty: ours")
+    srflow_weights: str = Field("", description="file of official SRFlow weights; empty: ours")
+
+    @field_validator("heats")
+    @classmethod
+    def _heats_in_range(cls, heats: tuple[float, ...]) -> tuple[float, ...]:
+        if not heats or not all(0 <= heat <= 1 for heat in heats):
+            raise ValueError("numbers from 0 to 1, at least one")
+        return heats
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images of one size, to be restored together."""
+
+    names: tuple[str, ...]
+    x: Tensor
+    """(N, 3, 4h, 4w), in [0, 1]."""
+    y: Tensor
+    """(N, 3, h, w), in [0, 1]."""
+
+
+def data_sets(settings: Settings) -> tuple[str, ...]:
+    """The data sets asked for."""
+    if settings.data.startswith("folder:"):
+        return (settings.data,)
+    return tuple(settings.data.split("+"))
+
+
+def groups(settings: Settings, data: str, *, crop: int | None = None) -> list[Group]:
+    """The images of a data set, sorted by size; ``crop`` in place of the photographs' side."""
+    pairs = load_pairs(data, crop=crop or settings.crop, crops_each=settings.crops_each)
+    by_size: dict[tuple[int, ...], dict[str, Pair]] = {}
+    for name, pair in pairs.items():
+        by_size.setdefault(tuple(pair.low.shape), {})[name] = pair
+    return [_group(same) for same in by_size.values()]
+
+
+def first_image(images: Sequence[Group]) -> Group:
+    """The first image alone, to be shown."""
+    first = images[0]
+    return Group(first.names[:1], first.x[:1], first.y[:1])
+
+
+def _group(pairs: Mapping[str, Pair]) -> Group:
+    images = [as_tensors(pair) for pair in pairs.values()]
+    x, y = (torch.cat(parts) for parts in zip(*images, strict=True))
+    return Group(tuple(pairs), x, y)
+
+
+def train(
+    settings: Settings, folder: Path, *, only: str = "", about: dict[str, Any] | None = None
+) -> None:
+    """Train the small networks that ``folder`` does not hold yet, one after the other.
+
+    Args:
+        only: the beginning of the names of those to train; empty: all.
+        about: what else their records are to hold.
+
+    Raises:
+        InputError: no network's name begins with ``only``, or ``folder`` cannot be written.
+    """
+    known = any(name.startswith(only) for name in STAGES)
+    require(known, "only", only, f"the beginning of one of {', '.join(STAGES)}")
+    train_all(settings, folder, only=only, about=about)
+
+
+def load_or_train(settings: Settings) -> dict[str, Estimator]:
+    """The three networks: official ones where a file is given, else ours, shipped or trained now.
+
+    Raises:
+        InputError: a file that is missing, damaged or of another network.
+    """
+    given = official_networks(settings)
+    missing = [name for name in NETWORKS if name not in given]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(settings.weights) if settings.weights else pretrained.shipped(EXPERIMENT)
+        if settings.train and missing:
+            folder = Path(settings.weights or scratch)
+            train(settings, folder)
+        ours = {name: load(name, settings, folder) for name in missing}
+    networks: dict[str, Any] = {**ours, **given}
+    return {name: networks[name] for name in NETWORKS}
+
+
+def official_networks(settings: Settings) -> dict[str, nn.Module]:
+    """Those whose files are given."""
+    loaders = {
+        "edsr": lambda path: load_edsr(path),
+        "esrgan": lambda path: load_esrgan(path),
+        "srflow": lambda path: load_srflow(path, heat=settings.heat),
+    }
+    paths = {name: getattr(settings, f"{name}_weights") for name in loaders}
+    return {name: loaders[name](Path(path).expanduser()) for name, path in paths.items() if path}
+
+
+def attack_of(settings: Settings, alpha: float) -> SignAttack:
+    """I-FGSM as the settings have it, for α in 255ths."""
+    return SignAttack(
+        radius=alpha / 255,
+        steps=settings.attack_steps,
+        start=settings.attack_start,
+        seeds_at_once=settings.seeds_at_once,
+        images_at_once=settings.images_at_once,
+    )
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """A group of images, attacked, and the restorations from the same seeds, clamped to [0, 1]."""
+
+    group: Group
+    y: Tensor
+    """ỹ, (N, 3, h, w)."""
+    clean: Tensor
+    """G(y, z), (S, N, 3, 4h, 4w)."""
+    moved: Tensor
+    """G(ỹ, z), of the same shape."""
+
+
+def attacked(network: Estimator, group: Group, alpha: float, settings: Settings) -> Attacked:
+    """A network attacked on a group; the same draws whatever network and α are."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    stochastic = isinstance(network, SRFlow) and network.heat > 0
+    z = network.seed(group.y, settings.attack_seeds if stochastic else 1, generator=generator)
+    generator = torch.Generator().manual_seed(settings.seed + 1)
+    worst = sign_attack(
+        network,
+        group.y,
+        z,
+        attack_of(settings, alpha),
+        generator=generator,
+        reference=group.x if settings.attack_reference == "image" else None,
+    )
+    with torch.no_grad():
+        clean, moved = (
+            restore(network, y, z, seeds_at_once=settings.seeds_at_once).clamp(0, 1)
+            for y in (group.y, worst)
+        )
+    return Attacked(group, worst, clean, moved)
+
+
+def psnr_rows(result: Attacked) -> list[Row]:
+    """One row an image: PSNR of input and output, in RGB and in luma, the output's over seeds."""
+    measured: dict[str, Tensor] = {}
+    channels: tuple[Channels, ...] = ("rgb", "y")
+    for kind in channels:
+        measured[f"input_{kind}"] = psnr(result.group.y, result.y, channels=kind)
+        output = psnr(result.clean, result.moved, channels=kind, border=SHAVE)
+        measured[f"output_{kind}"] = output.mean(0)
+    return [
+        {"image": name, **{key: values[i].item() for key, values in measured.items()}}
+        for i, name in enumerate(result.group.names)
+    ]
+
+
+def figure_8_rows(networks: Mapping[str, Estimator], settings: Settings) -> list[Row]:
+    """Every network at every α on every image of every data set."""
+    return [
+        {"data": data, "network": name, "alpha": alpha, **row}
+        for data in data_sets(settings)
+        for group in groups(settings, data)
+        for name, network in networks.items()
+        for alpha in settings.alphas
+        for row in psnr_rows(attacked(network, group, alpha, settings))
+    ]
+
+
+def heat_rows(flow: SRFlow, images: Sequence[Group], settings: Settings) -> list[Row]:
+    """SRFlow at several heats: robustness, fidelity, and how much its outputs vary."""
+    rows = []
+    for heat in settings.heats:
+        network = copy.copy(flow)
+        network.heat = heat
+        for group in images:
+            result = attacked(network, group, settings.example_alpha, settings)
+            truth = psnr(group.x, result.clean, border=SHAVE).mean(0)
+            varied = len(result.clean) > 1
+            spread = result.clean.std(0).flatten(1).mean(1) if varied else torch.zeros(len(truth))
+            for i, row in enumerate(psnr_rows(result)):
+                quality = {"psnr": truth[i].item(), "spread": spread[i].item()}
+                rows.append({"heat": heat, **row, **quality})
+    return rows
+
+
+def quality_rows(
+    networks: Mapping[str, Estimator], images: Sequence[Group], settings: Settings
+) -> list[Row]:
+    """PSNR and SSIM of single restorations, and their sharpness, beside bicubic interpolation.
+
+    Sharpness is the mean absolute difference of neighbouring pixels, over the true image's.
+    """
+    rows = []
+    for group in images:
+        restored = {"bicubic": bicubic_upscale(group.y, SCALE).clamp(0, 1)}
+        for name, network in networks.items():
+            generator = torch.Generator().manual_seed(settings.seed)
+            with torch.no_grad():
+                z = network.seed(group.y, 1, generator=generator)[0]
+                restored[name] = network(group.y, z).clamp(0, 1)
+        for name, x in restored.items():
+            values = {
+                "psnr": psnr(group.x, x, border=SHAVE),
+                "psnr_y": psnr(group.x, x, channels="y", border=SHAVE),
+                "ssim": _ssim(group.x, x),
+                "sharpness": _activity(x) / _activity(group.x),
+            }
+            for i, image in enumerate(group.names):
+                row = {key: value[i].item() for key, value in values.items()}
+                rows.append({"network": name, "image": image, **row})
+    return rows
+
+
+def _ssim(a: Tensor, b: Tensor) -> Tensor:
+    from stochrestore.torchvision_ops import import_piq
+
+    return import_piq().ssim(a, b, reduction="none")
+
+
+def _activity(x: Tensor) -> Tensor:
+    return x.diff(dim=-1).abs().flatten(1).mean(1) + x.diff(dim=-2).abs().flatten(1).mean(1)
+
+
+def paired(rows: Sequence[Row], key: str, first: str, second: str) -> Tensor:
+    """One network's value less another's, a mean over α for each image, (images,)."""
+    a, b = (
+        torch.stack([values_of(rows, key, network=name, alpha=alpha) for alpha in alphas_of(rows)])
+        for name in (first, second)
+    )
+    return (a - b).mean(0)
+
+
+def alphas_of(rows: Sequence[Row]) -> list[float]:
+    """The values of α in rows, ascending."""
+    return sorted({row["alpha"] for row in rows})
+
+
+def values_of(rows: Iterable[Row], key: str, **where: Any) -> Tensor:
+    """The values of the rows that agree with ``where``, in the order of the rows."""
+    chosen = [row[key] for row in rows if all(row[k] == v for k, v in where.items())]
+    return torch.tensor(chosen, dtype=torch.float64)

@@ -1,0 +1,216 @@
+import json
+import math
+
+import pytest
+import torch
+
+import sr_networks
+from stochrestore import config
+from stochrestore.errors import InputError
+from stochrestore.estimators import pretrained
+from stochrestore.estimators.edsr import EDSR
+from stochrestore.estimators.rrdb import RRDBNet
+from stochrestore.experiments import _sr_networks as training
+from stochrestore.experiments import srflow_robustness as experiment
+from stochrestore.figures import sr_robustness as figures
+from stochrestore.metrics.psnr import psnr
+from stochrestore.problems.photographs import Pair, Patches
+from stochrestore.problems.resize import low_resolution
+
+SMOKE = config.load("srflow_robustness", "smoke")
+NETWORKS = {"edsr": sr_networks.edsr, "esrgan": sr_networks.rrdb, "srflow": sr_networks.srflow}
+
+
+def noisy_pair(side=64):
+    levels = torch.randint(256, (3, side, side), generator=torch.Generator().manual_seed(0))
+    high = levels.byte()
+    return Pair(high, low_resolution(high))
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return {name: build() for name, build in NETWORKS.items()}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return experiment.groups(SMOKE, "photographs")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The networks of the smoke preset, really trained for three steps."""
+    folder = tmp_path_factory.mktemp("weights")
+    training.train_all(SMOKE, folder, about={"commit": "abc"}, progress=False)
+    return folder
+
+
+def test_psnr_of_known_differences():
+    a = torch.full((2, 3, 12, 12), 0.5)
+    assert psnr(a, a + 0.1).tolist() == pytest.approx([20, 20], rel=1e-5)
+    grey = psnr(a, a + 0.1, channels="y")  # luma of a grey change is 219/255 of it
+    assert grey[0].item() == pytest.approx(
+        20 - 20 * torch.tensor(219 / 255).log10().item(), rel=1e-5
+    )
+    framed = a.clone()
+    framed[..., :4] = 0
+    assert psnr(a, framed, border=4).isinf().all()
+
+
+def test_every_network_and_alpha_has_a_row_for_every_image(networks):
+    settings = SMOKE.model_copy(update={"alphas": (2.0, 8.0)})
+    rows = experiment.figure_8_rows(networks, settings)
+    assert len(rows) == 3 * 2 * 3
+    for row in rows:
+        at_least = -20 * torch.tensor(row["alpha"] / 255).log10().item()
+        assert row["input_rgb"] >= at_least - 1e-3
+        assert row["output_rgb"] > 0
+    edsr = [experiment.values_of(rows, "input_rgb", network="edsr", alpha=a) for a in (2.0, 8.0)]
+    assert (edsr[0] > edsr[1]).all()
+    difference = experiment.paired(rows, "output_rgb", "srflow", "edsr")
+    own = experiment.values_of(rows, "output_rgb", network="srflow", alpha=2.0)
+    assert difference.shape == own.shape
+
+
+def test_output_psnr_is_the_mean_over_seeds_of_equal_seeds(networks, images):
+    result = experiment.attacked(networks["srflow"], images[0], 8.0, SMOKE)
+    assert len(result.clean) == SMOKE.attack_seeds
+    (row, *_) = experiment.psnr_rows(result)
+    by_seed = [psnr(result.clean[s, 0], result.moved[s, 0], border=4).item() for s in (0, 1)]
+    assert row["output_rgb"] == pytest.approx(sum(by_seed) / 2)
+
+
+def test_memory_options_change_nothing(images):
+    networks = {"srflow": sr_networks.srflow().double()}
+    group = images[0]
+    double = experiment.Group(group.names, group.x.double(), group.y.double())
+    bounded = SMOKE.model_copy(update={"seeds_at_once": 1, "images_at_once": 1})
+    a, b = (experiment.attacked(networks["srflow"], double, 8.0, s) for s in (SMOKE, bounded))
+    torch.testing.assert_close(a.y, b.y, atol=1e-9, rtol=0)
+    torch.testing.assert_close(a.moved, b.moved, atol=1e-9, rtol=0)
+
+
+def test_heat_zero_has_one_output_and_leaves_the_network_as_it_was(networks, images):
+    rows = experiment.heat_rows(networks["srflow"], images, SMOKE)
+    assert {row["heat"] for row in rows} == {0.0, 1.0}
+    assert all((row["spread"] == 0) == (row["heat"] == 0) for row in rows)
+    assert networks["srflow"].heat == 0.9
+
+
+def test_bicubic_is_beside_the_networks(networks, images):
+    rows = experiment.quality_rows(networks, images, SMOKE)
+    assert len(rows) == 4 * 3
+    assert all(0 < row["ssim"] <= 1 for row in rows if row["network"] == "bicubic")
+    assert all(row["sharpness"] < 1 for row in rows if row["network"] == "bicubic")
+
+
+def test_figures_are_drawn(networks, images):
+    rows = experiment.figure_8_rows(networks, SMOKE)
+    panels = figures.figure_8([*rows, *({**row, "data": "set5"} for row in rows)])
+    assert [axis.get_title() for axis in panels.axes] == ["photographs", "set5"]
+    figures.figure_8(rows, "y")
+    figures.heats(experiment.heat_rows(networks["srflow"], images, SMOKE), 8.0)
+    results = {n: experiment.attacked(f, images[0], 8.0, SMOKE) for n, f in networks.items()}
+    assert len(figures.pictures(results, 0, 8.0).axes) == 15
+
+
+def test_training_leaves_weights_and_records(trained):
+    assert {path.name for path in trained.glob("*.safetensors")} == {
+        f"{name}.safetensors" for name in training.NETWORKS
+    }
+    record = json.loads((trained / "srflow.json").read_text())
+    assert record["commit"] == "abc"
+    assert len(record["data"]) == 64
+    assert [row["step"] for row in record["history"]] == [1, 2, 3]
+    assert not list((trained / "checkpoints").glob("*.pt"))
+    loaded = experiment.load_or_train(
+        SMOKE.model_copy(update={"train": False, "weights": str(trained)})
+    )
+    assert list(loaded) == ["edsr", "esrgan", "srflow"]
+
+
+def test_what_is_trained_is_not_trained_again(trained):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*.safetensors")}
+    training.train_all(SMOKE, trained, progress=False)
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*.safetensors")} == before
+    with pytest.raises(InputError, match="only: got 'vdsr'"):
+        experiment.train(SMOKE, trained, only="vdsr")
+
+
+def test_official_weights_take_the_place_of_ours(trained, tmp_path):
+    torch.save(sr_networks.edsr().state_dict(), tmp_path / "edsr.pt")
+    changes = {"train": False, "weights": str(trained), "edsr_weights": str(tmp_path / "edsr.pt")}
+    loaded = experiment.load_or_train(SMOKE.model_copy(update=changes))
+    assert torch.equal(loaded["edsr"].head[0].weight, sr_networks.edsr().head[0].weight)
+    changes["edsr_weights"] = str(tmp_path / "other.pt")
+    with pytest.raises(InputError, match=r"other\.pt cannot be read"):
+        experiment.load_or_train(SMOKE.model_copy(update=changes))
+
+
+@pytest.mark.parametrize("name", ["edsr", "esrgan", "srflow"])
+def test_an_interrupted_training_continues_to_the_bit(name, tmp_path):
+    settings = SMOKE.model_copy(update={"edsr_steps": 4, "esrgan_steps": 4, "srflow_steps": 4})
+    patches = Patches([noisy_pair()], 8)
+    whole = training.SRTrainer(name, settings, patches)
+    whole.train(progress=False)
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(network):
+        if first.step == 3:
+            raise Interrupted
+        return {}
+
+    first = training.SRTrainer(name, settings, patches)
+    with pytest.raises(Interrupted):
+        first.train(checkpoint=tmp_path / "c.pt", evaluate=interrupt, progress=False)
+    second = training.SRTrainer(name, settings, patches)
+    second.train(checkpoint=tmp_path / "c.pt", progress=False)
+    for a, b in zip(whole.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert [row["loss"] for row in whole.history] == [row["loss"] for row in second.history]
+
+
+def test_bad_checkpoints_end_in_one_line(tmp_path):
+    patches, path = Patches([noisy_pair()], 8), tmp_path / "c.pt"
+    trainer = training.SRTrainer("edsr", SMOKE, patches)
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(InputError, match="cannot be read: remove it to start afresh"):
+        trainer.train(checkpoint=path, progress=False)
+    path.unlink()
+    trainer.train(checkpoint=path, progress=False)
+    other = training.SRTrainer("edsr", SMOKE.model_copy(update={"lr": 0.1}), patches)
+    with pytest.raises(InputError, match="written with other settings"):
+        other.train(checkpoint=path, progress=False)
+
+
+@pytest.mark.parametrize("network", [EDSR(8, 1), RRDBNet(8, 1, 4)])
+def test_networks_start_as_bilinear_interpolation(network):
+    training.interpolate_at_first(network)
+    y = torch.rand(1, 3, 12, 12)
+    expected = y
+    for _ in range(2):
+        expected = torch.nn.functional.interpolate(expected, scale_factor=2, mode="bilinear")
+    inside = (..., slice(8, -8), slice(8, -8))
+    torch.testing.assert_close(network(y)[inside], expected[inside], atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(
+    not (pretrained.shipped("srflow_robustness") / "srflow.json").exists(), reason="not shipped yet"
+)
+def test_shipped_networks_are_worth_their_names():
+    settings = config.load("srflow_robustness", "laptop")
+    networks = experiment.load_or_train(settings)
+    rows = experiment.quality_rows(
+        networks, experiment.groups(settings, "photographs", crop=128), settings
+    )
+
+    def mean(network, key):
+        return experiment.values_of(rows, key, network=network).mean().item()
+
+    assert mean("edsr", "psnr") > mean("bicubic", "psnr") + 0.5
+    for name in ("esrgan", "srflow"):
+        assert mean(name, "sharpness") > mean("edsr", "sharpness")
+    folder = pretrained.shipped("srflow_robustness")
+    assert sum(path.stat().st_size for path in folder.rglob("*.safetensors")) <= 4e6
