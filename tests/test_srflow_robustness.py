@@ -49,9 +49,7 @@ def test_psnr_of_known_differences():
     a = torch.full((2, 3, 12, 12), 0.5)
     assert psnr(a, a + 0.1).tolist() == pytest.approx([20, 20], rel=1e-5)
     grey = psnr(a, a + 0.1, channels="y")  # luma of a grey change is 219/255 of it
-    assert grey[0].item() == pytest.approx(
-        20 - 20 * torch.tensor(219 / 255).log10().item(), rel=1e-5
-    )
+    assert grey[0].item() == pytest.approx(20 - 20 * math.log10(219 / 255), rel=1e-5)
     framed = a.clone()
     framed[..., :4] = 0
     assert psnr(a, framed, border=4).isinf().all()
