@@ -13,11 +13,16 @@ BENCHMARKS: list[Callable[[], Iterator[Row]]] = [
     house.import_time,
     house.toy_notebook,
     training_step.robust_step,
+    training_step.image_step,
     precision_recall.against_piq,
     frechet.at_2048_dimensions,
     frechet.rank_deficient,
 ]
-FULL: list[Callable[[], Iterator[Row]]] = [precision_recall.fifty_thousand, house.book]
+FULL: list[Callable[[], Iterator[Row]]] = [
+    training_step.image_memory,
+    precision_recall.fifty_thousand,
+    house.book,
+]
 
 
 def main() -> None:

@@ -3,14 +3,26 @@
 import pytest
 import torch
 from benchmarks.measure import Row, isolated, peak_bytes
-from benchmarks.training_step import STEPS, build_trainer, relative_difference
+from benchmarks.training_step import (
+    STEPS,
+    build_image_trainer,
+    build_trainer,
+    relative_difference,
+)
 
 MEBI = 2**20
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
 def test_the_transcription_computes_the_library_s_loss(dtype, bound):
-    assert relative_difference(dtype) <= bound
+    assert relative_difference(build_trainer, dtype) <= bound
+
+
+def test_the_transcription_computes_the_library_s_loss_of_images():
+    def build(dtype):
+        return build_image_trainer(dtype, size=16, width=2)
+
+    assert relative_difference(build, torch.float64) <= 1e-9
 
 
 def test_the_robustness_term_is_part_of_that_loss():

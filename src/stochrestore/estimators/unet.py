@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -65,7 +68,19 @@ class UNet(nn.Module):
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, …), z (N, K) → x̂ (N, channels, size, size), with D(x̂) = y."""
-        h = self.first(self.degradation.lift(y))
+        return self._restored(self.first(self.degradation.lift(y)), y, z)
+
+    def restore_seeds(self, y: Tensor, z: Tensor) -> Tensor:
+        """y (N, …), z (S, N, K) → (S, N, …); the first block, which no seed enters, passes once."""
+        seeds, rows = z.shape[:2]
+        h, y = (
+            x.expand(seeds, *x.shape).flatten(0, 1)
+            for x in (self.first(self.degradation.lift(y)), y)
+        )
+        return self._restored(h, y, z.flatten(0, 1)).unflatten(0, (seeds, rows))
+
+    def _restored(self, h: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        """All that follows the first block's output h, (N, s, size, size)."""
         skips = []
         for down, noise in zip(self.down, self.seed_maps(z), strict=True):
             skips.append(h)
@@ -131,11 +146,22 @@ class StatisticsPerSeed:
         return self.network.seed(y, n, generator=generator)
 
     def __call__(self, y: Tensor, z: Tensor) -> Tensor:
-        """y (S·N, …), z (S·N, K) → x̂, (S·N, …)."""
+        """y (N, …), z (N, K) → x̂, (N, …)."""
+        with self._statistics():
+            restored: Tensor = self.network(y, z)
+            return restored
+
+    def restore_seeds(self, y: Tensor, z: Tensor) -> Tensor:
+        """y (N, …), z (S, N, K) → (S, N, …)."""
+        with self._statistics():
+            return self.network.restore_seeds(y, z)
+
+    @contextmanager
+    def _statistics(self) -> Iterator[None]:
         for norm in self.norms:
             norm.part, norm.track_running_stats = self.batch_size, False
         try:
-            return self.network(y, z)
+            yield
         finally:
             for norm in self.norms:
                 norm.part, norm.track_running_stats = None, True

@@ -19,7 +19,12 @@ from tqdm import tqdm
 from stochrestore.errors import InputError, require
 from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator
-from stochrestore.training import AlternatingTrainer, Metrics, TrainingSettings
+from stochrestore.training import (
+    AlternatingTrainer,
+    Metrics,
+    TrainingSettings,
+    keep_freed_memory,
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ def train_job(
         tensorboard: folder for the losses, to be watched with TensorBoard.
     """
     started = time.perf_counter()
+    keep_freed_memory()
     trainer = method.build(job)
     checkpoint = folder / "checkpoints" / f"{job.name}.pt"
     measure = method.evaluate
