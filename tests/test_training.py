@@ -1,11 +1,17 @@
 """The alternating loop: what one step does, resuming to the bit, and its failure paths."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
+from stochrestore import training
 from stochrestore.errors import InputError
 from stochrestore.estimators.mlp import MLPCritic, MLPEstimator
-from stochrestore.training import AlternatingTrainer, TrainingSettings
+from stochrestore.training import AlternatingTrainer, TrainingDiverged, TrainingSettings
 
 SETTINGS = TrainingSettings(
     steps=12, batch_size=16, lr=1e-3, robustness_weight=0.1, robustness_seeds=2
@@ -139,3 +145,115 @@ def test_checkpoint_that_would_run_code_is_refused(tmp_path):
     path.write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(InputError, match="cannot be read"):
         trainer().train(checkpoint=path, progress=False)
+
+
+def test_learning_rates_follow_the_schedule():
+    """App. E.2.2: multiplied by the decay at each milestone, both networks."""
+    settings = SETTINGS.model_copy(
+        update={"lr_milestones": (2, 4), "lr_decay": 0.5, "critic_lr": 4e-3}
+    )
+    run = trainer(settings)
+    used = []
+    for _ in range(5):
+        run.advance()
+        used.append(run.critic_optimizer.param_groups[0]["lr"])
+        assert run.estimator_optimizer.param_groups[0]["lr"] == used[-1] / 4
+    assert used == [4e-3, 4e-3, 2e-3, 2e-3, 1e-3]
+
+
+def test_r1_every_nth_step_counts_n_fold(monkeypatch):
+    calls = []
+
+    def counted(critic, real, **options):
+        calls.append(options["gamma"])
+        return torch.zeros((), requires_grad=True) + 7.0
+
+    monkeypatch.setattr(training, "r1_penalty", counted)
+    run = trainer(SETTINGS.model_copy(update={"r1_every": 3}))
+    losses = []
+    for _ in range(6):
+        losses.append(run.critic_loss().item())
+        run.step += 1
+    assert len(calls) == 2
+    assert [loss > 20 for loss in losses] == [True, False, False] * 2
+
+
+@pytest.mark.parametrize("what", ["nan", "collapse"])
+def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, what):
+    path = tmp_path / "run.pt"
+    run = trainer()
+    broken = {"nan": float("nan"), "collapse": 0.0}[what]
+    whole = run.critic_loss
+
+    def critic_loss():
+        loss = whole()
+        return loss if run.step < 6 else loss * broken
+
+    monkeypatch.setattr(run, "critic_loss", critic_loss)
+    monkeypatch.setattr(training, "REPORT_EVERY", 3)
+    with pytest.raises(TrainingDiverged, match=r"step \d+: .*last checkpoint is kept"):
+        run.train(checkpoint=path, checkpoint_every=3, progress=False)
+    assert training.load_checkpoint(path, SETTINGS)["step"] == 6
+
+
+def test_full_disk_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "run.pt"
+    trainer(SETTINGS.model_copy(update={"steps": 4})).train(
+        checkpoint=path, checkpoint_every=4, progress=False
+    )
+    before = path.read_bytes()
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(path), "write_bytes", full)
+    with pytest.raises(InputError, match="cannot be written: No space left"):
+        trainer().train(checkpoint=path, checkpoint_every=4, progress=False)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+import test_training as t
+run = t.trainer(t.SETTINGS.model_copy(update={{"steps": 10**6}}))
+from pathlib import Path
+run.train(checkpoint=Path({path!r}), checkpoint_every=3, progress=False)
+"""
+
+
+def test_killed_at_any_moment_continues_to_the_same_bits(tmp_path):
+    """SIGKILL while it writes a checkpoint every third step."""
+    path = tmp_path / "run.pt"
+    code = KILLED.format(tests=str(Path(__file__).parent), path=str(path))
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    reached = training.load_checkpoint(path, SETTINGS)["step"]
+    settings = SETTINGS.model_copy(update={"steps": reached + 4})
+    resumed, whole = trainer(settings), trainer(settings)
+    resumed.train(checkpoint=path, progress=False)
+    whole.train(progress=False)
+    assert reached > 0
+    assert equal(resumed.estimator, whole.estimator)
+    assert equal(resumed.critic, whole.critic)
+
+
+def test_half_precision_passes_train_too():
+    run = trainer(SETTINGS.model_copy(update={"precision": "bf16"}))
+    run.train(progress=False)
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in run.estimator.parameters())
+
+
+def test_losses_are_logged(monkeypatch):
+    monkeypatch.setattr(training, "REPORT_EVERY", 5)
+    seen = []
+    run = trainer()
+    run.train(progress=False, log=seen.append)
+    assert [row["step"] for row in seen] == [5, 10, 12]
+    assert all(row["critic_loss"] > 0 for row in seen)
