@@ -32,7 +32,9 @@ from stochrestore.experiments._image_evaluation import (
 )
 from stochrestore.experiments._image_evaluation import over_runs as over_runs
 from stochrestore.experiments._image_gans import (
+    CriticInit,
     ImageSettings,
+    build_critic,
     build_estimator,
     build_trainer,
     images,
@@ -373,6 +375,28 @@ def seed_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
         for row in table
         if row["estimator"] == "sto_gan"
     ]
+
+
+def pixels(settings: ImageSettings) -> int:
+    """Numbers in one image, C·S·S."""
+    return input_dims_of_the_image(settings)
+
+
+def robustness_in_loss(settings: Settings, rows: dict[str, Row], name: str) -> float:
+    """λ_R L_R of a model as the loss sees it: λ_R times the mean squared change of Eq. 9."""
+    if name not in rows:
+        return float("nan")
+    return settings.robustness_weight * float(10 ** (-rows[name]["robustness"].value / 10))
+
+
+@torch.no_grad()
+def initial_spread(settings: Settings, critic_init: CriticInit) -> float:
+    """Standard deviation over images of an untrained critic's logits."""
+    changed = settings.model_copy(update={"critic_init": critic_init})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        critic = build_critic(changed)
+    return critic(images(settings).train[:256]).std().item()
 
 
 def weight_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
