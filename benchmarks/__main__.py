@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 
-from benchmarks import frechet, house, precision_recall, training_step
+from benchmarks import frechet, house, precision_recall, srflow, training_step
 from benchmarks.measure import Row, machine
 
 BENCHMARKS: list[Callable[[], Iterator[Row]]] = [
@@ -17,6 +17,8 @@ BENCHMARKS: list[Callable[[], Iterator[Row]]] = [
     precision_recall.against_piq,
     frechet.at_2048_dimensions,
     frechet.rank_deficient,
+    srflow.attack,
+    srflow.full_size,
 ]
 FULL: list[Callable[[], Iterator[Row]]] = [
     training_step.image_memory,
