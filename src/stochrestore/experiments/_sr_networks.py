@@ -47,6 +47,7 @@ class NetworkSettings(ExperimentSettings):
     heat: float = Field(0.8, ge=0, le=1, description="standard deviation of SRFlow's seeds")
     batch_size: int = Field(8, ge=1, description="patches in a training step")
     patch: int = Field(24, ge=8, description="side of their low-resolution versions, pixels")
+    flow_patch: int = Field(16, ge=8, multiple_of=2, description="the same for SRFlow")
     edsr_steps: int = Field(500, ge=1, description="updates of EDSR, L1")
     rrdb_steps: int = Field(400, ge=1, description="updates of the RRDBNet, L1")
     esrgan_steps: int = Field(300, ge=1, description="updates of ESRGAN, L1 and GAN")
@@ -278,7 +279,7 @@ def recorded(name: str, settings: NetworkSettings) -> dict[str, Any]:
     if name == "esrgan":
         kept |= {"gan_lr", "gan_weight", "r1_gamma"}
     if name == "srflow":
-        kept |= {"flow_steps", "flow_hidden", "dequantisation"}
+        kept = kept - {"patch"} | {"flow_patch", "flow_steps", "flow_hidden", "dequantisation"}
     return settings.model_dump(mode="json", include=kept)
 
 
@@ -310,7 +311,6 @@ def train_all(
         about: what else the records are to hold.
     """
     pairs = training_pairs()
-    patches = Patches(pairs, settings.patch)
     wanted = [name for name in STAGES if name.startswith(only)]
     if set(wanted) & {"esrgan", "srflow"}:
         wanted = [name for name in STAGES if name in {*wanted, "rrdb"}]
@@ -322,7 +322,8 @@ def train_all(
         if name in ("esrgan", "srflow"):
             start = build("rrdb", settings)
             pretrained.load(start, path_of("rrdb", folder))
-        trainer = SRTrainer(name, settings, patches, start)
+        side = settings.flow_patch if name == "srflow" else settings.patch
+        trainer = SRTrainer(name, settings, Patches(pairs, side), start)
         checkpoint = folder / "checkpoints" / f"{name}.pt"
         trainer.train(
             checkpoint=checkpoint, evaluate=lambda n: evaluate(n, settings), progress=progress
