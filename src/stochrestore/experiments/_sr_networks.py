@@ -279,7 +279,7 @@ def recorded(name: str, settings: NetworkSettings) -> dict[str, Any]:
     if name == "esrgan":
         kept |= {"gan_lr", "gan_weight", "r1_gamma"}
     if name == "srflow":
-        kept = kept - {"patch"} | {"flow_patch", "flow_steps", "flow_hidden", "dequantisation"}
+        kept |= {"flow_patch", "flow_steps", "flow_hidden", "dequantisation"}
     return settings.model_dump(mode="json", include=kept)
 
 
