@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stochrestore import cli
 from stochrestore.errors import InputError
 from stochrestore.problems import downloads
 from stochrestore.problems.benchmarks import as_tensors, folder_pairs, load_pairs, read_image
@@ -110,6 +111,15 @@ def test_a_file_damaged_on_disk_is_fetched_again(server, tmp_path):
     damaged.write_bytes(whole[:50])
     fetch(server)
     assert damaged.read_bytes() == whole
+
+
+def test_the_command_fetches_and_says_where(server, capsys, monkeypatch, tmp_path):
+    command = ["stochrestore", "data", "fetch", "set5", "--source", server.url]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "data" / "Set5")
 
 
 def test_without_a_server_one_line(server):
