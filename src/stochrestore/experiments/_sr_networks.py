@@ -51,7 +51,7 @@ class NetworkSettings(ExperimentSettings):
     edsr_steps: int = Field(500, ge=1, description="updates of EDSR, L1")
     rrdb_steps: int = Field(400, ge=1, description="updates of the RRDBNet, L1")
     esrgan_steps: int = Field(300, ge=1, description="updates of ESRGAN, L1 and GAN")
-    srflow_steps: int = Field(260, ge=1, description="updates of SRFlow, NLL")
+    srflow_steps: int = Field(1000, ge=1, description="updates of SRFlow, NLL")
     lr: float = Field(5e-4, gt=0, description="Adam's learning rate; falls to 0 as a cosine")
     gan_lr: float = Field(2e-4, gt=0, description="the same for ESRGAN and its critic")
     gan_weight: float = Field(0.08, gt=0, description="of the GAN loss beside L1")
