@@ -83,28 +83,29 @@ def interpolate_at_first(network: EDSR | RRDBNet) -> None:
 
     The first three features carry the colours; what the other features add is 0 at first.
     """
+    layers: Any = network
     edsr = isinstance(network, EDSR)
-    first = network.head[0] if edsr else network.conv_first
-    last = network.tail[1] if edsr else network.conv_last
-    added = network.body[-1] if edsr else network.trunk_conv
+    first = layers.head[0] if edsr else layers.conv_first
+    last = layers.tail[1] if edsr else layers.conv_last
+    added = layers.body[-1] if edsr else layers.trunk_conv
     for parameter in (*added.parameters(), *last.parameters()):
         parameter.zero_()
     colours = torch.eye(3)
     point = torch.tensor([0.0, 1.0, 0.0])
     _set_rows(first, colours, point, point)
     _set_rows(last, colours, point, point)
-    if isinstance(network, EDSR):
+    if edsr:
         # Of each pixel's four children, in the order of pixel shuffle, (dy, dx).
         sides = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])
-        for doubling in (network.tail[0][0], network.tail[0][2]):
+        for doubling in (layers.tail[0][0], layers.tail[0][2]):
             for child in range(4):
                 rows = torch.arange(3) * 4 + child
                 _set_rows(doubling, colours, sides[child // 2], sides[child % 2], rows)
         return
     smooth = torch.tensor([0.25, 0.5, 0.25])  # after nearest neighbour: bilinear
-    for convolution in (network.upconv1, network.upconv2):
+    for convolution in (layers.upconv1, layers.upconv2):
         _set_rows(convolution, colours, smooth, smooth)
-    _set_rows(network.HRconv, colours, point, point)
+    _set_rows(layers.HRconv, colours, point, point)
 
 
 def _set_rows(
