@@ -44,7 +44,7 @@ class NetworkSettings(ExperimentSettings):
     rrdb_growth: int = Field(16, ge=1, description="growth of their dense blocks")
     flow_steps: int = Field(4, ge=1, description="K, conditional steps a level of SRFlow")
     flow_hidden: int = Field(24, ge=1, description="channels within SRFlow's couplings")
-    heat: float = Field(0.8, ge=0, le=1, description="standard deviation of SRFlow's seeds")
+    heat: float = Field(0.5, ge=0, le=1, description="standard deviation of SRFlow's seeds")
     batch_size: int = Field(8, ge=1, description="patches in a training step")
     patch: int = Field(24, ge=8, description="side of their low-resolution versions, pixels")
     flow_patch: int = Field(16, ge=8, multiple_of=2, description="the same for SRFlow")

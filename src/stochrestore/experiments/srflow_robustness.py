@@ -67,7 +67,7 @@ class Settings(NetworkSettings):
     images_at_once: int | None = Field(None, ge=1, description="images per pass, likewise")
     example_alpha: float = Field(8.0, gt=0, description="α of the pictures and of the heats")
     heats: tuple[float, ...] = Field(
-        (0.0, 0.25, 0.5, 0.75, 1.0), strict=False, description="heats of SRFlow compared"
+        (0.0, 0.2, 0.4, 0.6, 0.8), strict=False, description="heats of SRFlow compared"
     )
     edsr_weights: str = Field("", description="file of official EDSR weights; empty: ours")
     esrgan_weights: str = Field("", description="file of official ESRGAN weights; empty: ours")
