@@ -155,7 +155,6 @@ def training_table(records: Mapping[str, Rows]) -> pd.DataFrame:
                 "": NAMES[name],
                 "networks": len(runs),
                 "steps": runs[0]["settings"]["steps"],
-                "minutes": f"{np.mean([run['seconds'] for run in runs]) / 60:.1f}",
                 "device": runs[0]["device"],
                 "critic's loss": f"{np.mean([row['critic_loss'] for row in last]):.2f}",
                 "estimator's loss": f"{np.mean([row['estimator_loss'] for row in last]):.2f}",
