@@ -106,7 +106,7 @@ class ImageMLP(nn.Module):
         )
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
-        """y (N, …), z (N, K) or zeros (N, 1) → x̂ (N, *shape), with D(x̂) = y."""
+        """y (N, …), z (N, K) or zeros (N, 1) → x̂ (N, channels, size, size), D(x̂) = y."""
         h = y.flatten(1)
         for i, layer in enumerate(self.layers):
             h = torch.relu(h) if i else h
