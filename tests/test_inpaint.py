@@ -171,7 +171,8 @@ def test_shipped_networks_are_those_of_the_preset():
         for job in inpaint.main_jobs(settings):
             assert finished(job, SHIPPED, inpaint.METHOD), job.name
             record = pretrained.read_record((SHIPPED / job.name).with_suffix(".json"))
-            assert record["history"][-1]["step"] == settings.steps
+            # A row is written every twentieth of the steps.
+            assert settings.steps * 19 / 20 < record["history"][-1]["step"] <= settings.steps
             assert len(record["commit"]) == 40
             assert len(record["data_sha256"]) == 64
 

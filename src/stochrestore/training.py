@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stochrestore.attacks import Attack
-from stochrestore.errors import InputError
+from stochrestore.errors import InputError, silent
 from stochrestore.estimators.base import Estimator, sample
 from stochrestore.estimators.pretrained import write_atomically
 from stochrestore.losses import (
@@ -173,7 +173,7 @@ class AlternatingTrainer:
         if checkpoint is not None and checkpoint.exists():
             self.load_state_dict(load_checkpoint(checkpoint, self.settings))
         total = self.settings.steps
-        with tqdm(initial=self.step, total=total, disable=not progress) as bar:
+        with tqdm(initial=self.step, total=total, disable=silent(progress)) as bar:
             while self.step < total:
                 self.advance()
                 bar.update()

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from stochrestore.errors import silent
 from stochrestore.estimators import pretrained
 from stochrestore.metrics.features import ATTRIBUTE_DIMS, ATTRIBUTE_SIZE, AttributeNetwork
 from stochrestore.problems.faces import HIDDEN, VISIBLE, Faces
@@ -138,7 +139,7 @@ def _fit(
         optimizer, settings.lr, total_steps=settings.steps, pct_start=0.1, cycle_momentum=False
     )
     reader.train()
-    for _ in tqdm(range(settings.steps), NAME, disable=not progress):
+    for _ in tqdm(range(settings.steps), NAME, disable=silent(progress)):
         rows = torch.randint(len(faces.images), (settings.batch_size,), generator=generator)
         batch = LabelledFaces(*(tensor[rows] for tensor in faces))
         optimizer.zero_grad()

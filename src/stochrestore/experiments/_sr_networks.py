@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import trange
 
 from stochrestore.config import ExperimentSettings
-from stochrestore.errors import InputError
+from stochrestore.errors import InputError, silent
 from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import sample
 from stochrestore.estimators.edsr import EDSR
@@ -173,7 +173,7 @@ class SRTrainer:
         report_every = max(1, self.steps // 20)
         started = time.perf_counter()
         before = self.seconds
-        for _ in trange(self.step, self.steps, desc=self.name, disable=not progress):
+        for _ in trange(self.step, self.steps, desc=self.name, disable=silent(progress)):
             self.advance()
             if self.step % report_every:
                 continue

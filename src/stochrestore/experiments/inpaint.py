@@ -186,7 +186,8 @@ UNRELATED = {
 
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings one training depends on, as its record keeps them."""
-    return settings.model_dump(mode="json", exclude=UNRELATED)
+    eight = {"size"} if settings.kind == "digits" else set()  # digits are 8×8 whatever it says
+    return settings.model_dump(mode="json", exclude=UNRELATED | eight)
 
 
 METHOD = Method(build=job_trainer, recorded=recorded, evaluate=job_evaluation, half=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stochrestore.errors import InputError, require
+from stochrestore.errors import InputError, require, silent
 
 FOLDER_VARIABLE = "STOCHRESTORE_DATA"
 SELFEXSR = (
@@ -71,7 +71,7 @@ def fetch(
     downloader = pooch.HTTPDownloader(timeout=30)
     pooch.get_logger().setLevel("ERROR")
     keeper = pooch.create(folder, source, registry=files)
-    for path in tqdm(files, name, disable=not progress):
+    for path in tqdm(files, name, disable=silent(progress)):
         try:
             keeper.fetch(path, downloader=downloader)
         except requests.RequestException as error:
