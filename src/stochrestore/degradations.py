@@ -71,3 +71,38 @@ class Inpainting:
     def lift(self, y: Tensor) -> Tensor:
         """y below zeros, (…, size, width)."""
         return F.pad(y, (0, 0, self.size - self.known_rows, 0))
+
+
+class Averaging:
+    """Plain averaging over s×s blocks, the degradation of super-resolution (Sec. 6.2).
+
+    Its CEM projection is in closed form: A Aᵀ = I/s², so x̂ = x − up(A x − y), where ``up``
+    repeats each pixel s×s times.
+
+    Args:
+        scale: s, which divides the sides of the images.
+    """
+
+    def __init__(self, scale: int) -> None:
+        require(scale >= 1, "Averaging.scale", scale, "an integer ≥ 1")
+        self.scale = scale
+
+    def degrade(self, x: Tensor) -> Tensor:
+        """x (…, H, W) → the means of its blocks, (…, H/s, W/s).
+
+        Raises:
+            InputError: a side that s does not divide.
+        """
+        height, width = x.shape[-2:]
+        s = self.scale
+        fits = height % s == 0 and width % s == 0
+        require(fits, "Averaging: sides of the image", (height, width), f"multiples of {s}")
+        return x.unflatten(-1, (width // s, s)).unflatten(-3, (height // s, s)).mean((-3, -1))
+
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """The consistent image nearest to x."""
+        return x - self.lift(self.degrade(x) - y)
+
+    def lift(self, y: Tensor) -> Tensor:
+        """y enlarged s-fold, nearest neighbour."""
+        return y.repeat_interleave(self.scale, -2).repeat_interleave(self.scale, -1)
