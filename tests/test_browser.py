@@ -1,0 +1,203 @@
+"""Every built page in a browser: it stands alone, fits the screen, and is accessible."""
+
+import functools
+import gzip
+import re
+import shutil
+import threading
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+HTML = Path(__file__).parents[1] / "_build" / "html"
+LISTINGS = HTML / "_modules"  # of the library's code, all alike: one is looked at
+LARGEST = 3_000_000  # bytes a page, compressed as web servers do
+COMPRESSED = {".html", ".js", ".css", ".svg", ".json"}
+AXE_OPTIONS = {
+    "resultTypes": ["violations"],
+    "preload": False,  # it would fetch style sheets again, from wrong addresses
+}
+# A page that is a long list of like entries is judged by the first of them.
+SHORTEN = """() => {
+    const parts = document.querySelectorAll("article section section, article table.indextable");
+    if (document.body.innerText.length > 60000) [...parts].slice(12).forEach(p => p.remove());
+}"""
+# The theme lets code that scrolls take the focus, a moment after the screen has changed.
+CODE_TAKES_FOCUS = """() => [...document.querySelectorAll("pre")]
+    .every(pre => pre.scrollWidth <= pre.clientWidth || pre.tabIndex === 0)"""
+SETTLED = "() => !window.MathJax?.startup || MathJax.startup.promise.then(() => true)"
+
+
+def _pages():
+    every = sorted(path for path in HTML.rglob("*.html") if "_static" not in path.parts)
+    listing = [path for path in every if path.is_relative_to(LISTINGS)]
+    left_out = {*listing[:-1], HTML / "index.html"}  # the latter leads on to the introduction
+    return [path.relative_to(HTML).as_posix() for path in every if path not in left_out]
+
+
+PAGES = _pages()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Serve the book on this machine, since only a server shows what leaves its host."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(HTML)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    assert executable, "the page tests need chromium on the PATH"
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def context(browser):
+    context = browser.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context):
+    page = context.new_page()
+    page.asked, page.wrong = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("requestfailed", lambda request: page.wrong.append(request.url))
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on("response", lambda r: page.wrong.append(r.url) if r.status >= 400 else None)
+    page.on(
+        "console",
+        lambda m: page.wrong.append(m.text) if m.type in {"error", "warning"} else None,
+    )
+    yield page
+    page.close()
+
+
+def test_there_are_pages():
+    assert len(PAGES) >= 10
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page(page, site, name):
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(site + name, wait_until="load")
+    page.evaluate(SETTLED)
+    assert [url for url in page.asked if not url.startswith((site, "data:", "blob:"))] == []
+    assert page.wrong == []
+    missing = "() => [...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 99))"
+    page.evaluate("() => document.querySelectorAll('img').forEach(i => { i.loading = 'eager' })")
+    page.wait_for_function("() => [...document.images].every(i => i.complete)")
+    assert page.evaluate(missing) == []
+    assert page.locator("article img:not([alt])").count() == 0
+    assert page.evaluate("() => document.body.innerText.search(/\\\\[(\\[]/)") == -1  # TeX, unset
+    assert _transferred(site, page.asked) <= LARGEST
+    assert _width(page) <= 1440
+    assert _findings(page) == []
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert _width(page) <= 390, _wide(page)
+    page.wait_for_function(CODE_TAKES_FOCUS, timeout=5000)
+    assert _findings(page) == []
+
+
+def _width(page):
+    return page.evaluate("document.documentElement.scrollWidth")
+
+
+def _wide(page):
+    return page.evaluate(
+        "() => [...document.querySelectorAll('main *')]"
+        ".filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
+        ".slice(0, 5).map(e => e.outerHTML.slice(0, 120))"
+    )
+
+
+def _findings(page):
+    """What axe-core calls serious or critical."""
+    page.evaluate(SHORTEN)
+    violations = Axe().run(page, options=AXE_OPTIONS).response["violations"]
+    return [
+        f"{v['id']}: {v['help']}: {node['html'][:160]}"
+        for v in violations
+        if v["impact"] in {"serious", "critical"}
+        for node in v["nodes"][:3]
+    ]
+
+
+def _transferred(site, urls):
+    return sum(_size(urlsplit(url).path) for url in {urldefrag(u).url for u in urls if site in u})
+
+
+@functools.cache
+def _size(path):
+    file = HTML / unquote(path).lstrip("/")
+    content = file.read_bytes()
+    return len(gzip.compress(content, 6) if file.suffix in COMPRESSED else content)
+
+
+class _Anchors(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.names = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.names |= {given.get("id"), given.get("name")}
+        if tag == "a" and (link := given.get("href") or given.get("xlink:href")):
+            self.links.append(link)
+
+
+@functools.cache
+def _anchors(path):
+    return _Anchors(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_within_the_book_lead_somewhere(name):
+    broken = []
+    for link in _anchors(HTML / name).links:
+        if re.match(r"[a-z+]+:", link):
+            continue
+        path, _, anchor = urljoin(f"/{name}", link).partition("#")
+        target = HTML / unquote(path.partition("?")[0]).lstrip("/")
+        if target.is_dir():
+            target /= "index.html"
+        named = not anchor or target.suffix != ".html"
+        if not (target.exists() and (named or unquote(anchor) in _anchors(target).names)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_figure_is_described():
+    for name in [name for name in PAGES if name.startswith("book/")]:
+        for figure in re.findall(r"<figure.*?</figure>", (HTML / name).read_text("utf-8"), re.S):
+            for alt in re.findall(r'<img[^>]*?\balt="([^"]*)"', figure):
+                assert len(alt) > 20, f"{name}: {alt!r}"
+
+
+def test_the_flow_chart_leads_to_chapters(page, site):
+    page.goto(f"{site}book/intro.html")
+    targets = page.locator("svg.flow a").evaluate_all("all => all.map(a => a.href.baseVal)")
+    assert len(targets) >= 5
+    assert set(targets) <= set(_anchors(HTML / "book/intro.html").links)  # which are checked
