@@ -1,0 +1,94 @@
+"""LPIPS (Zhang et al., 2018): distances of images as a network trained on photographs sees them.
+
+Its two files of weights are not shipped; where torch.hub's cache holds them, they are used.
+Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stochrestore.errors import InputError, require
+from stochrestore.torchvision_ops import import_piq
+
+VGG_FILE = "vgg16-397923af.pth"
+"""torchvision's VGG16; the name ends in the first digits of the file's sha256."""
+LINEAR_FILE = "lpips_weights.pt"
+"""The weights of its layers, as piq publishes them."""
+LAYERS = ("3", "8", "15", "22", "29")
+"""ReLU 1_2, 2_2, 3_3, 4_3 and 5_3 among VGG16's features."""
+LEAST_SIDE = 16
+"""Four poolings must leave a pixel."""
+
+
+def missing_weights() -> tuple[str, ...]:
+    """Which of the two files the cache does not hold."""
+    return tuple(name for name in (VGG_FILE, LINEAR_FILE) if not _cached(name).is_file())
+
+
+@torch.no_grad()
+def lpips(a: Tensor, b: Tensor) -> Tensor:
+    """LPIPS with VGG16, computed by piq: 0 for equal images, lower is more alike.
+
+    Args:
+        a: images (N, 3, H, W), in [0, 1], H and W at least 16.
+        b: as a.
+
+    Returns:
+        (N,).
+
+    Raises:
+        InputError: weights that are missing, or are not those of LPIPS, or smaller images.
+    """
+    side = min(a.shape[-2:])
+    require(side >= LEAST_SIDE, "lpips: side", side, f"at least {LEAST_SIDE}")
+    found: Tensor = _metric(_cached(VGG_FILE), _cached(LINEAR_FILE))(a, b)
+    return found
+
+
+def _cached(name: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
+
+
+@cache
+def _metric(vgg: Path, linear: Path) -> Any:
+    """piq's metric from two files; its own constructor would download them."""
+    digest = VGG_FILE.partition("-")[2].partition(".")[0]
+    if not _sha256(vgg).startswith(digest):
+        raise InputError(f"LPIPS weights {vgg.name}: sha256 does not begin with {digest}")
+    weights = _read(linear)
+    if not (isinstance(weights, list) and len(weights) == len(LAYERS)):
+        raise InputError(f"LPIPS weights {linear.name}: allowed: a list of {len(LAYERS)} tensors")
+    piq = import_piq()
+    models = import_module("torchvision.models.vgg")
+    features: nn.Module = models.make_layers(models.cfgs["D"])[:-1]  # the last pooling is not used
+    state = {
+        name.removeprefix("features."): tensor
+        for name, tensor in _read(vgg).items()
+        if name.startswith("features.")
+    }
+    features.load_state_dict(state)
+    return piq.ContentLoss(features, LAYERS, weights, reduction="none", normalize_features=True)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"LPIPS weights {path.name}: {error.strerror}") from None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        raise InputError(f"LPIPS weights {path.name}: cannot be read; truncated?") from None
