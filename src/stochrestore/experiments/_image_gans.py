@@ -10,12 +10,12 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from stochrestore.config import ExperimentSettings
 from stochrestore.degradations import ImageDegradation
 from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.mlp import ImageMLP, MLPCritic
 from stochrestore.estimators.resnet_critic import ResNetCritic
 from stochrestore.estimators.unet import StatisticsPerSeed, UNet
+from stochrestore.experiments._device import DeviceSettings
 from stochrestore.experiments._trainings import Model
 from stochrestore.losses import RobustnessScale
 from stochrestore.problems.images import ImageSet, load_images
@@ -24,7 +24,7 @@ from stochrestore.training import AlternatingTrainer, TrainingSettings
 CriticInit = Literal["default", "he"]
 
 
-class ImageSettings(ExperimentSettings, TrainingSettings):
+class ImageSettings(DeviceSettings, TrainingSettings):
     """Data, networks and training of the image GANs; the defaults are the paper's (App. E.2)."""
 
     steps: int = Field(1_200_000, ge=1, description="updates of the estimator, and of the critic")
@@ -66,7 +66,6 @@ class ImageSettings(ExperimentSettings, TrainingSettings):
     attacked_inputs: int = Field(1000, ge=2, description="inputs attacked for the robustness")
     train: bool = Field(False, description="train now instead of loading weights")
     weights: str = Field("", description="folder of weights to load; empty: those shipped")
-    device: str = Field("auto", description="auto, cpu, cuda")
 
     @field_validator("data")
     @classmethod
@@ -78,15 +77,6 @@ class ImageSettings(ExperimentSettings, TrainingSettings):
             return data
         raise ValueError("faces, digits, celeba:PATH or folder:PATH")
 
-    @field_validator("device")
-    @classmethod
-    def _present_device(cls, device: str) -> str:
-        if device not in ("auto", "cpu", "cuda"):
-            raise ValueError("auto, cpu or cuda")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("auto or cpu: this machine has no GPU that torch can use")
-        return device
-
     @property
     def kind(self) -> str:
         """The sort of data: faces, digits, celeba or folder."""
@@ -96,11 +86,6 @@ class ImageSettings(ExperimentSettings, TrainingSettings):
     def shape(self) -> tuple[int, int, int]:
         """(channels, size, size) of the images."""
         return (1, 8, 8) if self.kind == "digits" else (3, self.size, self.size)
-
-    def torch_device(self) -> torch.device:
-        """Where to compute."""
-        automatic = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(automatic if self.device == "auto" else self.device)
 
 
 @cache
