@@ -7,15 +7,14 @@ off the tensors.
 from __future__ import annotations
 
 import hashlib
-import pickle
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
 
 from stochrestore.errors import InputError, require
@@ -78,13 +77,16 @@ def load_srflow(path: Path, *, heat: float = 0.9) -> SRFlow:
         InputError: the file cannot be read, or holds another network.
     """
     state = read_state(path)
-    sizes = _rrdb_sizes(state, "RRDB.", path)
+    features, blocks, growth = _rrdb_sizes(state, "RRDB.", path)
     first = "flowUpsamplerNet.layers.3.affine.fFeatures.0.weight"
     hidden, condition = (_side(state, first, axis, path) for axis in (0, 1))
-    stacked = (1, 8, 15, 22)[: condition // sizes[0] - 1]
+    stacked = (1, 8, 15, 22)[: condition // features - 1]
+    blocks = max(blocks, *(block + 1 for block in stacked), 1)  # where too few, some are missing
     # Three levels of a squeeze, two steps without coupling and K with; one split.
-    steps = (_count(state, r"flowUpsamplerNet\.layers\.(\d+)\.") - 10) // 3
-    network = SRFlow(*sizes, steps=steps, hidden=hidden, stacked=stacked, heat=heat)
+    steps = max(1, (_count(state, r"flowUpsamplerNet\.layers\.(\d+)\.") - 10) // 3)
+    network = SRFlow(
+        features, blocks, growth, steps=steps, hidden=hidden, stacked=stacked, heat=heat
+    )
     return _filled(network, state, path)
 
 
@@ -100,29 +102,34 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     tensors = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
-    others = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
-    require(bool(tensors) and not others, f"weights {path.name}", others[:_SHOWN], "tensors only")
+    others = [
+        name
+        for name, value in tensors.items()
+        if not (isinstance(value, Tensor) and name.isprintable())
+    ]
+    allowed = "tensors only, under printable names"
+    require(bool(tensors) and not others, f"weights {path.name}", others[:_SHOWN], allowed)
     return tensors
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     """The unpickled file, with nothing but plain data allowed in it."""
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        match = _DIGEST_IN_NAME.search(path.name)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if match and not digest.startswith(match[1]):
-            raise InputError(
-                f"weights {path.name}: sha256 begins with {digest[:8]}, the name says {match[1]}; "
-                "truncated or altered, fetch the file again"
-            )
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"weights {path} cannot be read: {error.strerror}") from None
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        if isinstance(error, InputError):
-            raise
+    match = _DIGEST_IN_NAME.search(path.name)
+    digest = hashlib.sha256(content).hexdigest()
+    if match and not digest.startswith(match[1]):
+        raise InputError(
+            f"weights {path.name}: sha256 begins with {digest[:8]}, the name says {match[1]}; "
+            "truncated or altered, fetch the file again"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return tensors_from_bytes(content)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception:  # a damaged pickle ends in errors of any kind
         raise InputError(
             f"weights {path.name} cannot be read: truncated, or not a file of tensors only"
         ) from None
