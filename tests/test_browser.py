@@ -14,6 +14,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
+from stochrestore.figures.interactive import Frame, PictureBrowser
+
 HTML = Path(__file__).parents[1] / "_build" / "html"
 LISTINGS = HTML / "_modules"  # of the library's code, all alike: one is looked at
 LARGEST = 3_000_000  # bytes a page, compressed as web servers do
@@ -201,3 +203,32 @@ def test_the_flow_chart_leads_to_chapters(page, site):
     targets = page.locator("svg.flow a").evaluate_all("all => all.map(a => a.href.baseVal)")
     assert len(targets) >= 5
     assert set(targets) <= set(_anchors(HTML / "book/intro.html").links)  # which are checked
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_a_picture_is_chosen_with_the_keyboard(browser, scripts):
+    pixel = b"RIFF"  # whether it can be drawn is not the question
+    frames = {
+        (a, b): Frame(pixel, f"alt {a}{b}", f"text {a}{b}") for a in range(3) for b in range(2)
+    }
+    choices = {"first": ["x", "y", "z"], "second": ["0", "1"]}
+    figure = PictureBrowser("figure", choices, frames, (1, 0))
+    context = browser.new_context(java_script_enabled=scripts)
+    page = context.new_page()
+    page.set_content(f"<main>{figure._repr_html_()}</main>")
+
+    def seen():
+        texts = page.locator(".frame p")
+        return [texts.nth(i).inner_text() for i in range(6) if texts.nth(i).is_visible()]
+
+    assert seen() == ["text 10"]
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert seen() == ["text 20"]
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert seen() == ["text 21"]
+    page.emulate_media(media="print")
+    assert seen() == ["text 10"]
+    assert page.locator("fieldset:visible").count() == 0
+    context.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -315,76 +314,3 @@ def trade_off(
     axis.set(xlabel="slope L: how far X̂⁽²⁾ moves per unit of y", ylabel=PERCEPTUAL_INDEX)
     axis.legend(fontsize=8.5, loc="lower left", bbox_to_anchor=(0.02, 0.06))
     return figure
-
-
-# --- Figure 6 with a slider ------------------------------------------------------------------
-
-_PAGE = """\
-<figure class="zigzag-slider" style="{card}">
-<svg viewBox="-12 -6 344 326" role="img" aria-labelledby="{id}-title" style="display:block">
-<title id="{id}-title">The zigzag of frequency {first} in the unit square</title>
-<rect x="0" y="0" width="320" height="300" fill="#E4E7EB"/>
-<polyline id="{id}-line" points="{points}" fill="none" stroke="{color}" stroke-width="1.6"/>
-<g text-anchor="middle" font-size="11" fill="#374151"><text x="160" y="315">X⁽¹⁾ = Y</text>
-<text x="-4" y="150" transform="rotate(-90 -4 150)">X⁽²⁾</text></g>
-</svg>
-<label for="{id}-f">frequency f = <output id="{id}-value" for="{id}-f">{first}</output></label>
-<input type="range" id="{id}-f" min="1" max="{last}" value="{first}" style="width:100%">
-<p id="{id}-text" aria-live="polite" style="margin:.3em 0 0">{text}</p>
-<script>(function () {{
-const texts = {texts}, get = name => document.getElementById("{id}-" + name), input = get("f");
-input.addEventListener("input", () => {{
-  const f = Number(input.value);
-  get("line").setAttribute("points", Array.from({{length: 2 * f + 1}},
-    (_, k) => (320 * k / (2 * f)).toFixed(2) + "," + (k % 2 ? 0 : 300)).join(" "));
-  get("value").textContent = f;
-  get("text").textContent = texts[f - 1];
-  get("title").textContent = "The zigzag of frequency " + f + " in the unit square";
-}});
-}})();</script>
-</figure>
-"""
-_CARD = (
-    "max-width:26rem;margin:1rem auto;padding:.8rem 1rem;border-radius:.5rem;background:#fff;"
-    "color:#1f2937;color-scheme:light;font-size:.9rem"
-)
-
-
-@dataclass(frozen=True)
-class ZigzagSlider:
-    """Figure 6 with a slider for f: one SVG and a few lines of script, no library, no network.
-
-    Without scripts it shows the first frequency. The slider has a label and obeys the arrow
-    keys; the numbers below it are computed here and announced when they change.
-
-    Args:
-        first, last: the frequency shown at the start, and the largest.
-    """
-
-    first: int = 3
-    last: int = 64
-
-    def _repr_html_(self) -> str:
-        texts = [self.text(f) for f in range(1, self.last + 1)]
-        f = self.first
-        points = " ".join(
-            f"{320 * k / (2 * f):.2f},{0 if k % 2 else 300}" for k in range(2 * f + 1)
-        )
-        return _PAGE.format(
-            id="zigzag",
-            card=_CARD,
-            color=CURVE,
-            first=f,
-            last=self.last,
-            points=points,
-            text=texts[f - 1],
-            texts=texts,
-        )
-
-    def text(self, f: int) -> str:
-        """The numbers under the picture."""
-        zigzag = Zigzag(f)
-        return (
-            f"W₂ to the square {zigzag.wasserstein():.4f} · "
-            f"an attack on y is multiplied by {zigzag.slope:.0f}"
-        )

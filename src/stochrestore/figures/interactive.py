@@ -1,0 +1,350 @@
+"""Figures a reader can change: pictures computed in advance, one shown at a time.
+
+A choice is a row of HTML radio buttons, and style sheets alone decide which picture they show. So
+it works in a static page without a network, a kernel or even scripts, obeys the arrow keys, and
+costs a page its pictures alone; plotting libraries for browsers begin at a megabyte.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from stochrestore.errors import require
+from stochrestore.estimators.closed_form import Sine
+from stochrestore.estimators.zigzag import Zigzag, lipschitz_bound
+from stochrestore.figures.images import mosaic
+from stochrestore.figures.style import COLORS, DATA, NAMES
+from stochrestore.figures.toy import draw_disk
+
+Rows = Sequence[Mapping[str, Any]]
+INK, MUTED = COLORS["posterior_sampler"], "#6B7280"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a :class:`PictureBrowser`.
+
+    Args:
+        picture: WebP.
+        alt: what is to be seen, for who cannot see it.
+        text: the numbers under it.
+    """
+
+    picture: bytes
+    alt: str
+    text: str
+
+
+@dataclass(frozen=True)
+class PictureBrowser:
+    """Pictures of which the reader chooses one, by one or several choices.
+
+    Args:
+        name: letters, digits and hyphens; unique on its page.
+        choices: what is chosen → its possible values, as they are labelled.
+        frames: index of the value of each choice → the picture; one for every combination.
+        first: the picture shown at first, in print, and by browsers that lack ``:has``.
+
+    Raises:
+        InputError: a combination lacks its picture, or ``first`` is none.
+    """
+
+    name: str
+    choices: Mapping[str, Sequence[str]]
+    frames: Mapping[tuple[int, ...], Frame]
+    first: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        every = set(itertools.product(*(range(len(values)) for values in self.choices.values())))
+        require(
+            self.frames.keys() == every,
+            "frames of",
+            self.name,
+            "one for each combination of choices",
+        )
+        require(self.first in every, "first", self.first, "the index of a value for each choice")
+
+    def _repr_html_(self) -> str:
+        parts = [f"<style>{self._css()}</style>", *self._fieldsets(), '<div aria-live="polite">']
+        parts += [self._frame(index, frame) for index, frame in self.frames.items()]
+        return f'<div class="picture-browser" id="{self.name}">{"".join(parts)}</div></div>'
+
+    def _css(self) -> str:
+        shown = [
+            "".join(f":has(#{self._button(c, v)}:checked)" for c, v in enumerate(index))
+            for index in self.frames
+        ]
+        rules = [
+            f"#{self.name}{condition} .{_class(index)}{{display:block}}"
+            for condition, index in zip(shown, self.frames, strict=True)
+        ]
+        return _STYLE.replace("#NAME", f"#{self.name}").replace("FIRST", _class(self.first)) + (
+            f"@media screen{{@supports selector(:has(*)){{#{self.name} .frame{{display:none}}"
+            f"{''.join(rules)}}}}}"
+        )
+
+    def _fieldsets(self) -> list[str]:
+        return [
+            f"<fieldset><legend>{html.escape(legend)}</legend>"
+            + "".join(
+                f'<label><input type="radio" name="{self.name}-{c}" id="{self._button(c, v)}"'
+                f"{' checked' if v == self.first[c] else ''}>"
+                f"<span>{html.escape(label)}</span></label>"
+                for v, label in enumerate(labels)
+            )
+            + "</fieldset>"
+            for c, (legend, labels) in enumerate(self.choices.items())
+        ]
+
+    def _button(self, choice: int, value: int) -> str:
+        return f"{self.name}-{choice}-{value}"
+
+    def _frame(self, index: tuple[int, ...], frame: Frame) -> str:
+        data = base64.b64encode(frame.picture).decode()
+        return (
+            f'<div class="frame {_class(index)}"><img src="data:image/webp;base64,{data}" '
+            f'alt="{html.escape(frame.alt)}"><p>{html.escape(frame.text)}</p></div>'
+        )
+
+
+def _class(index: tuple[int, ...]) -> str:
+    return "frame-" + "-".join(map(str, index))
+
+
+_STYLE = """
+#NAME{max-width:46rem;margin:1rem auto;padding:.8rem 1rem;border-radius:.5rem;background:#fff;
+color:#1f2937;color-scheme:light;font-size:.9rem}
+#NAME fieldset{border:0;margin:0 0 .4rem;padding:0;min-width:0}
+#NAME legend{float:left;width:auto;margin:0 .6rem 0 0;padding:.15rem 0;
+font-size:inherit;font-weight:600}
+#NAME label{position:relative;display:inline-block;margin:0 .2rem .3rem 0}
+#NAME input{position:absolute;inset:0;opacity:0;width:100%;height:100%;margin:0;cursor:pointer}
+#NAME label span{display:block;min-width:2.1rem;padding:.1rem .5rem;text-align:center;
+border:1px solid #6b7280;border-radius:1rem}
+#NAME input:checked+span{background:#1f4e79;border-color:#1f4e79;color:#fff}
+#NAME input:focus-visible+span{outline:3px solid #e69f00;outline-offset:1px}
+#NAME img{display:block;width:100%;height:auto;background:none;margin:0}
+#NAME p{margin:.3rem 0 0}
+#NAME .frame:not(.FIRST){display:none}
+@media print{#NAME fieldset{display:none}}
+"""
+
+
+def webp(figure: Figure) -> bytes:
+    """A figure as WebP, and closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="webp", bbox_inches=None, pil_kwargs={"quality": 82, "method": 6})
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+# --- X̂_α -------------------------------------------------------------------------------------
+
+
+def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBrowser:
+    """X̂_α for some α: its curve in the disk, and where its precision and recall stand.
+
+    Args:
+        rows: of :func:`stochrestore.experiments.toy_tradeoff.sine_rows`.
+        epsilon: ε of their √R̃, to show it as a slope √R̃/ε.
+        pictures: how many α to offer, at most, spread over those of the rows.
+    """
+    means = pd.DataFrame(rows).groupby("alpha")[["precision", "recall", "sensitivity"]].mean()
+    offered = means.index[np.unique(np.linspace(0, len(means) - 1, pictures).round().astype(int))]
+    frames: dict[tuple[int, ...], Frame] = {}
+    for i, alpha in enumerate(offered):
+        at = means.loc[alpha]
+        numbers = f"precision {at.precision:.2f}, recall {at.recall:.2f}"
+        frames[(i,)] = Frame(
+            webp(_sine_figure(alpha, means)),
+            f"The curve of the estimator for α = {alpha:g} in the disk, beside precision and "
+            f"recall over α, marked there: {numbers}.",
+            f"α = {alpha:g}: {numbers}, root-mean-square slope {at.sensitivity / epsilon:.2g}",
+        )
+    labels = {"α": [f"{alpha:g}" for alpha in offered]}
+    return PictureBrowser("sine-browser", labels, frames, (len(offered) // 2,))
+
+
+def _sine_figure(alpha: float, means: pd.DataFrame) -> Figure:
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7.2, 3.0), dpi=110, width_ratios=(1, 1.45), layout="constrained"
+    )
+    draw_disk(left)
+    y = torch.linspace(-1, 1, 20_001)[:, None]
+    points = Sine(alpha)(y, torch.zeros_like(y))
+    left.plot(points[:, 1], points[:, 0], color=COLORS["erratic_sine"], lw=1)
+    left.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal", xticks=[-1, 0, 1])
+    left.set(yticks=[-1, 0, 1], xlabel="X⁽²⁾ (estimated)", ylabel="X⁽¹⁾ = Y")
+    for quantity, color, line in (("precision", MUTED, "--"), ("recall", INK, "-")):
+        right.plot(means.index, means[quantity], line, color=color, label=quantity)
+        right.plot(alpha, means.loc[alpha, quantity], "o", ms=8, color=color)
+    right.axvline(alpha, color=COLORS["erratic_sine"], lw=1, ls=":")
+    right.set(xscale="log", xlabel="α", ylim=(-0.03, 1.06))
+    right.legend(loc="center left", fontsize=9)
+    return figure
+
+
+# --- The zigzag ------------------------------------------------------------------------------
+
+
+def zigzag_browser(
+    frequencies: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64), first: int = 3
+) -> PictureBrowser:
+    """Figure 6 for several f, beside where each stands between W₂ and slope.
+
+    Args:
+        frequencies: f ≥ 1, ascending.
+        first: the one shown at first; added where it is missing.
+    """
+    offered = sorted({first, *frequencies})
+    frames: dict[tuple[int, ...], Frame] = {}
+    for i, f in enumerate(offered):
+        zigzag = Zigzag(f)
+        numbers = f"W₂ to the square {zigzag.wasserstein():.4f}"
+        frames[(i,)] = Frame(
+            webp(_zigzag_figure(f, offered)),
+            f"The zigzag of frequency {f} in the unit square; beside it W₂ falling with the slope "
+            f"from zigzag to zigzag, marked at this one: {numbers}, slope {zigzag.slope:.0f}.",
+            f"f = {f}: {numbers}; an attack on y is multiplied by {zigzag.slope:.0f}",
+        )
+    choices = {"f": [str(f) for f in offered]}
+    return PictureBrowser("zigzag-browser", choices, frames, (offered.index(first),))
+
+
+def _zigzag_figure(f: int, offered: Sequence[int]) -> Figure:
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7.2, 3.1), dpi=110, width_ratios=(1, 1.3), layout="constrained"
+    )
+    kinks = torch.linspace(0, 1, 2 * f + 1, dtype=torch.float64)
+    left.set_facecolor(DATA)
+    left.plot(kinks, Zigzag(f).curve(kinks), color=COLORS["erratic_sine"], lw=1.3)
+    left.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    left.set(xlabel="X⁽¹⁾ = Y", ylabel="X⁽²⁾")
+    left.grid(False)
+    slopes = np.geomspace(1, 2.2 * offered[-1], 100)
+    bound = [lipschitz_bound(float(slope)) for slope in slopes]
+    right.fill_between(slopes, 1e-9, bound, color=DATA, alpha=0.55, lw=0)
+    every = [Zigzag(g) for g in offered]
+    right.plot([z.slope for z in every], [z.wasserstein() for z in every], "o", ms=4, color=MUTED)
+    right.plot(Zigzag(f).slope, Zigzag(f).wasserstein(), "o", ms=10, color=COLORS["erratic_sine"])
+    right.text(1.15, 1.3 * bound[-1], "no deterministic\nestimator is here", fontsize=9)
+    right.set(xscale="log", yscale="log", xlim=(1, slopes[-1]), ylim=(0.9 * bound[-1], 0.4))
+    right.set(xlabel="slope: how far X̂⁽²⁾ moves per unit of y", ylabel="W₂ to the square")
+    return figure
+
+
+# --- λ_R -------------------------------------------------------------------------------------
+
+
+def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
+    """Recall against slope as λ_R moves, deterministic and stochastic.
+
+    Args:
+        sweep: rows with estimator, weight, recall and sensitivity.
+        epsilon: ε of their √R̃, to show it as a slope √R̃/ε.
+    """
+    data = pd.DataFrame(sweep).assign(slope=lambda table: table.sensitivity / epsilon)
+    means = data.groupby(["estimator", "weight"])[["slope", "recall"]].mean()
+    weights = sorted(data.weight.unique())
+    frames: dict[tuple[int, ...], Frame] = {}
+    for i, weight in enumerate(weights):
+        at = means.xs(weight, level="weight")
+        said = [
+            f"{NAMES[str(name)]}: recall {row.recall:.2f} at slope {row.slope:.2g}"
+            for name, row in at.iterrows()
+        ]
+        frames[(i,)] = Frame(
+            webp(_weight_figure(weight, means)),
+            "Recall over root-mean-square slope, a line a model through all λ_R, large markers at "
+            f"λ_R = {weight:g}: {'; '.join(said)}.",
+            f"λ_R = {weight:g}. {'; '.join(said)}",
+        )
+    labels = {"λ_R": [f"{weight:g}" for weight in weights]}
+    return PictureBrowser("weight-browser", labels, frames, (len(weights) // 2,))
+
+
+def _weight_figure(weight: float, means: pd.DataFrame) -> Figure:
+    figure, axis = plt.subplots(figsize=(7.2, 3.3), dpi=110, layout="constrained")
+    for (name, line), marker in zip(means.groupby("estimator"), "so", strict=False):
+        look: dict[str, Any] = {"color": COLORS[str(name)], "marker": marker}
+        axis.plot(line.slope, line.recall, ms=4, lw=1, alpha=0.7, label=NAMES[str(name)], **look)
+        axis.plot(*line.xs(weight, level="weight").iloc[0][["slope", "recall"]], ms=13, **look)
+    _slope_axes(axis)
+    return figure
+
+
+def _slope_axes(axis: Axes) -> None:
+    axis.set(xscale="log", xlabel="√R̃ / ε: root-mean-square slope (lower is more robust)")
+    axis.set(ylabel="recall", ylim=(-0.05, 1.08))
+    axis.legend(fontsize=9, loc="center left")
+
+
+# --- Restorations under attack -----------------------------------------------------------------
+
+
+def restoration_browser(
+    restored: Mapping[str, Tensor], factors: Sequence[float], name: str = "restoration-browser"
+) -> PictureBrowser:
+    """Restorations chosen by seed and by the strength of the attack on their inputs.
+
+    Args:
+        restored: an estimator's key → images (factors, seeds, inputs, C, S, S) in [0, 1]; see
+            :func:`stochrestore.experiments._attack_grid.attack_grid`.
+        factors: the radius of each attack, in units of ε.
+        name: see :class:`PictureBrowser`.
+    """
+    seeds = next(iter(restored.values())).shape[1]
+    frames: dict[tuple[int, ...], Frame] = {}
+    for s, (f, factor) in itertools.product(range(seeds), enumerate(factors)):
+        attack = f"under an attack of {factor:g} ε" if factor else "of inputs as they are"
+        frames[s, f] = Frame(
+            webp(_restoration_figure({key: images[f, s] for key, images in restored.items()})),
+            f"A row an estimator, a column an input: restorations {attack}, seed {s + 1}.",
+            f"Seed {s + 1}, restorations {attack}. Deterministic estimators have no seed.",
+        )
+    choices = {
+        "seed": [str(s + 1) for s in range(seeds)],
+        "attack, in ε": [f"{factor:g}" for factor in factors],
+    }
+    return PictureBrowser(name, choices, frames, (0, 0))
+
+
+def _restoration_figure(rows: Mapping[str, Tensor]) -> Figure:
+    columns = next(iter(rows.values())).shape[0]
+    figure, axes = plt.subplots(
+        len(rows),
+        1,
+        figsize=(0.8 * columns + 1.3, 0.82 * len(rows)),
+        dpi=110,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
+        axis.imshow(mosaic(images[:, None]), interpolation="nearest")
+        axis.set_axis_off()
+        axis.text(
+            -0.02,
+            0.5,
+            NAMES.get(name, name),
+            transform=axis.transAxes,
+            ha="right",
+            va="center",
+            fontsize=9,
+            fontweight="bold",
+            color=COLORS.get(name, INK),
+        )
+    return figure
