@@ -1,8 +1,10 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sr_networks
 from stochrestore import config
@@ -10,6 +12,7 @@ from stochrestore.errors import InputError
 from stochrestore.estimators import pretrained
 from stochrestore.estimators.edsr import EDSR
 from stochrestore.estimators.rrdb import RRDBNet
+from stochrestore.estimators.tiling import Tiled
 from stochrestore.experiments import _sr_networks as training
 from stochrestore.experiments import srflow_robustness as experiment
 from stochrestore.figures import sr_robustness as figures
@@ -78,6 +81,18 @@ def test_output_psnr_is_the_mean_over_seeds_of_equal_seeds(networks, images):
     assert row["output_rgb"] == pytest.approx(sum(by_seed) / 2)
 
 
+def test_inputs_pass_in_bounded_numbers(monkeypatch):
+    y = torch.zeros(5, 3, 10, 10)
+    assert experiment.images_at_once(SMOKE, y) == 163
+    assert experiment.images_at_once(SMOKE, torch.zeros(5, 3, 100, 100)) == 1
+    assert experiment.images_at_once(SMOKE, torch.zeros(1, 3, 1000, 1000)) == 1
+    assert experiment.images_at_once(SMOKE.model_copy(update={"images_at_once": 2}), y) == 2
+    monkeypatch.setattr(experiment, "PIXELS_AT_ONCE", 16)
+    crops = SMOKE.model_copy(update={"crops_each": 2})
+    sizes = [len(group.names) for group in experiment.groups(crops, "photographs")]
+    assert sizes == [2, 2, 2]
+
+
 def test_memory_options_change_nothing(images):
     networks = {"srflow": sr_networks.srflow().double()}
     group = images[0]
@@ -86,6 +101,95 @@ def test_memory_options_change_nothing(images):
     a, b = (experiment.attacked(networks["srflow"], double, 8.0, s) for s in (SMOKE, bounded))
     torch.testing.assert_close(a.y, b.y, atol=1e-9, rtol=0)
     torch.testing.assert_close(a.moved, b.moved, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_large_images_are_attacked_in_windows(networks, name, monkeypatch):
+    """As in one piece, but for the signs of gradients near 0."""
+    y = sr_networks.image(36, 52)
+    group = experiment.Group(("a",), torch.rand(1, 3, 144, 208), y)
+    seen = []
+    inside = experiment.Tiled.restore_seeds
+
+    def watch(tiled, y, z):
+        seen.append(tiled.tile)
+        return inside(tiled, y, z)
+
+    monkeypatch.setattr(experiment.Tiled, "restore_seeds", watch)
+    whole, tiled = (
+        experiment.attacked(
+            networks[name], group, 8.0, SMOKE.model_copy(update={"tile": tile, "attack_steps": 1})
+        )
+        for tile in (64, 16)
+    )
+    assert set(seen) == {64, 16}
+    scale = max(1.0, whole.clean.std().item())
+    assert (whole.clean - tiled.clean).abs().max() <= scale / 255
+    rows = [experiment.psnr_rows(result)[0] for result in (whole, tiled)]
+    assert rows[0]["output_rgb"] == pytest.approx(rows[1]["output_rgb"], abs=0.3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Every kind of image file: odd sides, grey, alpha, 16 bits, the smallest, a large one."""
+    folder = tmp_path_factory.mktemp("images")
+    levels = np.random.Philox(key=0).random_raw(45 * 67 * 4) % 256
+    colour = levels.astype(np.uint8).reshape(45, 67, 4)
+    Image.fromarray(colour[..., :3]).save(folder / "odd.png")
+    Image.fromarray(colour[..., 0]).save(folder / "grey.png")
+    Image.fromarray(colour).save(folder / "alpha.png")
+    Image.fromarray(colour[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    Image.fromarray(colour[:8, :8, :3]).save(folder / "tiny.png")
+    Image.fromarray(colour[..., :3]).resize((1030, 401)).save(folder / "large.jpg")
+    return folder
+
+
+def test_every_kind_of_image_goes_through(networks, folder):
+    changes = {"data": f"folder:{folder}", "attack_steps": 1, "attack_seeds": 1, "tile": 64}
+    settings = SMOKE.model_copy(update=changes)
+    rows = experiment.figure_8_rows(networks, settings)
+    assert {row["image"] for row in rows} == {path.name for path in folder.iterdir()}
+    assert len(rows) == 3 * 6
+    for row in rows:
+        assert all(math.isfinite(value) for key, value in row.items() if "put_" in key)
+    images = experiment.groups(settings, settings.data)
+    sizes = {name: tuple(group.y.shape[2:]) for group in images for name in group.names}
+    assert (sizes["odd.png"], sizes["tiny.png"]) == ((11, 16), (2, 2))
+    assert sizes["large.jpg"] == (100, 257)
+    small = [group for group in images if "large.jpg" not in group.names]
+    for row in experiment.quality_rows(networks, small, settings):
+        assert math.isnan(row["ssim"]) == (row["image"] == "tiny.png")
+        assert math.isfinite(row["psnr"])
+
+
+def test_lpips_is_a_column_where_its_weights_are(networks, images, monkeypatch):
+    monkeypatch.setattr(experiment.lpips, "missing_weights", lambda: ("a.pth", "b.pt"))
+    rows = experiment.quality_rows(networks, images, SMOKE)
+    assert not any("lpips" in row for row in rows)
+    assert experiment.lpips_note() == "LPIPS is left out: a.pth and b.pt not in torch.hub's cache."
+    monkeypatch.setattr(experiment.lpips, "missing_weights", lambda: ())
+    monkeypatch.setattr(experiment.lpips, "lpips", lambda a, b: (a - b).abs().mean()[None])
+    rows = experiment.quality_rows(networks, images, SMOKE)
+    assert all(row["lpips"] > 0 for row in rows)
+    assert experiment.lpips_note() == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": "set6"}, "data: got 'set6' .*bsd100, photographs, set14, set5, several joined"),
+        ({"data": "set5+folder:x"}, "data: got"),
+        ({"data": "folder:"}, "data: got 'folder:'"),
+        ({"heats": [0.0, 1.5]}, "heats: got .*numbers from 0 to 1"),
+        ({"tile": 17}, "tile: got 17"),
+        ({"device": "tpu"}, "device: got 'tpu' .*auto, cpu or cuda"),
+        ({"alphas": [0.0]}, "alphas: got"),
+    ],
+)
+def test_bad_settings_end_in_one_line_before_any_work(change, message):
+    with pytest.raises(InputError, match=message) as caught:
+        config.load("srflow_robustness", "laptop", **change)
+    assert "\n" not in str(caught.value)
 
 
 def test_heat_zero_has_one_output_and_leaves_the_network_as_it_was(networks, images):
@@ -210,5 +314,13 @@ def test_shipped_networks_are_worth_their_names():
     assert mean("edsr", "psnr") > mean("bicubic", "psnr") + 0.5
     for name in ("esrgan", "srflow"):
         assert mean(name, "sharpness") > mean("edsr", "sharpness")
+    tiled = {
+        name: Tiled(network, tile=16, margin=experiment.MARGIN)
+        for name, network in networks.items()
+    }
+    for name, network in networks.items():
+        y = experiment.groups(settings, "photographs", crop=200)[0].y[:1]
+        z = network.seed(y, 1, generator=torch.Generator().manual_seed(0))[0]
+        assert (tiled[name](y, z) - network(y, z)).abs().max() < 1e-2 / 255  # no seams
     folder = pretrained.shipped("srflow_robustness")
     assert sum(path.stat().st_size for path in folder.rglob("*.safetensors")) <= 4e6

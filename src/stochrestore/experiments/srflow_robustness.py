@@ -23,6 +23,8 @@ from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator, restore
 from stochrestore.estimators.official import load_edsr, load_esrgan, load_srflow
 from stochrestore.estimators.srflow import SRFlow
+from stochrestore.estimators.tiling import Tiled
+from stochrestore.experiments._device import DeviceSettings
 from stochrestore.experiments._sr_networks import (
     EXPERIMENT,
     NETWORKS,
@@ -31,17 +33,25 @@ from stochrestore.experiments._sr_networks import (
     load,
     train_all,
 )
+from stochrestore.metrics import lpips
 from stochrestore.metrics.psnr import Channels, psnr
-from stochrestore.problems.benchmarks import as_tensors, load_pairs
+from stochrestore.problems.benchmarks import PHOTOGRAPHS, as_tensors, load_pairs
+from stochrestore.problems.downloads import BENCHMARKS
 from stochrestore.problems.photographs import SCALE, Pair
 from stochrestore.problems.resize import bicubic_upscale
 
 Row = dict[str, Any]
 SHAVE = 4
 """Pixels left out at each side of restorations, as publications on ×4 do."""
+PIXELS_AT_ONCE = 128**2
+"""Of inputs that pass together; a pass of SRFlow-small with 4 seeds then takes some 2 GB."""
+MARGIN = 16
+"""Around the windows of large images; the seams of our networks are then below 10⁻³ grey levels."""
+SSIM_LEAST_SIDE = 11
+"""The side of SSIM's window."""
 
 
-class Settings(NetworkSettings):
+class Settings(NetworkSettings, DeviceSettings):
     """What the chapter on Appendix G can be asked to do."""
 
     data: str = Field(
@@ -64,14 +74,28 @@ class Settings(NetworkSettings):
     seeds_at_once: int | None = Field(
         None, ge=1, description="seeds per pass, to save memory; None: all; same result"
     )
-    images_at_once: int | None = Field(None, ge=1, description="images per pass, likewise")
+    images_at_once: int | None = Field(
+        None, ge=1, description="images per pass, likewise; None: of 128×128 pixels in all"
+    )
+    tile: int = Field(
+        128, ge=16, multiple_of=2, description="side of the windows of larger images, pixels of y"
+    )
     example_alpha: float = Field(8.0, gt=0, description="α of the pictures and of the heats")
     heats: tuple[float, ...] = Field(
-        (0.0, 0.2, 0.4, 0.6, 0.8), strict=False, description="heats of SRFlow compared"
+        (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), strict=False, description="heats of SRFlow compared"
     )
     edsr_weights: str = Field("", description="file of official EDSR weights; empty: ours")
     esrgan_weights: str = Field("", description="file of official ESRGAN weights; empty: ours")
     srflow_weights: str = Field("", description="file of official SRFlow weights; empty: ours")
+
+    @field_validator("data")
+    @classmethod
+    def _known_data(cls, data: str) -> str:
+        kind, _, path = data.partition(":")
+        known = {PHOTOGRAPHS, *BENCHMARKS}
+        if not (kind == "folder" and path) and not set(data.split("+")) <= known:
+            raise ValueError(f"{', '.join(sorted(known))}, several joined by +, or folder:PATH")
+        return data
 
     @field_validator("heats")
     @classmethod
@@ -100,12 +124,21 @@ def data_sets(settings: Settings) -> tuple[str, ...]:
 
 
 def groups(settings: Settings, data: str, *, crop: int | None = None) -> list[Group]:
-    """The images of a data set, sorted by size; ``crop`` in place of the photographs' side."""
+    """The images of a data set, sorted by size; ``crop`` in place of the photographs' side.
+
+    A group holds eight passes at most, so that its restorations fit into memory too.
+    """
     pairs = load_pairs(data, crop=crop or settings.crop, crops_each=settings.crops_each)
-    by_size: dict[tuple[int, ...], dict[str, Pair]] = {}
+    by_size: dict[tuple[int, ...], list[str]] = {}
     for name, pair in pairs.items():
-        by_size.setdefault(tuple(pair.low.shape), {})[name] = pair
-    return [_group(same) for same in by_size.values()]
+        by_size.setdefault(tuple(pair.low.shape), []).append(name)
+    together = [
+        names[start : start + most]
+        for (_, h, w), names in by_size.items()
+        for most in [max(1, 8 * PIXELS_AT_ONCE // (h * w))]
+        for start in range(0, len(names), most)
+    ]
+    return [_group({name: pairs[name] for name in names}) for names in together]
 
 
 def first_image(images: Sequence[Group]) -> Group:
@@ -152,7 +185,7 @@ def load_or_train(settings: Settings) -> dict[str, Estimator]:
             train(settings, folder)
         ours = {name: load(name, settings, folder) for name in missing}
     networks: dict[str, Any] = {**ours, **given}
-    return {name: networks[name] for name in NETWORKS}
+    return {name: networks[name].to(settings.torch_device()) for name in NETWORKS}
 
 
 def official_networks(settings: Settings) -> dict[str, nn.Module]:
@@ -166,15 +199,35 @@ def official_networks(settings: Settings) -> dict[str, nn.Module]:
     return {name: loaders[name](Path(path).expanduser()) for name, path in paths.items() if path}
 
 
-def attack_of(settings: Settings, alpha: float) -> SignAttack:
-    """I-FGSM as the settings have it, for α in 255ths."""
+def attack_of(settings: Settings, alpha: float, y: Tensor) -> SignAttack:
+    """I-FGSM as the settings have it, for α in 255ths and inputs y (N, 3, h, w)."""
     return SignAttack(
         radius=alpha / 255,
         steps=settings.attack_steps,
         start=settings.attack_start,
         seeds_at_once=settings.seeds_at_once,
-        images_at_once=settings.images_at_once,
+        images_at_once=images_at_once(settings, y),
     )
+
+
+def images_at_once(settings: Settings, y: Tensor) -> int:
+    """How many of the inputs y (N, 3, h, w) pass together."""
+    return settings.images_at_once or max(1, PIXELS_AT_ONCE // y[0, 0].numel())
+
+
+def restored(network: Estimator, y: Tensor, z: Tensor, settings: Settings) -> Tensor:
+    """Restorations of y (N, 3, h, w) with seeds z (S, N, K), in [0, 1]: (S, N, 3, 4h, 4w).
+
+    On the CPU, wherever they are computed.
+    """
+    at_once = images_at_once(settings, y)
+    passes = zip(y.split(at_once), z.split(at_once, 1), strict=True)
+    with torch.no_grad():
+        parts = [
+            restore(network, *one, seeds_at_once=settings.seeds_at_once).clamp(0, 1).cpu()
+            for one in passes
+        ]
+    return torch.cat(parts, 1)
 
 
 @dataclass(frozen=True)
@@ -192,38 +245,42 @@ class Attacked:
 
 def attacked(network: Estimator, group: Group, alpha: float, settings: Settings) -> Attacked:
     """A network attacked on a group; the same draws whatever network and α are."""
+    x, y = (images.to(settings.torch_device()) for images in (group.x, group.y))
     generator = torch.Generator().manual_seed(settings.seed)
     stochastic = isinstance(network, SRFlow) and network.heat > 0
-    z = network.seed(group.y, settings.attack_seeds if stochastic else 1, generator=generator)
+    z = network.seed(y, settings.attack_seeds if stochastic else 1, generator=generator)
+    network = Tiled(network, tile=settings.tile, margin=MARGIN)
     generator = torch.Generator().manual_seed(settings.seed + 1)
     worst = sign_attack(
         network,
-        group.y,
+        y,
         z,
-        attack_of(settings, alpha),
+        attack_of(settings, alpha, y),
         generator=generator,
-        reference=group.x if settings.attack_reference == "image" else None,
+        reference=x if settings.attack_reference == "image" else None,
     )
-    with torch.no_grad():
-        clean, moved = (
-            restore(network, y, z, seeds_at_once=settings.seeds_at_once).clamp(0, 1)
-            for y in (group.y, worst)
-        )
-    return Attacked(group, worst, clean, moved)
+    clean, moved = (restored(network, inputs, z, settings) for inputs in (y, worst))
+    return Attacked(group, worst.cpu(), clean, moved)
 
 
 def psnr_rows(result: Attacked) -> list[Row]:
     """One row an image: PSNR of input and output, in RGB and in luma, the output's over seeds."""
-    measured: dict[str, Tensor] = {}
+    rows = []
     channels: tuple[Channels, ...] = ("rgb", "y")
-    for kind in channels:
-        measured[f"input_{kind}"] = psnr(result.group.y, result.y, channels=kind)
-        output = psnr(result.clean, result.moved, channels=kind, border=SHAVE)
-        measured[f"output_{kind}"] = output.mean(0)
-    return [
-        {"image": name, **{key: values[i].item() for key, values in measured.items()}}
-        for i, name in enumerate(result.group.names)
-    ]
+    for i, name in enumerate(result.group.names):
+        row: Row = {"image": name}
+        for kind in channels:
+            row[f"input_{kind}"] = psnr(result.group.y[i], result.y[i], channels=kind).item()
+            output = shaved_psnr(result.clean[:, i], result.moved[:, i], kind)
+            row[f"output_{kind}"] = output.mean().item()
+        rows.append(row)
+    return rows
+
+
+def shaved_psnr(a: Tensor, b: Tensor, channels: Channels = "rgb") -> Tensor:
+    """PSNR without the border, of images (…, 3, H, W) that are more than border: (…)."""
+    border = SHAVE if min(a.shape[-2:]) > 2 * SHAVE else 0
+    return psnr(a, b, channels=channels, border=border)
 
 
 def figure_8_rows(networks: Mapping[str, Estimator], settings: Settings) -> list[Row]:
@@ -246,7 +303,7 @@ def heat_rows(flow: SRFlow, images: Sequence[Group], settings: Settings) -> list
         network.heat = heat
         for group in images:
             result = attacked(network, group, settings.example_alpha, settings)
-            truth = psnr(group.x, result.clean, border=SHAVE).mean(0)
+            truth = shaved_psnr(group.x, result.clean).mean(0)
             varied = len(result.clean) > 1
             spread = result.clean.std(0).flatten(1).mean(1) if varied else torch.zeros(len(truth))
             for i, row in enumerate(psnr_rows(result)):
@@ -258,35 +315,53 @@ def heat_rows(flow: SRFlow, images: Sequence[Group], settings: Settings) -> list
 def quality_rows(
     networks: Mapping[str, Estimator], images: Sequence[Group], settings: Settings
 ) -> list[Row]:
-    """PSNR and SSIM of single restorations, and their sharpness, beside bicubic interpolation.
+    """PSNR, SSIM and LPIPS of single restorations, and their sharpness, beside bicubic ones.
 
     Sharpness is the mean absolute difference of neighbouring pixels, over the true image's.
+    Images too small for SSIM or LPIPS have NaN; without its weights, LPIPS is left out.
     """
     rows = []
     for group in images:
-        restored = {"bicubic": bicubic_upscale(group.y, SCALE).clamp(0, 1)}
+        found = {"bicubic": bicubic_upscale(group.y, SCALE).clamp(0, 1)}
+        y = group.y.to(settings.torch_device())
         for name, network in networks.items():
             generator = torch.Generator().manual_seed(settings.seed)
-            with torch.no_grad():
-                z = network.seed(group.y, 1, generator=generator)[0]
-                restored[name] = network(group.y, z).clamp(0, 1)
-        for name, x in restored.items():
-            values = {
-                "psnr": psnr(group.x, x, border=SHAVE),
-                "psnr_y": psnr(group.x, x, channels="y", border=SHAVE),
-                "ssim": _ssim(group.x, x),
-                "sharpness": _activity(x) / _activity(group.x),
-            }
-            for i, image in enumerate(group.names):
-                row = {key: value[i].item() for key, value in values.items()}
-                rows.append({"network": name, "image": image, **row})
+            z = network.seed(y, 1, generator=generator)
+            tiled = Tiled(network, tile=settings.tile, margin=MARGIN)
+            found[name] = restored(tiled, y, z, settings)[0]
+        for name, restorations in found.items():
+            for image, true, x in zip(group.names, group.x, restorations, strict=True):
+                rows.append({"network": name, "image": image, **_quality(true[None], x[None])})
     return rows
+
+
+def _quality(true: Tensor, x: Tensor) -> Row:
+    """Of one restoration x (1, 3, H, W)."""
+    values = {
+        "psnr": shaved_psnr(true, x),
+        "psnr_y": shaved_psnr(true, x, "y"),
+        "ssim": _ssim(true, x),
+        "sharpness": _activity(x) / _activity(true),
+    }
+    if not lpips.missing_weights():
+        small = min(x.shape[-2:]) < lpips.LEAST_SIDE
+        values["lpips"] = torch.tensor(torch.nan) if small else lpips.lpips(true, x)
+    return {key: value.item() for key, value in values.items()}
+
+
+def lpips_note() -> str:
+    """Why LPIPS is not among the qualities; empty where it is."""
+    missing = " and ".join(lpips.missing_weights())
+    return missing and f"LPIPS is left out: {missing} not in torch.hub's cache."
 
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:
     from stochrestore.torchvision_ops import import_piq
 
-    return import_piq().ssim(a, b, reduction="none")
+    if min(a.shape[-2:]) < SSIM_LEAST_SIDE:
+        return torch.tensor(torch.nan)
+    found: Tensor = import_piq().ssim(a, b, reduction="none")
+    return found
 
 
 def _activity(x: Tensor) -> Tensor:
