@@ -9,6 +9,9 @@ from stochrestore import provenance
 PRESET = config.get("preset", "laptop")
 NOTEBOOKS = provenance.notebooks()
 PAGES = expand("book/executed/{name}.ipynb", name=NOTEBOOKS)
+GENERATED_PAGES = expand(
+    "book/executed/{name}.md", name=("equations", "results", "environment", "running")
+)
 THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
 LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 GENERATED = {"executed", "__pycache__"}
@@ -70,6 +73,18 @@ rule claims:
         "stochrestore claims --markdown > {output}"
 
 
+rule pages:
+    input:
+        PAGES,
+        LIBRARY,
+        "src/stochrestore/claims.yaml",
+        "src/stochrestore/equations.yaml",
+    output:
+        GENERATED_PAGES,
+    shell:
+        "stochrestore pages book/executed > /dev/null"
+
+
 # From nothing each time (seconds): Sphinx does not repeat the warnings of pages it has already read.
 rule html:
     input:
@@ -77,6 +92,7 @@ rule html:
         PROSE,
         LIBRARY,
         "book/executed/claims.md",
+        GENERATED_PAGES,
         "_config.yml",
         "_toc.yml",
     output:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from stochrestore import claims_page, config, doctor, pages, provenance
+from stochrestore import book_pages, claims_page, config, doctor, pages, provenance
 from stochrestore.errors import InputError, require
 from stochrestore.experiments._trainings import select, train_jobs
 from stochrestore.problems import downloads
@@ -146,6 +146,17 @@ def claims(
         print(claims_page.markdown(rows, titles), end="")
     else:
         print(claims_page.text(rows))
+
+
+@app.command("pages")
+def write_pages(
+    folder: Annotated[
+        Path | None, typer.Argument(help="executed notebooks; default: book/executed")
+    ] = None,
+) -> None:
+    """Write the book's pages that are made from its executed notebooks: results and others."""
+    for path in book_pages.write(folder or provenance.checkout() / "book" / "executed"):
+        print(path)
 
 
 @app.command("doctor")

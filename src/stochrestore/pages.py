@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -54,7 +55,10 @@ def execute(name: str, preset: str, given: Mapping[str, Any], output: Path | Non
     with _written_whole(output) as partial:
         notebook = _run(source, partial, {"preset": preset, **given})
         seconds = time.monotonic() - start
-        mark = provenance.stamp(settings, given=given, sources=before, seconds=seconds)
+        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # of the kernel
+        mark = provenance.stamp(
+            settings, given=given, sources=before, seconds=seconds, memory=memory
+        )
         _finish(notebook, mark, partial)
     return output
 

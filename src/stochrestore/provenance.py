@@ -128,6 +128,7 @@ def stamp(
     given: Mapping[str, Any],
     sources: Mapping[str, str],
     seconds: float,
+    memory: int = 0,
 ) -> dict[str, Any]:
     """What an executed page was made from, ready for JSON; no path or name of the machine.
 
@@ -136,9 +137,11 @@ def stamp(
         given: the parameters that were given besides the preset.
         sources: :func:`sources`, taken before the notebook ran.
         seconds: wall time.
+        memory: the most that it held, bytes; 0: not known.
     """
     commit, dirty = revision(checkout())
     parameters = settings.model_dump(mode="json")
+    device = parameters.get("device", "auto")
     return {
         "commit": commit,
         "dirty": dirty,
@@ -146,9 +149,10 @@ def stamp(
         "given": dict(given),
         "parameters": parameters,
         "seed": settings.seed,
-        "device": parameters.get("device") or _device(),
+        "device": _device() if device == "auto" else device,
         "versions": versions(),
         "seconds": round(seconds, 1),
+        "memory": memory,
         "sources": dict(sources),
     }
 
@@ -199,6 +203,7 @@ def footer(stamp: Mapping[str, Any]) -> str:
         "seed": str(stamp["seed"]),
         "device": stamp["device"],
         "wall time": f"{stamp['seconds']:.0f} s",
+        "memory": f"{stamp['memory'] / 2**20:.0f} MiB" if stamp.get("memory") else "",
         "versions": ", ".join(f"{name} {version}" for name, version in stamp["versions"].items()),
         "weights, sha256": "<br>".join(f"{_code(p.name)} {d[:16]}…" for p, d in weights),
         "sources": f"{len(stamp['sources'])} files, with their sha256 in the notebook's metadata",

@@ -1,0 +1,277 @@
+"""Pages of the book that are made from the executed notebooks: results, environment, running."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stochrestore import claims_page, config, equations, provenance
+from stochrestore.claims import MIME_TYPE, measured_text
+from stochrestore.errors import InputError
+
+Record = Mapping[str, Any]
+Stamps = Mapping[str, Mapping[str, Any]]
+
+# What of the paper a claim is about, in the paper's order: the first whose pattern its place fits.
+_ITEMS = {
+    "Theorem 3.1 (Sec. 2 and 3, App. A)": r"Thm 3\.1|Sec\. 3|App\. A|Sec\. 2",
+    "Figure 3 and the toy problem (Sec. 4 and 5)": r"Fig\. 3",
+    "Table 3 (App. E.1)": r"Table 3|App\. E\.1",
+    "Figure 5 (App. B.1)": r"Fig\. 5|App\. B\.1",
+    "Figure 1 and Table 1: inpainting (Sec. 6.1)": r"Fig\. 1|Table 1",
+    "Figure 4: super-resolution (Sec. 6.1)": r"Fig\. 4",
+    "Figure 8: attacks on SRFlow, ESRGAN and EDSR (App. G)": r"Fig\. 8|App\. G",
+    "Figure 6 and the zigzag (App. C)": r"App\. C|Fig\. 6",
+    "Sensitivity (Sec. 4 and 5, App. D)": r"App\. D|Sec\. 4|Sec\. 5",
+}
+_OTHER = "New in this book"
+
+
+def write(folder: Path) -> list[Path]:
+    """Write every page into the folder of executed notebooks; their paths."""
+    titles = claims_page.titles(folder, provenance.notebooks())
+    makers: dict[str, Callable[[], str]] = {
+        "equations": partial(equations.markdown, titles),
+        "results": partial(results, claims_page.records(folder), folder),
+        "environment": partial(environment, stamps(folder), titles),
+        "running": partial(running, stamps(folder), titles),
+    }
+    paths = []
+    for name, make in makers.items():
+        path = folder / f"{name}.md"
+        path.write_text(make(), "utf-8")
+        paths.append(path)
+    return paths
+
+
+def stamps(folder: Path) -> dict[str, dict[str, Any]]:
+    """The stamp of each executed notebook in a folder, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in provenance.notebooks():
+        page = folder / f"{name}.ipynb"
+        if page.exists():
+            mark = json.loads(page.read_text("utf-8"))["metadata"].get(provenance.KEY)
+            found |= {name: mark} if mark else {}
+    return found
+
+
+# --- Results ---------------------------------------------------------------------------------
+
+
+def item(place: str) -> str:
+    """What of the paper a claim's place, ``Sec. 5, Fig. 3``, belongs to."""
+    if place.startswith("new"):
+        return _OTHER
+    return next((name for name, pattern in _ITEMS.items() if re.search(pattern, place)), _OTHER)
+
+
+def results(rows: Sequence[Record], folder: Path) -> str:
+    """The paper's figures and tables, each with its claims: the paper's number, ours, verdict.
+
+    Args:
+        rows: see :func:`stochrestore.claims_page.records`.
+        folder: holds the executed notebooks, to say which of their cells measured.
+    """
+    parts = [
+        "# Results, figure by figure",
+        f"**{claims_page.summary(rows)}.** Every number that the paper prints and this book "
+        "measures, in the paper's order. An interval covers the spread over seeds, networks or "
+        "images; the verdict asks the whole of it. By chapter, with the remarks: "
+        "[](claims.md).",
+    ]
+    for name in (*_ITEMS, _OTHER):
+        group = [row for row in rows if item(row["where"]) == name]
+        if group:
+            parts += [f"## {name}", f"{claims_page.summary(group)}.", _table(group, folder)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(rows: Sequence[Record], folder: Path) -> str:
+    names = ("the paper says", "where", "paper", "here", "verdict", "preset", "made by")
+    head = "".join(f"<th>{name}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(f'<td>{c}</td>' for c in _cells(r, folder))}</tr>" for r in rows)
+    return (
+        f'<table class="claims table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
+
+
+def _cells(row: Record, folder: Path) -> Iterator[str]:
+    yield f"{html.escape(row['statement'])} <small>({html.escape(row['quantity'])})</small>"
+    yield from (html.escape(text) for text in (row["where"], row["paper"], measured_text(row)))
+    yield row["verdict"]
+    yield row["preset"] or "–"
+    line = f"<code>claims.yaml</code>, line {source_line(row['id'])}"
+    number = cell_number(folder / f"{row['notebook']}.ipynb", row["id"])
+    if number is None:
+        yield line
+    else:
+        yield f'<a href="{row["notebook"]}.html#claims">cell [{number}]</a>; {line}'
+
+
+def source_line(identity: str) -> int:
+    """The line of ``claims.yaml`` where a claim begins, from 1."""
+    text = resources.files("stochrestore").joinpath("claims.yaml").read_text("utf-8")
+    return text.splitlines().index(f"- id: {identity}") + 1
+
+
+def cell_number(page: Path, identity: str) -> int | None:
+    """The number of the cell of an executed notebook whose output measured a claim."""
+    if page.exists():
+        for cell in json.loads(page.read_text("utf-8"))["cells"]:
+            for output in cell.get("outputs", []):
+                rows = output.get("data", {}).get(MIME_TYPE, [])
+                if any(row["id"] == identity for row in rows):
+                    return int(cell["execution_count"])
+    return None
+
+
+# --- Environment -----------------------------------------------------------------------------
+
+
+def environment(marks: Stamps, titles: Mapping[str, str]) -> str:
+    """What the chapters were executed with: versions, hardware, time.
+
+    Args:
+        marks: see :func:`stamps`.
+        titles: notebook → title.
+    """
+    lines = ["| chapter | preset | device | time | commit |", "|:--|:--|:--|--:|:--|"]
+    for name, mark in marks.items():
+        changed = ", changed" if mark["dirty"] else ""
+        commit = f"`{mark['commit'][:12]}`{changed}"
+        time, device = duration(mark["seconds"]), mark["device"]
+        lines.append(
+            f"| {_chapter(name, titles)} | {mark['preset']} | {device} | {time} | {commit} |"
+        )
+    packages: dict[str, set[str]] = {}
+    for mark in marks.values():
+        for package, version in mark["versions"].items():
+            packages.setdefault(package, set()).add(version)
+    versions = ["| package | version |", "|:--|:--|"]
+    versions += [f"| {name} | {', '.join(sorted(found))} |" for name, found in packages.items()]
+    total = sum(mark["seconds"] for mark in marks.values())
+    return (
+        "\n\n".join(
+            [
+                "# The environment of this build",
+                f"Executing all {len(marks)} chapters took {duration(total)} of wall time, summed; "
+                "they run side by side. All versions, down to the last dependency, are in "
+                "`requirements.lock`. The settings, and the checksums of weights and data, are at "
+                "the end of each chapter.",
+                "## Chapters",
+                "\n".join(lines),
+                "## Versions",
+                "\n".join(versions),
+            ]
+        )
+        + "\n"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds to read: ``45 s``, ``3 min``, ``1.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _chapter(name: str, titles: Mapping[str, str]) -> str:
+    return f"[{titles[name]}]({name}.ipynb)" if name in titles else name
+
+
+# --- Running ---------------------------------------------------------------------------------
+
+_MEANING = {
+    "smoke": "everything trained for a few steps; under a minute; to see that it runs",
+    "laptop": "this book: built-in data, networks loaded that this code trained; minutes",
+    "gpu": "the paper's networks trained anew on built-in data; hours on one GPU",
+    "paper": "the paper's settings to the letter, with its data sets; GPU days",
+}
+
+
+def running(marks: Stamps, titles: Mapping[str, str]) -> str:
+    """How to run each notebook, at each preset, and what a wrong parameter says.
+
+    Args:
+        marks: see :func:`stamps`; their times are shown.
+        titles: notebook → title.
+    """
+    parts = [
+        "# Running the notebooks",
+        "`make book` sets everything up and runs all notebooks at the preset `laptop`. Here is how "
+        "to run one, with parameters of your own. Each line works from the root of the checkout, "
+        "with `.venv/bin` on the path.",
+        "## Presets",
+        "\n".join(f"- `{preset}`: {_MEANING[preset]}" for preset in config.PRESETS),
+    ]
+    for name in provenance.notebooks():
+        parts += [f"## {_chapter(name, titles)}", *_section(name, marks.get(name))]
+    parts += [
+        "## What a wrong parameter says",
+        "Names and values are checked before anything runs; `stochrestore run` ends in one line:",
+        *_refusals(),
+        "Papermill itself only warns of a name it does not know, and then runs without it; prefer "
+        "`stochrestore run`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(name: str, mark: Mapping[str, Any] | None) -> Iterator[str]:
+    commands = [
+        f"papermill notebooks/{name}.ipynb {name}-{preset}.ipynb -p preset {preset}"
+        for preset in config.PRESETS
+    ]
+    yield "```bash\n" + "\n".join(commands) + "\n```"
+    if mark:
+        yield (
+            f"At `{mark['preset']}` it took {duration(mark['seconds'])} on {mark['device']} for "
+            f"this build{_memory(mark)}{_weights(name)}."
+        )
+    fields = config.settings_class(name).model_fields
+    allowed = [n for n in _parameters(name) if n in fields]
+    rows = [f"| `{n}` | {fields[n].description or ''} |".replace("\n", " ") for n in allowed]
+    table = "\n".join(["| parameter | meaning |", "|:--|:--|", *rows])
+    yield f"````{{dropdown}} Parameters, each given by `-p NAME VALUE`\n{table}\n````"
+
+
+def _memory(mark: Mapping[str, Any]) -> str:
+    return f", in {mark['memory'] / 2**20:.0f} MiB of memory" if mark.get("memory") else ""
+
+
+def _weights(name: str) -> str:
+    folder = Path(__file__).parent / "weights" / name
+    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    return f", from {size / 2**20:.1f} MiB of shipped weights" if size else ""
+
+
+def _parameters(name: str) -> list[str]:
+    """What the cell tagged ``parameters`` assigns, but for the preset."""
+    source = provenance.checkout() / "notebooks" / f"{name}.ipynb"
+    cells = json.loads(source.read_text("utf-8"))["cells"]
+    tagged = next(c for c in cells if "parameters" in c["metadata"].get("tags", []))
+    names = re.findall(r"^(\w+) =", "".join(tagged["source"]), re.MULTILINE)
+    return [n for n in names if n != "preset"]
+
+
+def _refusals() -> Iterator[str]:
+    """A few wrong parameters, and what is really said."""
+    name = provenance.notebooks()[0]
+    for preset, parameter, text in (
+        ("huge", "seed", "1"),
+        ("laptop", "sed", "1"),
+        ("laptop", "seed", "1.5"),
+        ("laptop", "seed", "-1"),
+    ):
+        try:
+            config.load(name, preset, **{parameter: yaml.safe_load(text)})
+        except InputError as error:
+            command = f"stochrestore run {name} --preset {preset} -p {parameter}={text}"
+            yield f"```text\n$ {command}\nstochrestore: {error}\n```"

@@ -1,0 +1,157 @@
+import json
+import re
+from importlib import import_module
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stochrestore import book_pages, claims, claims_page, config, equations, provenance
+
+MARK = {
+    "commit": "0123456789abcdef",
+    "dirty": False,
+    "preset": "laptop",
+    "device": "CPU, 2 cores",
+    "seconds": 150.0,
+    "memory": 512 * 2**20,
+    "versions": {"python": "3.11.7", "torch": "2.13.0"},
+}
+
+
+# --- Equations -------------------------------------------------------------------------------
+
+
+def test_every_equation_of_the_paper_leads_somewhere():
+    assert list(equations.paper()) == list(range(1, 26))
+    computed = set().union(*equations.functions().values())
+    assert set(range(1, 10)) | set(range(11, 15)) <= computed  # the others are steps of proofs
+    for number in equations.paper():
+        assert number in computed or equations.claims_about(number)
+
+
+def test_no_docstring_names_an_equation_that_the_paper_lacks():
+    assert set().union(*equations.functions().values()) <= equations.paper().keys()
+
+
+def test_every_function_of_the_map_exists_and_names_its_equations():
+    for name, numbers in equations.functions().items():
+        parts = name.split(".")
+        for split in range(len(parts), 0, -1):
+            try:
+                found = import_module(".".join(parts[:split]))
+                break
+            except ModuleNotFoundError:
+                continue
+        for part in parts[split:]:
+            found = getattr(found, part)
+        assert numbers <= equations.mentioned(found.__doc__)
+
+
+def test_the_page_of_equations_has_a_section_and_a_label_each():
+    page = equations.markdown({"toy_tradeoff": "A toy"})
+    for number, equation in equations.paper().items():
+        assert f"(eq-{number})=\n## Eq. {number}: " in page
+        assert equation.tex in page
+    assert "{py:obj}`~stochrestore.losses.robustness_loss`" in page
+    assert "[A toy](toy_tradeoff.ipynb)" in page
+
+
+@given(st.integers(1, 20), st.integers(0, 4), st.sampled_from(["–", "-"]))
+def test_ranges_and_lists_of_equations_are_read(first, more, dash):
+    last = first + more
+    assert equations.mentioned(f"see (Eq. {first}{dash}{last}).") == set(range(first, last + 1))
+    assert equations.mentioned(f"Eq. {first} and {last}") == {first, last}
+    assert equations.mentioned(f"Eq. {first}, in {last} steps, Sec. 3") == {first}
+
+
+# --- Results ---------------------------------------------------------------------------------
+
+
+def rows_of(claim, verdict="reproduced"):
+    measured = claims.Measured(0.25, 0.2, 0.3)
+    row = claims.record(claim, claims.Evidence(claim.notebook, "laptop", {claim.id: measured}))
+    return {**row, "value": 0.25, "interval": [0.2, 0.3], "verdict": verdict}
+
+
+def test_every_claim_is_on_the_page_of_results_once(tmp_path):
+    rows = [rows_of(claim) for claim in claims.registry().values()]
+    page = book_pages.results(rows, tmp_path)
+    assert page.count("<tr>") - page.count("<thead>") == len(rows)
+    assert page.count("0.25 [0.2, 0.3]") == len(rows)
+    text = (provenance.checkout() / "src/stochrestore/claims.yaml").read_text("utf-8").splitlines()
+    for claim in claims.registry().values():
+        line = book_pages.source_line(claim.id)
+        assert text[line - 1] == f"- id: {claim.id}"
+        assert f"<code>claims.yaml</code>, line {line}" in page
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("Sec. 4.2, Fig. 3", "Figure 3"),
+        ("App. E.1, Table 3", "Table 3"),
+        ("App. B.1", "Figure 5"),
+        ("Sec. 6.1, Table 1", "Figure 1 and Table 1"),
+        ("App. G, Fig. 8", "Figure 8"),
+        ("Sec. 4, App. C", "Figure 6"),
+        ("Thm 3.1, App. A", "Theorem 3.1"),
+        ("new, from App. C, Eq. 14", "New"),
+    ],
+)
+def test_a_claim_stands_under_what_it_is_about(place, expected):
+    assert book_pages.item(place).startswith(expected)
+
+
+def test_results_name_the_cell_that_measured(tmp_path):
+    claim = next(iter(claims.registry().values()))
+    output = {"data": {claims.MIME_TYPE: [rows_of(claim)]}}
+    cells = [{"execution_count": 7, "outputs": [output]}, {"source": "# A title"}]
+    page = tmp_path / f"{claim.notebook}.ipynb"
+    page.write_text(json.dumps({"cells": cells}), "utf-8")
+    assert book_pages.cell_number(page, claim.id) == 7
+    assert book_pages.cell_number(page, "other") is None
+    assert '#claims">cell [7]</a>' in book_pages.results([rows_of(claim)], tmp_path)
+
+
+# --- Environment and running -----------------------------------------------------------------
+
+
+def test_the_environment_is_that_of_the_stamps():
+    marks = {"inpaint": MARK, "toy_tradeoff": {**MARK, "versions": {"torch": "2.14.0"}}}
+    page = book_pages.environment(marks, {"inpaint": "Inpainting"})
+    assert (
+        "| [Inpainting](inpaint.ipynb) | laptop | CPU, 2 cores | 2 min | `0123456789ab` |" in page
+    )
+    assert "| torch | 2.13.0, 2.14.0 |" in page
+    assert "took 5 min" in page
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(89, "89 s"), (200, "3 min"), (9000, "2.5 h")])
+def test_durations_are_short(seconds, said):
+    assert book_pages.duration(seconds) == said
+
+
+def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run():
+    page = book_pages.running({"toy_tradeoff": MARK}, {})
+    for name in provenance.notebooks():
+        for preset in config.PRESETS:
+            output = f"{name}-{preset}.ipynb"
+            assert f"papermill notebooks/{name}.ipynb {output} -p preset {preset}\n" in page
+        fields = config.settings_class(name).model_fields
+        assert all(parameter in fields for parameter in book_pages._parameters(name))
+    assert "it took 2 min on CPU, 2 cores for this build, in 512 MiB of memory" in page
+    assert page.count("stochrestore: ") == 4
+    assert "seed: got 1.5 (float); allowed: a valid integer" in page
+
+
+def test_pages_are_written_beside_the_notebooks(tmp_path, capsys):
+    paths = book_pages.write(tmp_path)
+    assert {path.name for path in paths} == {
+        "equations.md",
+        "results.md",
+        "environment.md",
+        "running.md",
+    }
+    assert all(re.match("# ", path.read_text("utf-8")) for path in paths)
+    assert claims_page.summary(claims_page.records(tmp_path)) in paths[1].read_text("utf-8")
