@@ -100,6 +100,16 @@ def test_agrees_with_the_direct_transcription_in_any_batches(at_once):
     torch.testing.assert_close(worst, expected, atol=1e-9, rtol=0)
 
 
+def test_an_output_that_overflows_does_not_spoil_the_input():
+    class Overflowing(Linear):
+        def __call__(self, y, z):
+            return (1e30 * y) ** 2 - (1e30 * y) ** 2 + super().__call__(y, z)[..., None, None]
+
+    y = torch.full((1, 2, 2), 0.5)
+    worst = attacked(Overflowing(torch.ones(2, 2)), y, SignAttack(0.1, 3))
+    assert (worst - y).abs().max() <= 0.1 + 1e-6
+
+
 def test_the_same_seed_gives_the_same_attack_and_another_does_not():
     network, y = sr_networks.rrdb(), sr_networks.image()
     first, again, other = (attacked(network, y, SignAttack(0.05, 2), seed=s) for s in (0, 0, 1))

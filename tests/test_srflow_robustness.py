@@ -12,6 +12,7 @@ from stochrestore.errors import InputError
 from stochrestore.estimators import pretrained
 from stochrestore.estimators.edsr import EDSR
 from stochrestore.estimators.rrdb import RRDBNet
+from stochrestore.estimators.srflow import SRFlow
 from stochrestore.estimators.tiling import Tiled
 from stochrestore.experiments import _sr_networks as training
 from stochrestore.experiments import srflow_robustness as experiment
@@ -190,6 +191,17 @@ def test_bad_settings_end_in_one_line_before_any_work(change, message):
     with pytest.raises(InputError, match=message) as caught:
         config.load("srflow_robustness", "laptop", **change)
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_overflows_has_a_psnr_too(images):
+    class Overflowing(SRFlow):
+        def restore_seeds(self, y, z):
+            x = super().restore_seeds(y, z)
+            return torch.where(x > 0.5, x * torch.nan, x)
+
+    network = Overflowing(4, 1, 2, steps=1, hidden=2, stacked=(0,)).eval().requires_grad_(False)
+    rows = experiment.psnr_rows(experiment.attacked(network, images[0], 8.0, SMOKE))
+    assert not any(math.isnan(row["output_rgb"]) for row in rows)
 
 
 def test_heat_zero_has_one_output_and_leaves_the_network_as_it_was(networks, images):

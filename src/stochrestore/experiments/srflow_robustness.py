@@ -218,7 +218,7 @@ def images_at_once(settings: Settings, y: Tensor) -> int:
 def restored(network: Estimator, y: Tensor, z: Tensor, settings: Settings) -> Tensor:
     """Restorations of y (N, 3, h, w) with seeds z (S, N, K), in [0, 1]: (S, N, 3, 4h, 4w).
 
-    On the CPU, wherever they are computed.
+    On the CPU, wherever they are computed. What is no number, where a flow overflows, is black.
     """
     at_once = images_at_once(settings, y)
     passes = zip(y.split(at_once), z.split(at_once, 1), strict=True)
@@ -227,7 +227,7 @@ def restored(network: Estimator, y: Tensor, z: Tensor, settings: Settings) -> Te
             restore(network, *one, seeds_at_once=settings.seeds_at_once).clamp(0, 1).cpu()
             for one in passes
         ]
-    return torch.cat(parts, 1)
+    return torch.cat(parts, 1).nan_to_num_(0.0)
 
 
 @dataclass(frozen=True)
