@@ -119,6 +119,27 @@ def train(
 
 
 @app.command()
+def reference(
+    data: Annotated[str, typer.Argument(help="set5, set14, bsd100, or several joined by +")],
+    preset: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")] = "laptop",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder; default: book/reference")
+    ] = None,
+) -> None:
+    """Run Figure 8 on a benchmark and write numbers, figure and page for the book."""
+    from stochrestore import reference  # draws, which a machine that only trains need not
+
+    given = dict(_assignment(text) for text in parameter or [])
+    settings = config.load("srflow_robustness", preset, **{**given, "data": data})
+    folder = output or provenance.checkout() / reference.FOLDER
+    print(reference.write(reference.measure(settings, given), folder))
+
+
+@app.command()
 def claims(
     as_json: Annotated[bool, typer.Option("--json", help="a list of records")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="a page of the book")] = False,

@@ -31,13 +31,14 @@ from stochrestore.experiments._sr_networks import (
     STAGES,
     NetworkSettings,
     load,
+    path_of,
     train_all,
 )
 from stochrestore.metrics import lpips
 from stochrestore.metrics.psnr import Channels, psnr
 from stochrestore.problems.benchmarks import PHOTOGRAPHS, as_tensors, load_pairs
 from stochrestore.problems.downloads import BENCHMARKS
-from stochrestore.problems.photographs import SCALE, Pair
+from stochrestore.problems.photographs import SCALE, Pair, digest
 from stochrestore.problems.resize import bicubic_upscale
 
 Row = dict[str, Any]
@@ -128,7 +129,7 @@ def groups(settings: Settings, data: str, *, crop: int | None = None) -> list[Gr
 
     A group holds eight passes at most, so that its restorations fit into memory too.
     """
-    pairs = load_pairs(data, crop=crop or settings.crop, crops_each=settings.crops_each)
+    pairs = _pairs(settings, data, crop)
     by_size: dict[tuple[int, ...], list[str]] = {}
     for name, pair in pairs.items():
         by_size.setdefault(tuple(pair.low.shape), []).append(name)
@@ -139,6 +140,15 @@ def groups(settings: Settings, data: str, *, crop: int | None = None) -> list[Gr
         for start in range(0, len(names), most)
     ]
     return [_group({name: pairs[name] for name in names}) for names in together]
+
+
+def pixels_digest(settings: Settings, data: str) -> str:
+    """The sha256 of all images of a data set, at both resolutions."""
+    return digest(list(_pairs(settings, data).values()))
+
+
+def _pairs(settings: Settings, data: str, crop: int | None = None) -> dict[str, Pair]:
+    return load_pairs(data, crop=crop or settings.crop, crops_each=settings.crops_each)
 
 
 def first_image(images: Sequence[Group]) -> Group:
@@ -186,6 +196,16 @@ def load_or_train(settings: Settings) -> dict[str, Estimator]:
         ours = {name: load(name, settings, folder) for name in missing}
     networks: dict[str, Any] = {**ours, **given}
     return {name: networks[name].to(settings.torch_device()) for name in NETWORKS}
+
+
+def weight_files(settings: Settings) -> dict[str, Path]:
+    """The file of each network's weights, where they are not trained now."""
+    folder = Path(settings.weights) if settings.weights else pretrained.shipped(EXPERIMENT)
+    given = {name: getattr(settings, f"{name}_weights") for name in NETWORKS}
+    return {
+        name: Path(path).expanduser() if path else path_of(name, folder)
+        for name, path in given.items()
+    }
 
 
 def official_networks(settings: Settings) -> dict[str, nn.Module]:
