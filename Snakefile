@@ -4,14 +4,14 @@ import os
 import sys
 from pathlib import Path
 
-from stochrestore import provenance
+from stochrestore import book_pages, provenance
 
 PRESET = config.get("preset", "laptop")
 NOTEBOOKS = provenance.notebooks()
 PAGES = expand("book/executed/{name}.ipynb", name=NOTEBOOKS)
 GENERATED_PAGES = expand(
     "book/executed/{name}.md", name=("equations", "results", "environment", "running")
-)
+) + expand("book/executed/figures/{name}.webp", name=book_pages.FRONT_FIGURES)
 THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
 LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 GENERATED = {"executed", "__pycache__"}

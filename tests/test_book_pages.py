@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 import re
 from importlib import import_module
@@ -5,6 +7,7 @@ from importlib import import_module
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from stochrestore import book_pages, claims, claims_page, config, equations, provenance
 
@@ -155,3 +158,23 @@ def test_pages_are_written_beside_the_notebooks(tmp_path, capsys):
     }
     assert all(re.match("# ", path.read_text("utf-8")) for path in paths)
     assert claims_page.summary(claims_page.records(tmp_path)) in paths[1].read_text("utf-8")
+
+
+def test_front_figures_are_small_copies_of_the_chapters(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGBA", (1800, 600), "#0072b2").save(buffer, "png")
+    data = {"image/png": base64.b64encode(buffer.getvalue()).decode()}
+    cells = [
+        {"metadata": {"mystnb": {"figure": {"name": name}}}, "outputs": [{"data": data}]}
+        for name in ("fig-toy-estimators", "fig-of-no-interest")
+    ]
+    (tmp_path / "toy_tradeoff.ipynb").write_text(json.dumps({"cells": cells}), "utf-8")
+    (copy,) = book_pages.front_figures(tmp_path)
+    assert copy == tmp_path / "figures" / "fig-toy-estimators.webp"
+    assert Image.open(copy).size == (900, 300)
+
+
+def test_every_front_figure_is_in_a_chapter():
+    folder = provenance.checkout() / "notebooks"
+    texts = "".join(path.read_text("utf-8") for path in folder.glob("*.ipynb"))
+    assert all(f'"name": "{name}"' in texts for name in book_pages.FRONT_FIGURES)

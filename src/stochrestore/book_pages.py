@@ -1,8 +1,10 @@
-"""Pages of the book that are made from the executed notebooks: results, environment, running."""
+"""What of the book is made from the executed notebooks: results, environment, running, front."""
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from PIL import Image
 
 from stochrestore import claims_page, config, equations, provenance
 from stochrestore.claims import MIME_TYPE, measured_text
@@ -33,6 +36,14 @@ _ITEMS = {
     "Sensitivity (Sec. 4 and 5, App. D)": r"App\. D|Sec\. 4|Sec\. 5",
 }
 _OTHER = "New in this book"
+FRONT_FIGURES = (
+    "fig-toy-estimators",
+    "fig-theorem-gallery",
+    "fig-zigzag-trade-off",
+    "fig-inpaint-samples",
+    "fig-sr-figure-8",
+)
+"""The figures of the front page, by their names in the chapters."""
 
 
 def write(folder: Path) -> list[Path]:
@@ -49,7 +60,7 @@ def write(folder: Path) -> list[Path]:
         path = folder / f"{name}.md"
         path.write_text(make(), "utf-8")
         paths.append(path)
-    return paths
+    return paths + front_figures(folder)
 
 
 def stamps(folder: Path) -> dict[str, dict[str, Any]]:
@@ -61,6 +72,34 @@ def stamps(folder: Path) -> dict[str, dict[str, Any]]:
             mark = json.loads(page.read_text("utf-8"))["metadata"].get(provenance.KEY)
             found |= {name: mark} if mark else {}
     return found
+
+
+def front_figures(folder: Path, width: int = 900) -> list[Path]:
+    """Write small copies of :data:`FRONT_FIGURES` to ``figures/``, of chapters that are there.
+
+    Args:
+        folder: holds the executed notebooks.
+        width: of the copies, pixels.
+    """
+    (folder / "figures").mkdir(exist_ok=True)
+    paths = []
+    for page in sorted(folder.glob("*.ipynb")):
+        for name, png in _figures(page):
+            if name in FRONT_FIGURES:
+                picture = Image.open(io.BytesIO(png)).convert("RGB")
+                picture.thumbnail((width, 10 * width))
+                paths.append(folder / "figures" / f"{name}.webp")
+                picture.save(paths[-1], quality=85, method=6)
+    return paths
+
+
+def _figures(page: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and PNG of each named figure of an executed notebook."""
+    for cell in json.loads(page.read_text("utf-8"))["cells"]:
+        name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+        for output in cell.get("outputs", []):
+            if name and "image/png" in output.get("data", {}):
+                yield name, base64.b64decode(output["data"]["image/png"])
 
 
 # --- Results ---------------------------------------------------------------------------------
