@@ -372,7 +372,7 @@ def _quality(true: Tensor, x: Tensor) -> Row:
 def lpips_note() -> str:
     """Why LPIPS is not among the qualities; empty where it is."""
     missing = " and ".join(lpips.missing_weights())
-    return missing and f"LPIPS is left out: {missing} not in torch.hub's cache."
+    return missing and f"LPIPS is left out, for want of {missing} in torch.hub's cache."
 
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:

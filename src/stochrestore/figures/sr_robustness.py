@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from stochrestore.experiments.srflow_robustness import SHAVE
 from stochrestore.figures.style import COLORS, NAMES
 from stochrestore.metrics.bootstrap import Interval, mean_interval
 
@@ -36,7 +37,7 @@ def figure_8(rows: Sequence[Row], channels: str = "rgb") -> Figure:
         _against_alpha(axis, [row for row in rows if row["data"] == data], channels)
         axis.set_title(data)
     what = "RGB" if channels == "rgb" else "luma"
-    axes[0, 0].set_ylabel(f"PSNR, {what} (dB)")
+    axes[0, 0].set_ylabel(f"PSNR, {what} (dB)\noutputs less a border of {SHAVE} pixels")
     axes[0, 0].legend()
     figure.tight_layout()
     return figure
@@ -70,8 +71,8 @@ def heats(rows: Sequence[Row], alpha: float) -> Figure:
         return [interval(row[key] for row in rows if row["heat"] == heat) for heat in values]
 
     _band(left, values, over_images("output_rgb"), COLORS["srflow"], f"attacked, α = {alpha:g}/255")
-    _band(left, values, over_images("psnr"), COLORS["edsr"], "against the true image")
-    left.set(xlabel="heat of the seeds", ylabel="output PSNR, RGB (dB)")
+    _band(left, values, over_images("psnr"), INPUT, "against the true image", line="s--")
+    left.set(xlabel="heat of the seeds", ylabel="PSNR, RGB (dB), less the border")
     left.legend()
     _band(right, values, over_images("spread"), COLORS["srflow"], "")
     right.set(xlabel="heat of the seeds", ylabel="per-pixel std over seeds", ylim=(0, None))
@@ -126,14 +127,20 @@ def interval(values: Iterable[float]) -> Interval:
 
 
 def _band(
-    axis: Axes, places: Sequence[float], found: Sequence[Interval], color: str, label: str
+    axis: Axes,
+    places: Sequence[float],
+    found: Sequence[Interval],
+    color: str,
+    label: str,
+    *,
+    line: str = "o-",
 ) -> None:
     values = [interval.value for interval in found]
     errors = [
         [interval.value - interval.low for interval in found],
         [interval.high - interval.value for interval in found],
     ]
-    axis.errorbar(places, values, errors, fmt="o-", ms=4, capsize=3, color=color, label=label)
+    axis.errorbar(places, values, errors, fmt=line, ms=4, capsize=3, color=color, label=label)
 
 
 def _picture(axis: Axes, x: Tensor) -> None:
