@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from benchmarks import srflow
 from benchmarks.measure import Row, isolated, peak_bytes
 from benchmarks.training_step import (
     STEPS,
@@ -9,6 +10,8 @@ from benchmarks.training_step import (
     build_trainer,
     relative_difference,
 )
+
+import sr_networks
 
 MEBI = 2**20
 
@@ -34,6 +37,19 @@ def test_the_robustness_term_is_part_of_that_loss():
         trainer.settings = settings
         losses.append(STEPS["library"](trainer).item())
     assert losses[0] - losses[1] > 0.1 * losses[1]
+
+
+def test_the_loop_of_appendix_g_gives_the_library_s_attack():
+    network = sr_networks.srflow().double()
+    y, z = srflow.problem(network, 2, 8)
+    y, z = y.double(), z.double()
+    attacked = srflow.by_library(network, y, z), srflow.by_loop(network, y, z)
+    torch.testing.assert_close(*attacked, atol=1e-9, rtol=0)
+
+
+def test_the_work_of_a_preset_is_counted():
+    assert srflow.preset_work("smoke") == 3 * 8**2 * 1 * 3 * 2 / 10
+    assert srflow.preset_work("gpu") == 9 * 32**2 * 6 * 50
 
 
 def test_a_row_knows_whether_it_keeps_its_bound():
