@@ -1,4 +1,4 @@
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 import torch
@@ -77,6 +77,16 @@ def test_patches_are_decided_by_the_generator_and_vary():
     assert not torch.equal(first, other)
     with pytest.raises(InputError, match="Patches: side"):
         Patches([ramp_pair()], 20)
+
+
+def test_channels_in_random_order_are_the_same_in_both_resolutions():
+    levels = torch.arange(3).byte()[:, None, None].expand(3, 64, 64).contiguous()
+    patches = Patches([Pair(levels, low_resolution(levels))], 8, permute_colours=True)
+    x, y = patches.draw(64, generator=torch.Generator().manual_seed(0))
+    orders = (255 * x[:, :, 0, 0]).round().int()
+    assert torch.equal(orders, (255 * y[:, :, 0, 0]).round().int())
+    assert {tuple(order) for order in orders.tolist()} == set(permutations(range(3)))
+    assert (x == x[:, :, :1, :1]).all()
 
 
 def test_digest_changes_with_any_pixel():

@@ -287,6 +287,15 @@ def test_an_interrupted_training_continues_to_the_bit(name, tmp_path):
     assert [row["loss"] for row in whole.history] == [row["loss"] for row in second.history]
 
 
+def test_only_srflow_sees_permuted_colours():
+    pairs = [noisy_pair()]
+    found = {name: training.patches_of(name, SMOKE, pairs) for name in training.STAGES}
+    assert {name for name, patches in found.items() if patches.permute_colours} == {"srflow"}
+    assert training.recorded("srflow", SMOKE)["srflow_permute_colours"]
+    plain = SMOKE.model_copy(update={"srflow_permute_colours": False})
+    assert not training.patches_of("srflow", plain, pairs).permute_colours
+
+
 def test_bad_checkpoints_end_in_one_line(tmp_path):
     patches, path = Patches([noisy_pair()], 8), tmp_path / "c.pt"
     trainer = training.SRTrainer("edsr", SMOKE, patches)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,13 @@ from stochrestore.estimators.rrdb import RRDBNet
 from stochrestore.estimators.srflow import SRFlow, fit_actnorms
 from stochrestore.losses import critic_gan_loss, estimator_gan_loss, r1_penalty
 from stochrestore.metrics.psnr import psnr
-from stochrestore.problems.photographs import Patches, digest, held_out_crops, training_pairs
+from stochrestore.problems.photographs import (
+    Pair,
+    Patches,
+    digest,
+    held_out_crops,
+    training_pairs,
+)
 from stochrestore.problems.resize import low_resolution
 from stochrestore.training import Metrics, TrainingDiverged, save_checkpoint
 
@@ -52,6 +58,9 @@ class NetworkSettings(ExperimentSettings):
     rrdb_steps: int = Field(1500, ge=1, description="updates of the RRDBNet, L1")
     esrgan_steps: int = Field(1500, ge=1, description="updates of ESRGAN, L1 and GAN")
     srflow_steps: int = Field(2500, ge=1, description="updates of SRFlow, NLL")
+    srflow_permute_colours: bool = Field(
+        True, description="the channels of SRFlow's patches in random order"
+    )
     lr: float = Field(5e-4, gt=0, description="Adam's learning rate; falls to 0 as a cosine")
     gan_lr: float = Field(2e-4, gt=0, description="the same for ESRGAN and its critic")
     gan_weight: float = Field(0.08, gt=0, description="of the GAN loss beside L1")
@@ -323,8 +332,7 @@ def train_all(
         if name in ("esrgan", "srflow"):
             start = build("rrdb", settings)
             pretrained.load(start, path_of("rrdb", folder))
-        side = settings.flow_patch if name == "srflow" else settings.patch
-        trainer = SRTrainer(name, settings, Patches(pairs, side), start)
+        trainer = SRTrainer(name, settings, patches_of(name, settings, pairs), start)
         checkpoint = folder / "checkpoints" / f"{name}.pt"
         trainer.train(
             checkpoint=checkpoint, evaluate=lambda n: evaluate(n, settings), progress=progress
@@ -340,6 +348,18 @@ def train_all(
         }
         pretrained.save(trainer.network, target, record, half=name != "rrdb")
         checkpoint.unlink(missing_ok=True)
+
+
+def patches_of(name: str, settings: NetworkSettings, pairs: Sequence[Pair]) -> Patches:
+    """The training set of a stage.
+
+    A flow that has never seen a colour can be far off there, and has no loss that pulls it towards
+    bicubic interpolation; the others are that at first.
+    """
+    if name != "srflow":
+        return Patches(pairs, settings.patch)
+    permute = settings.srflow_permute_colours
+    return Patches(pairs, settings.flow_patch, permute_colours=permute)
 
 
 def path_of(name: str, folder: Path) -> Path:

@@ -118,12 +118,14 @@ class Patches:
     Args:
         pairs: the photographs; each is drawn in proportion to its area.
         side: of the low-resolution patches.
+        permute_colours: whether the three channels of each patch come in a random order, so that
+            few photographs show many colours.
     """
 
-    def __init__(self, pairs: Sequence[Pair], side: int) -> None:
+    def __init__(self, pairs: Sequence[Pair], side: int, *, permute_colours: bool = False) -> None:
         self.pairs = [pair for pair in pairs if min(pair.low.shape[1:]) >= side]
         require(bool(self.pairs), "Patches: side", side, "smaller than the photographs")
-        self.side = side
+        self.side, self.permute_colours = side, permute_colours
         self.areas = torch.tensor([float(pair.low[0].numel()) for pair in self.pairs])
 
     def draw(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -143,6 +145,9 @@ class Patches:
         low = pair.low[:, top : top + self.side, left : left + self.side]
         size, top, left = SCALE * self.side, SCALE * top, SCALE * left
         high = pair.high[:, top : top + size, left : left + size]
+        if self.permute_colours:
+            order = torch.randperm(3, generator=generator)
+            high, low = high[order], low[order]
         return _turned(high, turns, mirror), _turned(low, turns, mirror)
 
 
