@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,12 +15,13 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from stochrestore.degradations import ImageDegradation
+from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.mlp import ImageMLP, MLPCritic
 from stochrestore.estimators.resnet_critic import ResNetCritic
 from stochrestore.estimators.unet import StatisticsPerSeed, UNet
 from stochrestore.experiments._device import DeviceSettings
-from stochrestore.experiments._trainings import Model
+from stochrestore.experiments._trainings import MODELS, Job, Method, Model, train_jobs
 from stochrestore.losses import RobustnessScale
 from stochrestore.problems.images import ImageSet, load_images
 from stochrestore.training import AlternatingTrainer, TrainingSettings
@@ -178,3 +183,65 @@ def build_trainer(
         generator=torch.Generator().manual_seed(seed),
         measured=measured,
     )
+
+
+#: Settings that change nothing in a trained network, whatever the experiment.
+UNRELATED = {
+    *("train", "weights", "runs", "device", "validation_images", "skip_bad"),
+    *("n_eval", "k", "features", "inception_weights"),
+    *("std_inputs", "std_samples", "attacked_inputs", "seeds_at_once"),
+}
+
+
+def recorded(settings: ImageSettings, *unrelated: str) -> dict[str, Any]:
+    """The settings one training depends on, as its record keeps them."""
+    eight = {"size"} if settings.kind == "digits" else set()  # digits are 8×8 whatever it says
+    return settings.model_dump(mode="json", exclude=UNRELATED | eight | set(unrelated))
+
+
+def model_jobs(
+    settings: ImageSettings, folder: str, models: Mapping[str, Model] = MODELS
+) -> Iterator[Job]:
+    """The trainings of each model, ``runs`` seeds each; λ_R = 0 for the erratic ones.
+
+    Args:
+        folder: what the names of the jobs begin with.
+    """
+    for name, model in models.items():
+        weight = settings.robustness_weight if model.robust else 0.0
+        changed = settings.model_copy(update={"robustness_weight": weight})
+        for run in range(settings.runs):
+            yield Job(f"{folder}/{name}-seed{run}", model, settings.seed + run, changed)
+
+
+def model_of(job: Job) -> str:
+    """The key of :data:`MODELS` that a job's name ends with."""
+    return Path(job.name).name.split("-")[0]
+
+
+@contextmanager
+def weights_folder(
+    experiment: str, settings: ImageSettings, jobs: Iterable[Job], method: Method
+) -> Iterator[Path]:
+    """Where the jobs' weights are: those shipped, ``settings.weights``, or trained now."""
+    if not settings.train:
+        yield Path(settings.weights) if settings.weights else pretrained.shipped(experiment)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(settings.weights or scratch)
+        workers = 2 if settings.torch_device().type == "cpu" else 1
+        train_jobs(jobs, folder, method, workers=workers)
+        yield folder
+
+
+def load_job(
+    job: Job, folder: Path, degradation: ImageDegradation
+) -> tuple[Estimator, dict[str, Any]]:
+    """The trained estimator of a job, ready to restore, and its record.
+
+    Raises:
+        InputError: missing or other weights.
+    """
+    network = build_estimator(job.model, job.settings, degradation)
+    record = pretrained.load(network, folder / f"{job.name}.safetensors")
+    return network.to(job.settings.torch_device()).eval().requires_grad_(False), record

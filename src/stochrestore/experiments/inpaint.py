@@ -6,7 +6,6 @@ and what was measured, as :class:`Interval` where there is one.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from stochrestore.degradations import Inpainting
 from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator, restore
 from stochrestore.estimators.face_posterior import FacePosterior
+from stochrestore.experiments import _image_gans
 from stochrestore.experiments._image_evaluation import (
     Reference,
     behaviour,
@@ -35,11 +35,14 @@ from stochrestore.experiments._image_gans import (
     CriticInit,
     ImageSettings,
     build_critic,
-    build_estimator,
     build_trainer,
     images,
+    load_job,
+    model_jobs,
+    model_of,
+    weights_folder,
 )
-from stochrestore.experiments._trainings import MODELS, Job, Method, Model, train_jobs
+from stochrestore.experiments._trainings import MODELS, Job, Method, Model
 from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
 from stochrestore.problems.faces import Faces
 from stochrestore.problems.images import digest, face_seeds
@@ -110,11 +113,7 @@ def shown_models(settings: Settings) -> dict[str, Model]:
 
 def main_jobs(settings: Settings) -> Iterator[Job]:
     """The trainings behind Fig. 1 and Table 1: every model shown, ``runs`` seeds each."""
-    for name, model in shown_models(settings).items():
-        weight = settings.robustness_weight if model.robust else 0.0
-        changed = settings.model_copy(update={"robustness_weight": weight})
-        for run in range(settings.runs):
-            yield Job(f"{settings.kind}/{name}-seed{run}", model, settings.seed + run, changed)
+    return model_jobs(settings, settings.kind, shown_models(settings))
 
 
 def sweep_jobs(settings: Settings) -> Iterator[Job]:
@@ -175,19 +174,13 @@ def job_evaluation(estimator: Any, job: Job) -> Metrics:
     return {**measured, "std": deviation.mean().item()}
 
 
-#: Settings that change nothing in a trained network.
-UNRELATED = {
-    *("train", "weights", "runs", "robust", "device", "validation_images", "skip_bad"),
-    *("n_eval", "k", "features", "inception_weights"),
-    *("std_inputs", "std_samples", "attacked_inputs", "seeds_at_once"),
-    *("sweep_weights", "seed_layers", "seed_lengths", "sweep_runs"),
-}
+#: Settings of this experiment alone that change nothing in a trained network.
+UNRELATED = ("robust", "sweep_weights", "seed_layers", "seed_lengths", "sweep_runs")
 
 
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings one training depends on, as its record keeps them."""
-    eight = {"size"} if settings.kind == "digits" else set()  # digits are 8×8 whatever it says
-    return settings.model_dump(mode="json", exclude=UNRELATED | eight)
+    return _image_gans.recorded(settings, *UNRELATED)
 
 
 METHOD = Method(build=job_trainer, recorded=recorded, evaluate=job_evaluation, half=True)
@@ -200,13 +193,7 @@ def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any
 
 def load_or_train(settings: Settings) -> Trained:
     """The networks: those shipped, those of ``settings.weights``, or trained now."""
-    if not settings.train:
-        folder = Path(settings.weights) if settings.weights else pretrained.shipped(EXPERIMENT)
-        return _load(settings, folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(settings.weights or scratch)
-        workers = 2 if settings.torch_device().type == "cpu" else 1
-        train_jobs(main_jobs(settings), folder, METHOD, workers=workers)
+    with weights_folder(EXPERIMENT, settings, main_jobs(settings), METHOD) as folder:
         return _load(settings, folder)
 
 
@@ -228,11 +215,9 @@ def _load(settings: Settings, folder: Path) -> Trained:
     estimators: dict[str, list[Estimator]] = {name: [] for name in shown_models(settings)}
     records: dict[str, list[Row]] = {name: [] for name in estimators}
     for job in main_jobs(settings):
-        name = Path(job.name).name.split("-")[0]
-        network = build_estimator(job.model, job.settings, degradation(job.settings))
-        records[name].append(pretrained.load(network, folder / f"{job.name}.safetensors"))
-        network = network.to(settings.torch_device())
-        estimators[name].append(network.eval().requires_grad_(False))
+        estimator, record = load_job(job, folder, degradation(job.settings))
+        estimators[model_of(job)].append(estimator)
+        records[model_of(job)].append(record)
     return Trained(
         settings,
         estimators,
@@ -250,7 +235,7 @@ def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
         if path.exists():
             s = job.settings
             row = {
-                "estimator": path.name.split("-")[0],
+                "estimator": model_of(job),
                 "run": job.seed - s.seed,
                 "weight": s.robustness_weight,
                 "layer": s.seed_layer,

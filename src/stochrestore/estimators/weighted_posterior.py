@@ -1,0 +1,50 @@
+"""A posterior sampler for any prior that can be sampled: importance sampling, then projection."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stochrestore.degradations import ImageDegradation
+from stochrestore.errors import require
+
+
+class WeightedPosterior:
+    r"""X̂: one of M images drawn from the prior, chosen by how well it explains y, made consistent.
+
+    .. math:: w_m ∝ \exp(−‖y − D(x_m)‖_2^2 / 2h^2)
+
+    This samples p(X | Y + noise of width h), and the projection removes the rest of the error.
+    It is close to p(X | Y) where many images carry weight, which the effective sample size
+    1/Σ w² tells, and says little where it is a handful.
+
+    Args:
+        prior: x_m, (M, C, H, W).
+        degradation: D, and how the chosen image is made consistent.
+        width: h, in units of y's pixels.
+    """
+
+    def __init__(self, prior: Tensor, degradation: ImageDegradation, width: float) -> None:
+        require(width > 0, "WeightedPosterior: width", width, "a number > 0")
+        self.prior, self.degradation, self.width = prior, degradation, width
+        self.explained = degradation.degrade(prior).flatten(1)
+
+    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+        """n seeds for each y, (n, N, 1), U[0, 1)."""
+        return torch.rand(n, len(y), 1, generator=generator, device=generator.device).to(y.device)
+
+    def __call__(self, y: Tensor, z: Tensor) -> Tensor:
+        """y (N, …), z (N, 1) → x̂ (N, C, H, W): the image at the quantile z of the weights."""
+        cumulative = self.weights(y).cumsum(1)
+        chosen = torch.searchsorted(cumulative, z.double() * cumulative[:, -1:])
+        x = self.prior[chosen.squeeze(1).clamp_max(len(self.prior) - 1)]
+        return self.degradation.project(x, y)
+
+    def weights(self, y: Tensor) -> Tensor:
+        """w, (N, M), float64; rows sum to 1."""
+        distance = torch.cdist(y.flatten(1).double(), self.explained.double())
+        return torch.softmax(-distance.square() / (2 * self.width**2), dim=1)
+
+    def effective_sample_sizes(self, y: Tensor) -> Tensor:
+        """1/Σ w² for each y, (N,), from 1 to M."""
+        return 1 / self.weights(y).square().sum(1)

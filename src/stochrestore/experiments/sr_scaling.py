@@ -1,0 +1,282 @@
+"""Fig. 4: super-resolution ×4, ×8 and ×16 with four GANs of one architecture (Sec. 6.1).
+
+Settings in, images and rows of numbers out, as in :mod:`stochrestore.experiments.inpaint`. A row
+is a dictionary: the data, the scale, the estimator's name, the run, and what was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import Field, PositiveInt, field_validator, model_validator
+from torch import Tensor
+
+from stochrestore import config
+from stochrestore.degradations import Averaging
+from stochrestore.errors import require
+from stochrestore.estimators.base import Estimator, restore
+from stochrestore.estimators.weighted_posterior import WeightedPosterior
+from stochrestore.experiments import _image_gans
+from stochrestore.experiments._image_evaluation import (
+    behaviour,
+    over_runs,
+    quality,
+    reference,
+    restorations,
+)
+from stochrestore.experiments._image_gans import (
+    ImageSettings,
+    build_trainer,
+    images,
+    load_job,
+    model_jobs,
+    model_of,
+    weights_folder,
+)
+from stochrestore.experiments._trainings import MODELS, Job, Method
+from stochrestore.metrics.information import gaussian_bits
+from stochrestore.problems.images import digest
+from stochrestore.training import AlternatingTrainer
+
+EXPERIMENT = "sr_scaling"
+BUILT_IN = ("digits", "faces", "patches")
+"""The image sets that ``data=all`` stands for; the first and the last are real photographs."""
+Row = dict[str, Any]
+
+
+class Settings(ImageSettings):
+    """The super-resolution experiment."""
+
+    scales: tuple[PositiveInt, ...] = Field(
+        (4, 8, 16), strict=False, min_length=1, description="s, each with its own networks"
+    )
+    scale: int = Field(0, ge=0, description="s of one training; set by its name, 0 elsewhere")
+    attack_psnr: float = Field(34.0, gt=0, description="AI-PSNR that decides each scale's ε, dB")
+    prior_draws: int = Field(20_000, ge=2, description="faces weighted for the posterior sampler")
+    posterior_width: float = Field(
+        0.02, gt=0, description="error of y that the posterior sampler tolerates, grey levels of 1"
+    )
+    least_sample_size: float = Field(
+        20.0, ge=1, description="effective sample size below which it is left out"
+    )
+
+    @field_validator("data")
+    @classmethod
+    def _known_data(cls, data: str) -> str:
+        return data if data == "all" else ImageSettings._known_data(data)
+
+    @model_validator(mode="after")
+    def _scales_divide(self) -> Settings:
+        side = self.shape[-1]
+        for scale in self.scales:
+            if self.data != "all" and (scale < 2 or side % scale):
+                raise ValueError(f"scales that divide the side of the images, {side}; ≥ 2")
+        return self
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The networks of one kind of data, by scale and model, one a run, and their records."""
+
+    settings: Settings
+    estimators: dict[int, dict[str, list[Estimator]]]
+    records: dict[int, dict[str, list[Row]]]
+
+
+def image_sets(settings: Settings) -> list[Settings]:
+    """The settings of each image set to show: all built in, or the one asked for."""
+    if settings.data != "all":
+        return [settings]
+    preset = config.load(EXPERIMENT, settings.preset).model_dump()
+    shared = ("seed", "train", "device", "n_eval", "runs", "steps", "weights", "features")
+    given = {name: getattr(settings, name) for name in (*shared, "scales")}
+    changed = {name: value for name, value in given.items() if value != preset[name]}
+    return [config.load(EXPERIMENT, settings.preset, data=kind, **changed) for kind in BUILT_IN]
+
+
+def at_scale(settings: Settings, scale: int) -> Settings:
+    """The settings of the networks of one scale: ε gives the AI-PSNR over the pixels of y."""
+    pixels = math.prod(settings.shape) / scale**2
+    epsilon = math.sqrt(pixels * 10 ** (-settings.attack_psnr / 10))
+    return settings.model_copy(update={"scale": scale, "epsilon": epsilon})
+
+
+def jobs_of(settings: Settings) -> Iterator[Job]:
+    """The grid of one image set: scales × models × runs."""
+    for scale in settings.scales:
+        yield from model_jobs(at_scale(settings, scale), f"{settings.kind}/x{scale}")
+
+
+def job_trainer(job: Job) -> AlternatingTrainer:
+    """Networks, data and generator of a job."""
+    return build_trainer(job.model, job.settings, Averaging(job.settings.scale), seed=job.seed)
+
+
+#: Settings of this experiment alone that change nothing in a trained network.
+UNRELATED = ("scales", "prior_draws", "posterior_width", "least_sample_size")
+
+
+def recorded(settings: Settings) -> dict[str, Any]:
+    """The settings one training depends on, as its record keeps them."""
+    return _image_gans.recorded(settings, *UNRELATED)
+
+
+METHOD = Method(build=job_trainer, recorded=recorded, half=True)
+
+
+def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any]]:
+    """Every training by name, how they are done, and what their records say of the data."""
+    sets = image_sets(settings)
+    jobs = {job.name: job for each in sets for job in jobs_of(each)}
+    return jobs, METHOD, {"data_sha256": {each.kind: digest(images(each)) for each in sets}}
+
+
+def load_or_train(settings: Settings) -> Trained:
+    """The networks of one image set: those shipped, those of ``settings.weights``, or new ones.
+
+    Raises:
+        InputError: ``data=all``; see :func:`image_sets`.
+    """
+    require(settings.data != "all", "load_or_train: data", "all", "one of image_sets(settings)")
+    estimators: dict[int, dict[str, list[Estimator]]] = {}
+    records: dict[int, dict[str, list[Row]]] = {}
+    with weights_folder(EXPERIMENT, settings, jobs_of(settings), METHOD) as folder:
+        for job in jobs_of(settings):
+            scale, name = job.settings.scale, model_of(job)
+            estimator, record = load_job(job, folder, Averaging(scale))
+            estimators.setdefault(scale, {}).setdefault(name, []).append(estimator)
+            records.setdefault(scale, {}).setdefault(name, []).append(record)
+    return Trained(settings, estimators, records)
+
+
+def figure_4(trained: Trained) -> list[Row]:
+    """Every network's metrics at its scale, and the weighted posterior's where there is one."""
+    rows = []
+    for scale, models in trained.estimators.items():
+        settings, degrade = at_scale(trained.settings, scale), Averaging(scale)
+        compared = reference(settings, degrade)
+        pixels = compared.inputs[0].numel()
+        several = settings.runs > 1  # then the interval is over networks
+        place = {"data": settings.kind, "scale": scale}
+        for name, networks in models.items():
+            for run, network in enumerate(networks):
+                generator = torch.Generator().manual_seed(settings.seed + run)
+                restored = restorations(network, compared.inputs, generator=generator)
+                row = quality(compared, restored, settings, repeats=40 if several else 200)
+                row |= behaviour(network, compared.inputs, degrade, settings, input_dims=pixels)
+                rows.append({**place, "estimator": name, "run": run, **row})
+        sampler = posterior(settings)
+        if sampler is None or not _trustworthy(sampler, compared.inputs, settings):
+            continue
+        generator = torch.Generator().manual_seed(settings.seed)
+        restored = restorations(sampler, compared.inputs, generator=generator)
+        row = quality(compared, restored, settings)
+        row |= behaviour(
+            sampler, compared.inputs, degrade, settings, input_dims=pixels, attacked=False
+        )
+        rows.append({**place, "estimator": "posterior_sampler", "run": 0, **row})
+    return rows
+
+
+def merged(rows: Sequence[Row]) -> list[Row]:
+    """One row a data set, scale and estimator: means over runs, with intervals."""
+    places = dict.fromkeys((row["data"], row["scale"]) for row in rows)
+    return [
+        row
+        for place in places
+        for row in over_runs([r for r in rows if (r["data"], r["scale"]) == place])
+    ]
+
+
+def posterior(settings: Settings) -> WeightedPosterior | None:
+    """Faces from the prior, weighted by how well they explain y; None for other images."""
+    if settings.kind != "faces":
+        return None
+    drawn = images(settings.model_copy(update={"training_images": settings.prior_draws})).train[:]
+    return WeightedPosterior(drawn, Averaging(settings.scale), settings.posterior_width)
+
+
+def _trustworthy(sampler: WeightedPosterior, inputs: Tensor, settings: Settings) -> bool:
+    sizes = sampler.effective_sample_sizes(inputs[: settings.std_inputs])
+    return sizes.median().item() >= settings.least_sample_size
+
+
+def sample_sizes(trained: Trained) -> list[Row]:
+    """The posterior sampler's effective sample size at each scale: median and tenth percentile."""
+    rows = []
+    for scale in trained.estimators:
+        settings = at_scale(trained.settings, scale)
+        sampler = posterior(settings)
+        if sampler is None:
+            continue
+        inputs = Averaging(scale).degrade(images(settings).validation[: settings.std_inputs])
+        sizes = sampler.effective_sample_sizes(inputs).double()
+        rows.append(
+            {
+                "scale": scale,
+                "median": sizes.median().item(),
+                "tenth percentile": sizes.quantile(0.1).item(),
+                "shown": _trustworthy(sampler, inputs, settings),
+            }
+        )
+    return rows
+
+
+def sample_sheet(
+    trained: Trained, scale: int, n: int, samples: int
+) -> list[tuple[str, Tensor]]:
+    """Groups of columns: the input, the image, each model's samples.
+
+    Returns:
+        title (or an estimator's key) and images, (columns, n, C, S, S).
+    """
+    settings, degrade = at_scale(trained.settings, scale), Averaging(scale)
+    x = images(settings).validation[:n]
+    y = degrade.degrade(x).to(settings.torch_device())
+    generator = torch.Generator().manual_seed(settings.seed)
+    groups = [("input", degrade.lift(y)[None].cpu()), ("image", x[None])]
+    for name, networks in trained.estimators[scale].items():
+        columns = samples if MODELS[name].stochastic else 1
+        z = networks[0].seed(y, columns, generator=generator)
+        groups.append((name, restore(networks[0], y, z).cpu()))
+    return groups
+
+
+def lost_bits(trained: Trained) -> dict[int, float]:
+    """For each scale, an upper bound on the entropy of X given Y, bits an image."""
+    settings = trained.settings
+    x = images(settings).train[:]
+    levels = 17 if settings.kind == "digits" else 256
+    return {
+        scale: gaussian_bits(x.flatten(1), Averaging(scale).degrade(x).flatten(1), levels=levels)
+        for scale in trained.estimators
+    }
+
+
+def information_rows(trained: Sequence[Trained], rows: Sequence[Row]) -> list[Row]:
+    """Per data set and scale: bits lost, pixels lost, and what robustness costs each kind.
+
+    The cost is FID of the robust model over FID of the erratic one of the same kind.
+    """
+    by_place = {(r["data"], r["scale"], r["estimator"]): r["fid"].value for r in merged(rows)}
+    result = []
+    for each in trained:
+        kind, pixels = each.settings.kind, math.prod(each.settings.shape)
+        for scale, bits in lost_bits(each).items():
+            for robust, erratic in (("robust_gan", "erratic_gan"), ("robust_sto_gan", "sto_gan")):
+                cost = by_place[kind, scale, robust] / by_place[kind, scale, erratic]
+                result.append(
+                    {
+                        "data": kind,
+                        "scale": scale,
+                        "estimator": robust,
+                        "bits": bits,
+                        "lost pixels": pixels - pixels // scale**2,
+                        "cost": cost,
+                    }
+                )
+    return result
