@@ -190,13 +190,18 @@ def check(
         Path | None, typer.Option(help="only whether these built pages need no network")
     ] = None,
 ) -> None:
-    """Check the installation and the executed pages; status 1 where something is wrong."""
+    """Check the installation, weights, data and executed pages, and say what to do.
+
+    Status 1 where something is wrong.
+    """
     if html is not None:
         findings = doctor.offline(html)
     else:
         findings = doctor.pages(preset) if only_pages else doctor.everything(preset)
     for finding in findings:
         print(f"{'ok ' if finding.good else 'BAD'} {finding.what}: {finding.said}")
+        if finding.advice:
+            print(f"    → {finding.advice}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
 

@@ -3,27 +3,65 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stochrestore import provenance
 from stochrestore.errors import InputError
 from stochrestore.offline import external_references
+from stochrestore.problems import downloads
+
+_INSTALL = "install the versions of requirements.lock: `make book` does"
+_RESTORE = "restore it from the repository: `git checkout -- src/stochrestore/weights`"
+_FREE = 2  # GiB that notebooks, pages and a training's checkpoints may take
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: whether it is good, and what was seen."""
+    """One thing looked at: whether it is good, what was seen, and what to do about it.
+
+    What is good may come with advice too: on what can be done without, but not for everything.
+    """
 
     what: str
     good: bool
     said: str
+    advice: str = ""
 
 
 def everything(preset: str) -> list[Finding]:
-    """The environment, then the pages of a book at ``preset``."""
-    return [_python(), _torch(), _piq(), *weights(), *pages(preset)]
+    """The environment, data and weights, then the pages of a book at ``preset``."""
+    found = [_python(), _torch(), _gpu(), _piq(), _disk(), _browser(), *data(), _inception()]
+    run = f"`make book PRESET={preset}` runs what is not up to date"
+    stale = [page if page.good else replace(page, advice=run) for page in pages(preset)]
+    return [*found, *weights(), *stale]
+
+
+def data() -> list[Finding]:
+    """Which benchmarks of super-resolution have been fetched; half of one is bad."""
+    return [_benchmark(name) for name in downloads.BENCHMARKS]
+
+
+def _benchmark(name: str) -> Finding:
+    folder, files = downloads.data_folder(), downloads.registry(name)
+    here = sum((folder / path).is_file() for path in files)
+    said = f"{here} of {len(files)} files in {folder}" if here else "not fetched"
+    fetch = "" if here == len(files) else f"`stochrestore data fetch {name}` gets it"
+    return Finding(f"data {name}", here in (0, len(files)), said, fetch)
+
+
+def _inception() -> Finding:
+    import torch
+
+    from stochrestore.metrics.features import INCEPTION_ADDRESS, INCEPTION_FILE
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    if path.is_file():
+        return Finding("Inception's weights", True, str(path))
+    advice = f"only the features of the paper need them: fetch {INCEPTION_ADDRESS} to {path}"
+    return Finding("Inception's weights", True, "not there", advice)
 
 
 def weights() -> list[Finding]:
@@ -39,8 +77,10 @@ def _weights(path: Path) -> Finding:
     try:
         good = read_record(path.with_suffix(".json"))["sha256"] == digest
     except InputError as error:
-        return Finding(what, False, str(error))
-    return Finding(what, good, "as recorded" if good else f"sha256 {digest[:12]}… is not recorded")
+        return Finding(what, False, str(error), _RESTORE)
+    if good:
+        return Finding(what, True, "as recorded")
+    return Finding(what, False, f"sha256 {digest[:12]}… is not recorded", _RESTORE)
 
 
 def pages(preset: str) -> list[Finding]:
@@ -61,14 +101,25 @@ def offline(folder: Path) -> list[Finding]:
 
 
 def _python() -> Finding:
-    return Finding("Python", sys.version_info >= (3, 11), f"{platform.python_version()} (≥ 3.11)")
+    good = sys.version_info >= (3, 11)
+    advice = "" if good else "install Python 3.11 or later, and begin with `make book`"
+    return Finding("Python", good, f"{platform.python_version()} (≥ 3.11)", advice)
 
 
 def _torch() -> Finding:
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return Finding("torch", True, f"{torch.__version__} on {device}")
+    good = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 6)
+    return Finding("torch", good, f"{torch.__version__} (≥ 2.6)", "" if good else _INSTALL)
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        return Finding("GPU", True, f"{torch.cuda.get_device_name()}, {memory:.0f} GiB")
+    return Finding("GPU", True, "none", "smoke and laptop do without; gpu and paper need one")
 
 
 def _piq() -> Finding:
@@ -78,5 +129,18 @@ def _piq() -> Finding:
         version = import_piq().__version__
         ops = "works" if compiled_operators_work() else "is built for another torch, worked around"
     except (ImportError, InputError, RuntimeError) as error:
-        return Finding("piq", False, str(error))
+        return Finding("piq", False, str(error), _INSTALL)
     return Finding("piq", True, f"{version}; torchvision {ops}")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(provenance.checkout()).free / 2**30
+    good = free >= _FREE
+    advice = "" if good else f"make room: {_FREE} GiB; `make clean` removes what can be made again"
+    return Finding("disk", good, f"{free:.1f} GiB free", advice)
+
+
+def _browser() -> Finding:
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    advice = "" if found else "`make test` and `make pdf` need one: install chromium"
+    return Finding("browser", True, found or "none", advice)
