@@ -106,7 +106,10 @@ def _lines(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One clause for each thing wrong: parameter, what was given, what is allowed."""
     lines = []
     for e in error.errors():
-        name = str(e["loc"][0]) if e["loc"] else model.__name__
+        if not e["loc"]:  # several parameters do not fit together; the validator says which
+            lines.append(e["msg"].removeprefix("Value error, "))
+            continue
+        name = str(e["loc"][0])
         if e["type"] == "extra_forbidden":
             lines.append(f"{name}: unknown parameter; allowed: {', '.join(model.model_fields)}")
         else:

@@ -12,6 +12,7 @@ import io
 import math
 import pickle
 import platform
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -80,6 +81,9 @@ class TrainingSettings(BaseModel):
     robustness_weight: float = Field(0.0, ge=0, description="λ_R of Eq. 8; 0: erratic")
     robustness_scale: RobustnessScale = Field("slope", description="what R̃ is divided by")
     robustness_every: int = Field(1, ge=1, description="L_R enters every n-th estimator step")
+    robustness_start: int = Field(
+        0, ge=0, description="steps before L_R enters, as many as an erratic model's"
+    )
     robustness_seeds: int = Field(50, ge=1, description="seeds averaged in Eq. 6")
     seeds_at_once: int | None = Field(
         None, ge=1, description="seeds per pass in L_R, to save memory; None: all; same result"
@@ -141,6 +145,7 @@ class AlternatingTrainer:
         self.device = next(estimator.parameters()).device
         self.losses = torch.zeros(2, device=self.device)
         self.step = 0
+        self.seconds = 0.0  # spent in train, by all its pieces
         self.history: list[Metrics] = []
         if settings.compile:
             estimator.compile()
@@ -173,10 +178,12 @@ class AlternatingTrainer:
         if checkpoint is not None and checkpoint.exists():
             self.load_state_dict(load_checkpoint(checkpoint, self.settings))
         total = self.settings.steps
+        started = time.perf_counter() - self.seconds
         with tqdm(initial=self.step, total=total, disable=silent(progress)) as bar:
             while self.step < total:
                 self.advance()
                 bar.update()
+                self.seconds = time.perf_counter() - started
                 measured = self.step % evaluate_every == 0
                 saved = checkpoint is not None and self.step % checkpoint_every == 0
                 reported = self.step % REPORT_EVERY == 0 or self.step == total
@@ -279,7 +286,7 @@ class AlternatingTrainer:
         y = self.degrade(self.batch())
         fake = sample(self.estimator, y, generator=self.generator)  # type: ignore[arg-type]
         loss = estimator_gan_loss(self.critic(fake))
-        if s.robustness_weight > 0 and (self.step + 1) % s.robustness_every == 0:
+        if self._with_robustness():
             z = self.measured.seed(y, s.robustness_seeds, generator=self.generator)
             loss = loss + s.robustness_weight * robustness_loss(
                 self.measured,
@@ -290,6 +297,11 @@ class AlternatingTrainer:
                 scale=s.robustness_scale,
             )
         return loss
+
+    def _with_robustness(self) -> bool:
+        s = self.settings
+        started = s.robustness_weight > 0 and self.step >= s.robustness_start
+        return started and (self.step + 1) % s.robustness_every == 0
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -334,6 +346,7 @@ class AlternatingTrainer:
             "losses": self.losses,
             "generator": self.generator.get_state(),
             "history": self.history,
+            "seconds": self.seconds,
             "settings": training_settings(self.settings),
         }
 
@@ -343,6 +356,7 @@ class AlternatingTrainer:
             getattr(self, name).load_state_dict(state[name])
         self.average, self.losses = state["average"], state["losses"]
         self.step, self.history = state["step"], state["history"]
+        self.seconds = state["seconds"]
         self.generator.set_state(state["generator"])
 
 

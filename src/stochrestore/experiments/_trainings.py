@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -88,7 +87,6 @@ def train_job(
         about: what else the record is to hold, e.g. the commit and the digest of the data.
         tensorboard: folder for the losses, to be watched with TensorBoard.
     """
-    started = time.perf_counter()
     keep_freed_memory()
     trainer = method.build(job)
     checkpoint = folder / "checkpoints" / f"{job.name}.pt"
@@ -109,7 +107,7 @@ def train_job(
         "history": trainer.history,
         "device": trainer.device.type,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(trainer.seconds, 1),
     }
     target = folder / f"{job.name}.safetensors"
     if job.keep_weights:

@@ -72,9 +72,10 @@ class Settings(ImageSettings):
     @model_validator(mode="after")
     def _scales_divide(self) -> Settings:
         side = self.shape[-1]
-        for scale in self.scales:
-            if self.data != "all" and (scale < 2 or side % scale):
-                raise ValueError(f"scales that divide the side of the images, {side}; ≥ 2")
+        wrong = [s for s in self.scales if s < 2 or side % s] if self.data != "all" else []
+        if wrong:
+            allowed = [s for s in range(2, side + 1) if side % s == 0]
+            raise ValueError(f"scales: got {wrong}; allowed for images of side {side}: {allowed}")
         return self
 
 
