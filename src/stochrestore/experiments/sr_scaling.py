@@ -7,7 +7,7 @@ is a dictionary: the data, the scale, the estimator's name, the run, and what wa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ from stochrestore.experiments._image_gans import (
     weights_folder,
 )
 from stochrestore.experiments._trainings import MODELS, Job, Method
+from stochrestore.metrics.bootstrap import Interval, difference
 from stochrestore.metrics.information import gaussian_bits
 from stochrestore.problems.images import digest
 from stochrestore.training import AlternatingTrainer
@@ -227,9 +228,7 @@ def sample_sizes(trained: Trained) -> list[Row]:
     return rows
 
 
-def sample_sheet(
-    trained: Trained, scale: int, n: int, samples: int
-) -> list[tuple[str, Tensor]]:
+def sample_sheet(trained: Trained, scale: int, n: int, samples: int) -> list[tuple[str, Tensor]]:
     """Groups of columns: the input, the image, each model's samples.
 
     Returns:
@@ -281,3 +280,40 @@ def information_rows(trained: Sequence[Trained], rows: Sequence[Row]) -> list[Ro
                     }
                 )
     return result
+
+
+def evidence(rows: Sequence[Row], kind: str, scales: Sequence[int]) -> dict[str, Interval]:
+    """What the claims about one image set ask for, each with its interval.
+
+    "At every scale" is judged at the scale whose interval reaches lowest.
+
+    Args:
+        rows: of :func:`merged`.
+        scales: of this image set, all four models each.
+    """
+    at = {(r["scale"], r["estimator"]): r for r in rows if r["data"] == kind}
+
+    def gap(quantity: str, scale: int, a: str, b: str) -> Interval:
+        return difference(at[scale, a][quantity], at[scale, b][quantity])
+
+    def weakest(gaps: Iterable[Interval]) -> Interval:
+        return min(gaps, key=lambda interval: interval.low)
+
+    others = [name for name in MODELS if name != "robust_gan"]
+    low, high = min(scales), max(scales)
+    cost = {scale: gap("fid", scale, "robust_gan", "robust_sto_gan") for scale in scales}
+    shares = [at[scale, name]["precision"].value for scale in scales for name in MODELS]
+    attacks = [at[scale, name]["ai_psnr"].value for scale in scales for name in MODELS]
+    worst_fid = weakest(gap("fid", s, "robust_gan", name) for s in scales for name in others)
+    worst_recall = weakest(gap("recall", s, name, "robust_gan") for s in scales for name in others)
+    found = {
+        "worst-fid": worst_fid,
+        "worst-recall": worst_recall,
+        "flat-precision": Interval(*(max(shares) - min(shares),) * 3),
+        "robust-varies": weakest(gap("std", s, "robust_sto_gan", "sto_gan") for s in scales),
+        "equal-attack": Interval(*(max(attacks) - min(attacks),) * 3),
+    }
+    if low < high:
+        stds = (at[scale, "robust_sto_gan"]["std"] for scale in (high, low))
+        found |= {"gap-grows": difference(cost[high], cost[low]), "std-grows": difference(*stds)}
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,29 +18,54 @@ from stochrestore.metrics.bootstrap import Interval
 from stochrestore.metrics.restoration import AttackChecks
 
 Rows = Sequence[Mapping[str, Any]]
-MARKERS = {"robust_gan": "s", "erratic_gan": "^", "robust_sto_gan": "o", "sto_gan": "v"}
+Groups = Sequence[tuple[str, Tensor]]
+MARKERS = {
+    "robust_gan": "s",
+    "erratic_gan": "^",
+    "robust_sto_gan": "o",
+    "sto_gan": "v",
+    "posterior_sampler": "D",
+}
 PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
 
 
-def sample_sheet(groups: Sequence[tuple[str, Tensor]], *, title_colors: bool = True) -> Figure:
+def sample_sheet(groups: Groups, *, title_colors: bool = True) -> Figure:
     """Images in columns: a row an input, a group of columns an estimator.
 
     Args:
         groups: title (an estimator's key, or any text) and images (columns, rows, C, S, S).
         title_colors: titles that are estimators' keys get their names and colours.
     """
-    columns = [images.shape[0] for _, images in groups]
-    rows, side = groups[0][1].shape[1], groups[0][1].shape[-1]
-    figure, axes = plt.subplots(
-        1,
-        len(groups),
-        figsize=(0.62 * sum(columns) + 0.12 * len(groups), 0.62 * rows + 0.35),
-        width_ratios=columns,
-        dpi=170,
-        layout="constrained",
-        squeeze=False,
+    figure = plt.figure(figsize=_sheet_size(groups), dpi=170, layout="constrained")
+    figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
+    _draw_sheet(figure, groups, title_colors=title_colors)
+    return figure
+
+
+def sample_sheets(sheets: Mapping[str, Groups]) -> Figure:
+    """Several sheets as :func:`sample_sheet`, one below the other, each with its title."""
+    sizes = [_sheet_size(groups) for groups in sheets.values()]
+    heights = [height + 0.25 for _, height in sizes]
+    figure = plt.figure(
+        figsize=(max(width for width, _ in sizes), sum(heights)), dpi=120, layout="constrained"
     )
     figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
+    parts = figure.subfigures(len(sheets), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for part, (title, groups) in zip(parts, sheets.items(), strict=True):
+        _draw_sheet(part, groups, title_colors=True)
+        part.suptitle(title, fontsize=9, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def _sheet_size(groups: Groups) -> tuple[float, float]:
+    """Width and height in inches."""
+    columns = sum(images.shape[0] for _, images in groups)
+    return 0.62 * columns + 0.12 * len(groups), 0.62 * groups[0][1].shape[1] + 0.35
+
+
+def _draw_sheet(figure: FigureBase, groups: Groups, *, title_colors: bool) -> None:
+    columns, side = [images.shape[0] for _, images in groups], groups[0][1].shape[-1]
+    axes = figure.subplots(1, len(groups), width_ratios=columns, squeeze=False)
     for axis, (title, images) in zip(axes[0], groups, strict=True):
         axis.imshow(mosaic(images), interpolation="nearest")
         color = COLORS.get(title, "black") if title_colors else "black"
@@ -49,7 +74,6 @@ def sample_sheet(groups: Sequence[tuple[str, Tensor]], *, title_colors: bool = T
         axis.set_axis_off()
         for line in range(1, images.shape[0]):
             axis.axvline(line * (side + 1) - 1, color="white", linewidth=0.6)
-    return figure
 
 
 def mosaic(images: Tensor) -> NDArray[np.float32]:
@@ -237,3 +261,127 @@ def seed_use(rows: Rows) -> Figure:
         axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
     axes[0][0].set_ylabel("per-pixel std")
     return figure
+
+
+FIGURE_4 = ("fid", "precision", "recall", "std", "robustness")
+
+
+def over_scale(rows: Rows) -> Figure:
+    """Fig. 4: a row a quantity, a column an image set, a line an estimator over the scale.
+
+    Args:
+        rows: ``data``, ``scale``, ``estimator``, ``features`` and quantities as
+            :class:`Interval`, drawn as bars; None where not defined.
+    """
+    sets = list(dict.fromkeys(row["data"] for row in rows))
+    figure, axes = plt.subplots(
+        len(FIGURE_4),
+        len(sets),
+        figsize=(3.3 * len(sets) + 0.6, 2.0 * len(FIGURE_4) + 0.6),
+        dpi=130,
+        sharex="col",
+        layout="constrained",
+        squeeze=False,
+    )
+    for column, data in enumerate(sets):
+        shown = [row for row in rows if row["data"] == data]
+        scales = sorted({row["scale"] for row in shown})
+        for line, quantity in enumerate(FIGURE_4):
+            axis = axes[line][column]
+            for name in dict.fromkeys(row["estimator"] for row in shown):
+                _line_over_scale(axis, [r for r in shown if r["estimator"] == name], quantity)
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(scales, [f"×{scale}" for scale in scales])
+            axis.minorticks_off()
+            axis.set_ylim(bottom=0 if quantity != "robustness" else None)
+            if column == 0:
+                axis.set_ylabel(QUANTITIES[quantity][0])
+        axes[0][column].set_title(f"{data} (FID: {shown[0]['features']})", fontsize=9.5)
+    lines = {
+        label: handle
+        for axis in axes[0]
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5, fontsize=9)
+    return figure
+
+
+def _line_over_scale(axis: Any, rows: Rows, quantity: str) -> None:
+    """One estimator's line, with bars for the intervals."""
+    name = rows[0]["estimator"]
+    points = [(row["scale"], row[quantity]) for row in rows if row[quantity] is not None]
+    if not points:
+        return
+    values = np.array([interval for _, interval in points], dtype=float)
+    errors = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
+    axis.errorbar(
+        [scale for scale, _ in points],
+        values[:, 0],
+        errors,
+        label=NAMES[name],
+        color=COLORS[name],
+        marker=MARKERS[name],
+        markersize=5,
+        linewidth=1.6,
+        capsize=2,
+        linestyle="--" if name == "posterior_sampler" else "-",
+    )
+
+
+def cost_of_robustness(rows: Rows) -> Figure:
+    """FID of robust models over that of erratic ones, over the bits that were lost.
+
+    Args:
+        rows: ``data``, ``scale``, ``estimator``, ``bits`` and ``cost``.
+    """
+    sets = list(dict.fromkeys(row["data"] for row in rows))
+    figure, axes = plt.subplots(
+        1,
+        len(sets),
+        figsize=(3.3 * len(sets) + 0.6, 3.0),
+        dpi=130,
+        layout="constrained",
+        squeeze=False,
+    )
+    for axis, data in zip(axes[0], sets, strict=True):
+        for name in dict.fromkeys(row["estimator"] for row in rows):
+            line = [r for r in rows if r["data"] == data and r["estimator"] == name]
+            style = {"color": COLORS[name], "marker": MARKERS[name], "markersize": 6}
+            bits = [row["bits"] for row in line]
+            axis.plot(bits, [row["cost"] for row in line], label=NAMES[name], **style)
+            for row in line:
+                where = (row["bits"], row["cost"])
+                axis.annotate(
+                    f"×{row['scale']}",
+                    where,
+                    textcoords="offset points",
+                    xytext=(0, 7),
+                    fontsize=8,
+                    ha="center",
+                )
+        axis.axhline(1.0, color="#6B7280", linewidth=0.8, linestyle=":")
+        axis.set(title=data, xlabel="bits lost, at most")
+        axis.margins(0.15, 0.2)
+    axes[0][0].set_ylabel("FID, robust / erratic")
+    axes[0][0].legend(fontsize=8)
+    return figure
+
+
+def grid_table(records: Mapping[int, Mapping[str, Rows]]) -> pd.DataFrame:
+    """What the networks of each scale and kind cost: steps, steps a second, minutes in all."""
+    lines = []
+    for scale, models in records.items():
+        for name, runs in models.items():
+            steps, seconds = runs[0]["settings"]["steps"], [run["seconds"] for run in runs]
+            lines.append(
+                {
+                    "scale": f"×{scale}",
+                    "model": NAMES[name],
+                    "networks": len(runs),
+                    "steps each": steps,
+                    "steps a second": f"{len(runs) * steps / sum(seconds):.0f}",
+                    "minutes in all": f"{sum(seconds) / 60:.1f}",
+                    "sha256 (run 0)": runs[0]["sha256"][:12],
+                }
+            )
+    return pd.DataFrame(lines).set_index(["scale", "model"])
