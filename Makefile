@@ -6,7 +6,7 @@ BIN    := .venv/bin
 READY  := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book test bench lock clean
+.PHONY: help book pdf test bench lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1 —/p' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ help:  ## this list
 book: $(READY)  ## run the notebooks (PRESET=laptop) and build the book to _build/html
 	@$(BIN)/snakemake book --config preset=$(PRESET)
 	@echo "The book: _build/html/index.html"
+
+pdf: book  ## the book as one PDF, _build/book.pdf, printed by Chromium
+	@$(BIN)/stochrestore pdf
 
 test: $(READY)  ## the book, then lint, types, order of imports, notebooks and tests
 	@$(BIN)/snakemake book validated --config preset=$(PRESET)

@@ -122,7 +122,7 @@ def test_page(page, site, name):
     assert _too_wide(page) == []
     page.set_viewport_size({"width": 390, "height": 844})
     assert _too_wide(page) == []
-    page.wait_for_function(CODE_TAKES_FOCUS, timeout=5000)
+    page.wait_for_function(CODE_TAKES_FOCUS, timeout=15_000)
     page.evaluate(SHORTEN)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -133,7 +133,7 @@ def _too_wide(page):
     """What reaches beyond the screen, once the page has settled at its width."""
     try:
         fits = "document.documentElement.scrollWidth <= innerWidth"
-        page.wait_for_function(fits, timeout=3000)
+        page.wait_for_function(fits, timeout=15_000)
     except TimeoutError:
         return page.evaluate(
             "() => [...document.querySelectorAll('main *')]"

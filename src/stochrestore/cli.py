@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from stochrestore import book_pages, claims_page, config, doctor, pages, provenance
+from stochrestore import book_pages, book_pdf, claims_page, config, doctor, pages, provenance
 from stochrestore.errors import InputError, require
 from stochrestore.experiments._trainings import select, train_jobs
 from stochrestore.problems import downloads
@@ -178,6 +178,19 @@ def write_pages(
     """Write the book's pages that are made from its executed notebooks: results and others."""
     for path in book_pages.write(folder or provenance.checkout() / "book" / "executed"):
         print(path)
+
+
+@app.command()
+def pdf(
+    html: Annotated[Path | None, typer.Option(help="built pages; default: _build/html")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="default: _build/book.pdf")
+    ] = None,
+) -> None:
+    """Print the built book to one PDF, with Chromium; minutes."""
+    root = provenance.checkout()
+    built, written = html or root / "_build" / "html", output or root / "_build" / "book.pdf"
+    print(book_pdf.write(built, root / "_toc.yml", written))
 
 
 @app.command("doctor")
