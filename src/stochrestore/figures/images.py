@@ -64,8 +64,9 @@ def _sheet_size(groups: Groups) -> tuple[float, float]:
 
 
 def _draw_sheet(figure: FigureBase, groups: Groups, *, title_colors: bool) -> None:
-    columns, side = [images.shape[0] for _, images in groups], groups[0][1].shape[-1]
-    axes = figure.subplots(1, len(groups), width_ratios=columns, squeeze=False)
+    side = groups[0][1].shape[-1]
+    widths = [images.shape[0] * (side + 1) - 1 for _, images in groups]  # so that rows align
+    axes = figure.subplots(1, len(groups), width_ratios=widths, squeeze=False)
     for axis, (title, images) in zip(axes[0], groups, strict=True):
         axis.imshow(mosaic(images), interpolation="nearest")
         color = COLORS.get(title, "black") if title_colors else "black"
@@ -293,6 +294,7 @@ def over_scale(rows: Rows) -> Figure:
             axis.set_xscale("log", base=2)
             axis.set_xticks(scales, [f"×{scale}" for scale in scales])
             axis.minorticks_off()
+            axis.ticklabel_format(axis="y", useOffset=False)
             axis.set_ylim(bottom=0 if quantity != "robustness" else None)
             if column == 0:
                 axis.set_ylabel(QUANTITIES[quantity][0])
