@@ -8,7 +8,7 @@ import threading
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -240,3 +240,12 @@ def test_a_picture_is_chosen_with_the_keyboard(browser, scripts):
     assert seen() == ["text 10"]
     assert page.locator("fieldset:visible").count() == 0
     context.close()
+
+
+@pytest.mark.parametrize(
+    "term", ["recall", "zigzag", "posterior sampler", "robustness", "Wasserstein"]
+)
+def test_search_finds_the_terms_of_the_paper(page, site, term):
+    page.goto(f"{site}search.html?q={quote(term)}", wait_until="load")
+    page.locator("#search-results ul.search li a").first.wait_for(timeout=15_000)
+    assert page.locator("#search-results ul.search li a").count() >= 3
