@@ -6,7 +6,7 @@ BIN    := .venv/bin
 READY  := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book pdf test bench lock clean
+.PHONY: help book pdf class test bench lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1 —/p' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ book: $(READY)  ## run the notebooks (PRESET=laptop) and build the book to _buil
 
 pdf: book  ## the book as one PDF, _build/book.pdf, printed by Chromium
 	@$(BIN)/stochrestore pdf
+
+class: $(READY)  ## the exercises as students get them: _build/class, and a zip to hand out
+	@$(BIN)/python -m stochrestore.classroom build notebooks/exercises _build/class
 
 test: $(READY)  ## the book, then lint, types, order of imports, notebooks and tests
 	@$(BIN)/snakemake book validated --config preset=$(PRESET)
