@@ -106,3 +106,36 @@ rule html:
         jupyter-book build --quiet --warningiserror --nitpick --keep-going .
         stochrestore doctor --html _build/html
         """
+
+
+# The grid of trainings of Fig. 4, `snakemake sr_grid --cores 2`: all image sets, or those of
+# `--config data=digits`. A training that was interrupted continues from its checkpoint.
+GRID = Path("_build/weights/sr_scaling") / PRESET
+
+
+def grid(_):
+    from stochrestore import config as presets
+    from stochrestore.experiments import sr_scaling
+
+    chosen = presets.load("sr_scaling", PRESET, data=config.get("data", "all"))
+    names = [job.name for each in sr_scaling.image_sets(chosen) for job in sr_scaling.jobs_of(each)]
+    return [f"{GRID}/{name}.json" for name in names]
+
+
+rule sr_grid:
+    input:
+        grid,
+
+
+rule sr_train:
+    output:
+        GRID / "{data}/x{scale}/{model}-seed{seed}.json",
+    wildcard_constraints:
+        data="[a-z]+",
+        scale="[0-9]+",
+        seed="[0-9]+",
+        model="(robust|erratic)_gan|(robust_)?sto_gan",  # robust or not × stochastic or not
+    threads: 1
+    shell:
+        "OMP_NUM_THREADS=1 stochrestore train sr_scaling --preset {PRESET} -p data={wildcards.data} "
+        "--only {wildcards.data}/x{wildcards.scale}/{wildcards.model}-seed{wildcards.seed} -o {GRID}"
