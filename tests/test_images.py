@@ -256,7 +256,12 @@ def test_no_readable_image_left_in_a_part(folder):
         ("celeba", r"got 'celeba'; allowed: celeba:PATH.*img_align_celeba.*list_eval_partition"),
         ("folder", "allowed: folder:PATH"),
         ("folder:", "allowed: folder:PATH"),
-        ("imagenet:x", "allowed: faces, digits, celeba:PATH, folder:PATH"),
+        (
+            "imagenet:x",
+            "allowed: faces, digits, patches, celeba:PATH, imagenet64:PATH, folder:PATH",
+        ),
+        ("imagenet64", r"got 'imagenet64'; allowed: imagenet64:PATH.*train_data_batch_1.*val_data"),
+        ("patches:x", "allowed: faces, digits, patches"),
         ("faces:x", "allowed: faces, digits"),
         ("", "allowed: faces"),
         ("folder:/not/there", "PATH an existing folder"),

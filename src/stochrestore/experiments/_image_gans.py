@@ -23,7 +23,7 @@ from stochrestore.estimators.unet import StatisticsPerSeed, UNet
 from stochrestore.experiments._device import DeviceSettings
 from stochrestore.experiments._trainings import MODELS, Job, Method, Model, train_jobs
 from stochrestore.losses import RobustnessScale
-from stochrestore.problems.images import ImageSet, load_images
+from stochrestore.problems.images import ALL_DATA, ImageSet, is_known, load_images
 from stochrestore.training import AlternatingTrainer, TrainingSettings
 
 CriticInit = Literal["default", "he"]
@@ -44,12 +44,15 @@ class ImageSettings(DeviceSettings, TrainingSettings):
     robustness_weight: float = Field(500.0, ge=0, description="λ_R of Eq. 8 for robust models")
     robustness_scale: RobustnessScale = Field("mean", description="what R̃ is divided by")
     robustness_every: int = Field(3, ge=1, description="L_R enters every n-th estimator step")
+    robustness_start: int = Field(
+        0, ge=0, description="steps before L_R enters in the deterministic robust model"
+    )
     robustness_seeds: int = Field(10, ge=1, description="seeds averaged in Eq. 6")
     epsilon: float = Field(2.5, gt=0, description="ε, the attack's radius")
     attack_steps: int = Field(5, ge=1, description="Adam steps of the attack")
     attack_lr: float = Field(1.0, gt=0, description="Adam's learning rate in the attack")
 
-    data: str = Field("faces", description="faces, digits, celeba:PATH or folder:PATH")
+    data: str = Field("faces", description=ALL_DATA)
     skip_bad: int = Field(0, ge=0, description="unreadable images to leave out before giving up")
     size: int = Field(64, ge=8, description="side of the images")
     width: int = Field(24, ge=1, description="s of the U-Net, or units of the MLP")
@@ -75,16 +78,13 @@ class ImageSettings(DeviceSettings, TrainingSettings):
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
-        kind, _, path = data.partition(":")
-        if kind in ("faces", "digits") and not path:
-            return data
-        if kind in ("celeba", "folder") and path:
-            return data
-        raise ValueError("faces, digits, celeba:PATH or folder:PATH")
+        if not is_known(data):
+            raise ValueError(ALL_DATA)
+        return data
 
     @property
     def kind(self) -> str:
-        """The sort of data: faces, digits, celeba or folder."""
+        """The sort of data: what stands before the path, if there is one."""
         return self.data.partition(":")[0]
 
     @property
@@ -204,12 +204,17 @@ def model_jobs(
 ) -> Iterator[Job]:
     """The trainings of each model, ``runs`` seeds each; λ_R = 0 for the erratic ones.
 
+    ``robustness_start`` holds for the deterministic robust model, see :class:`ImageSettings`.
+
     Args:
         folder: what the names of the jobs begin with.
     """
     for name, model in models.items():
         weight = settings.robustness_weight if model.robust else 0.0
-        changed = settings.model_copy(update={"robustness_weight": weight})
+        late = model.robust and not model.stochastic
+        start = settings.robustness_start if late else 0
+        update = {"robustness_weight": weight, "robustness_start": start}
+        changed = settings.model_copy(update=update)
         for run in range(settings.runs):
             yield Job(f"{folder}/{name}-seed{run}", model, settings.seed + run, changed)
 

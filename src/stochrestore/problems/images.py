@@ -1,4 +1,7 @@
-"""Image sets to train and evaluate on: procedural faces, digits, CelebA, any folder of images."""
+"""Image sets to train and evaluate on.
+
+Built in: procedural faces, digits, natural patches. From disk: CelebA, ImageNet64, any folder.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,20 @@ from tqdm import tqdm
 
 from stochrestore.errors import InputError, require
 from stochrestore.problems.faces import Faces
+from stochrestore.problems.imagenet64 import LAYOUT as IMAGENET64_LAYOUT
+from stochrestore.problems.imagenet64 import imagenet64
+from stochrestore.problems.patches import natural_patches
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 CELEBA_LAYOUT = "img_align_celeba/000001.jpg … and list_eval_partition.txt"
+BUILT_IN = ("faces", "digits", "patches")
 WITH_PATH = {
     "celeba": f"celeba:PATH, a folder with {CELEBA_LAYOUT}",
+    "imagenet64": f"imagenet64:PATH, a folder with {IMAGENET64_LAYOUT}",
     "folder": "folder:PATH, a folder of images",
 }
+ALL_DATA = ", ".join([*BUILT_IN, *(f"{kind}:PATH" for kind in WITH_PATH)])
+"""What :func:`load_images` takes, in words."""
 TRAINING_SHARE = (4, 5)  # a random 80 % of CelebA's training partition trains (App. E.2)
 TRAINING_DIGITS = 900  # of 1797
 
@@ -95,9 +105,10 @@ def load_images(
 
     Args:
         data: ``faces`` (procedural, endless), ``digits`` (scikit-learn's 1797, 8×8, whatever the
-            size), ``celeba:PATH`` (the official layout) or ``folder:PATH`` (searched recursively).
+            size), ``patches`` (of photographs that come with packages, endless), ``celeba:PATH``,
+            ``imagenet64:PATH`` (the official layouts) or ``folder:PATH`` (searched recursively).
         size: S, side of the images in pixels.
-        seed: decides the split, and the faces.
+        seed: decides the split or order, and the faces and patches.
         training_images: how many to train on, at most.
         validation_images: how many to keep for evaluation, at most.
         skip_bad: how many missing or unreadable files to leave out before giving up.
@@ -107,8 +118,7 @@ def load_images(
             often than ``skip_bad`` allows; an empty split.
     """
     kind, _, path = data.partition(":")
-    known = data in ("faces", "digits") or (kind in WITH_PATH and path != "")
-    require(known, "data", data, WITH_PATH.get(kind, "faces, digits, celeba:PATH, folder:PATH"))
+    require(is_known(data), "data", data, WITH_PATH.get(kind, ALL_DATA))
     require(size >= 1, "load_images: size", size, "an integer ≥ 1")
     counts = (training_images, validation_images)
     require(min(counts) >= 1, "training_images, validation_images", counts, "integers ≥ 1")
@@ -116,11 +126,25 @@ def load_images(
         return faces(size, seed, training_images, validation_images)
     if kind == "digits":
         return digits(seed, training_images, validation_images)
+    if kind == "patches":
+        return _of_bytes(data, *natural_patches(size, seed, *counts))
     root = Path(path).expanduser()
     require(root.is_dir(), "data", data, f"{kind}:PATH with PATH an existing folder")
+    if kind == "imagenet64":
+        return _of_bytes(data, *imagenet64(root, size, seed, *counts))
     split = celeba_split(root, seed) if kind == "celeba" else folder_split(root, seed)
     train, validation = split[0][:training_images], split[1][:validation_images]
     return _read(data, root, train, validation, size, skip_bad)
+
+
+def _of_bytes(name: str, train: Tensor, validation: Tensor) -> ImageSet:
+    return ImageSet(name, ByteImages(train), ByteImages(validation))
+
+
+def is_known(data: str) -> bool:
+    """Whether ``data`` has the form of something that :func:`load_images` takes."""
+    kind, colon, path = data.partition(":")
+    return kind in WITH_PATH and path != "" if colon else data in BUILT_IN
 
 
 def faces(size: int, seed: int, training_images: int, validation_images: int) -> ImageSet:

@@ -44,7 +44,7 @@ PHOTOGRAPHS = {
 """All of them, with their licences."""
 
 HELD_OUT = ("chelsea", "coffee", "flower.jpg")
-"""Those no network here was trained on."""
+"""Those that a network trained on :data:`TRAINING` is judged on."""
 
 TRAINING = tuple(name for name in PHOTOGRAPHS if name not in HELD_OUT)
 
