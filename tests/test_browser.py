@@ -80,6 +80,7 @@ def browser():
 @pytest.fixture(scope="module")
 def context(browser):
     context = browser.new_context()
+    context.set_default_timeout(120_000)  # milliseconds; machines may be busy
     yield context
     context.close()
 
@@ -122,7 +123,7 @@ def test_page(page, site, name):
     assert _too_wide(page) == []
     page.set_viewport_size({"width": 390, "height": 844})
     assert _too_wide(page) == []
-    page.wait_for_function(CODE_TAKES_FOCUS, timeout=15_000)
+    page.wait_for_function(CODE_TAKES_FOCUS, timeout=60_000)
     page.evaluate(SHORTEN)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -133,7 +134,7 @@ def _too_wide(page):
     """What reaches beyond the screen, once the page has settled at its width."""
     try:
         fits = "document.documentElement.scrollWidth <= innerWidth"
-        page.wait_for_function(fits, timeout=15_000)
+        page.wait_for_function(fits, timeout=60_000)
     except TimeoutError:
         return page.evaluate(
             "() => [...document.querySelectorAll('main *')]"
@@ -247,5 +248,5 @@ def test_a_picture_is_chosen_with_the_keyboard(browser, scripts):
 )
 def test_search_finds_the_terms_of_the_paper(page, site, term):
     page.goto(f"{site}search.html?q={quote(term)}", wait_until="load")
-    page.locator("#search-results ul.search li a").first.wait_for(timeout=15_000)
+    page.locator("#search-results ul.search li a").first.wait_for(timeout=60_000)
     assert page.locator("#search-results ul.search li a").count() >= 3
