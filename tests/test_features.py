@@ -1,12 +1,16 @@
 """Feature extractors: pixels, the shipped attribute network, piq's Inception from a file."""
 
 import hashlib
+import json
 import math
 
 import pytest
 import torch
 from torch.nn import functional as F
+from typer.testing import CliRunner
 
+from stochrestore.cli import app
+from stochrestore.degradations import Averaging
 from stochrestore.errors import InputError
 from stochrestore.estimators import pretrained
 from stochrestore.experiments._attributes import (
@@ -21,6 +25,7 @@ from stochrestore.metrics import features as module
 from stochrestore.metrics.features import AttributeNetwork, FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
 from stochrestore.problems.faces import HIDDEN, VISIBLE, Faces
+from stochrestore.problems.patches import natural_patches
 from stochrestore.torchvision_ops import import_piq
 
 
@@ -36,6 +41,28 @@ def images(n, size=32, channels=3, seed=0):
 def test_pixels_are_the_images():
     x = images(5, 8, 1)
     assert torch.equal(feature_extractor("pixels")(x), x.flatten(1))
+
+
+def test_the_centre_is_a_square_at_full_resolution():
+    x = images(5, 32)
+    found = feature_extractor("centre")(x)
+    assert torch.equal(found, x[:, :, 12:20, 12:20].flatten(1))
+    for size in (8, 5):
+        assert torch.equal(feature_extractor("centre")(images(2, size)), images(2, size).flatten(1))
+
+
+def test_the_centre_tells_consistent_images_apart():
+    """Sharp, smooth and noisy patches of equal 4×4 means; means of blocks could not."""
+    parts = natural_patches(32, 0, 1500, 1)[0].float().div(255).split(500)
+    real, sharp, averaging = parts[0], parts[1], Averaging(4)
+    y = averaging.degrade(sharp)
+    noise = torch.randn(sharp.shape, generator=torch.Generator().manual_seed(0))
+    features = feature_extractor("centre")
+    base, *worse = (
+        frechet_distance(features(real), features(averaging.project(x, y)))
+        for x in (sharp, averaging.lift(y), sharp + noise / 10)
+    )
+    assert all(distance > 1.5 * base for distance in worse)
 
 
 def test_what_leaves_the_range_is_clamped():
@@ -84,7 +111,7 @@ def test_networks_take_colour_or_grey(attributes):
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(InputError, match="features: got 'vgg'; allowed: 'pixels', 'inception'"):
+    with pytest.raises(InputError, match="features: got 'vgg'; allowed: 'pixels', 'centre'"):
         feature_extractor("vgg")
 
 
@@ -236,3 +263,14 @@ def test_inception_from_a_file(inception_file, monkeypatch, recwarn):
     assert found.shape == (2, 2048)
     assert not torch.equal(found[0], found[1])
     assert len(recwarn) == 0
+
+
+def test_the_command_trains_it_and_names_what_is_wrong(tmp_path):
+    small = {**SMALL.model_dump(), "steps": 2}
+    given = [text for item in small.items() for text in ("-p", "{}={}".format(*item))]
+    run = CliRunner().invoke(app, ["train", "attributes", *given, "-o", str(tmp_path)])
+    assert run.exit_code == 0, run.output
+    assert json.loads((tmp_path / "attributes.json").read_text())["settings"] == small
+    wrong = CliRunner().invoke(app, ["train", "attributes", "-p", "steps=0", "-o", str(tmp_path)])
+    assert isinstance(wrong.exception, InputError)
+    assert str(wrong.exception).startswith("steps: got 0")

@@ -72,7 +72,7 @@ def run(
 @app.command()
 def train(
     experiment: Annotated[
-        str, typer.Argument(help="an experiment with networks, e.g. toy_tradeoff or inpaint")
+        str, typer.Argument(help="an experiment with networks, e.g. inpaint, or attributes")
     ],
     output: Annotated[
         Path | None,
@@ -97,6 +97,9 @@ def train(
 ) -> None:
     """Train an experiment's networks; when interrupted, call it again to continue."""
     given = dict(_assignment(text) for text in parameter or [])
+    if experiment == "attributes":  # the features of faces: no notebook, no presets
+        _train_attributes(given, output)
+        return
     settings = config.load(experiment, preset, **given)
     module = import_module(f"stochrestore.experiments.{experiment}")
     folder = output or provenance.checkout() / "_build" / "weights" / experiment / preset
@@ -116,6 +119,14 @@ def train(
         tensorboard=tensorboard,
     )
     print(f"{experiment} ({preset}): {folder}")
+
+
+def _train_attributes(given: dict[str, Any], output: Path | None) -> None:
+    from stochrestore.experiments._attributes import AttributesSettings, train_attributes
+
+    folder = output or provenance.checkout() / "_build" / "weights" / "features"
+    train_attributes(config.validated(AttributesSettings, given), folder)
+    print(f"attributes: {folder}")
 
 
 @app.command()

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stochrestore.errors import InputError, require
 
+Model = TypeVar("Model", bound=BaseModel)
 Preset = Literal["smoke", "laptop", "gpu", "paper"]
 #: Names of the presets, from the fastest to the paper's own.
 PRESETS: tuple[Preset, ...] = ("smoke", "laptop", "gpu", "paper")
@@ -87,8 +88,17 @@ def load(experiment: str, preset: str, **changes: Any) -> Any:
     model = settings_class(experiment)
     given = {name: value for name, value in changes.items() if value is not None}
     values = preset_values(experiment, preset, given)
+    return validated(model, {"preset": preset, **values, **given})
+
+
+def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """An instance of a settings model.
+
+    Raises:
+        InputError: what does not fit, in one line, as :func:`load` says it.
+    """
     try:
-        return model.model_validate({"preset": preset, **values, **given})
+        return model.model_validate(dict(values))
     except ValidationError as error:
         raise InputError("; ".join(_lines(error, model))) from None
 
