@@ -7,6 +7,7 @@ from importlib import import_module
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from stochrestore import book_pages, claims, claims_page, config, equations, provenance
@@ -143,8 +144,10 @@ def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run
             assert f"papermill notebooks/{name}.ipynb {output} -p preset {preset}\n" in page
         fields = config.settings_class(name).model_fields
         assert all(parameter in fields for parameter in book_pages._parameters(name))
-    assert "it took 2 min on CPU, 2 cores for this build, in 512 MiB of memory" in page
+    assert "took 2 min on CPU, 2 cores for this build, in 512 MiB of memory" in page
     assert page.count("stochrestore: ") == 4
+    headings = [t for t in MarkdownIt().parse(page) if t.type == "heading_open"]
+    assert len(headings) == 3 + len(provenance.notebooks())  # no fence swallows what follows
     assert "seed: got 1.5 (float); allowed: a valid integer" in page
 
 

@@ -252,7 +252,7 @@ def running(marks: Stamps, titles: Mapping[str, str]) -> str:
         "\n".join(f"- `{preset}`: {_MEANING[preset]}" for preset in config.PRESETS),
     ]
     for name in provenance.notebooks():
-        parts += [f"## {_chapter(name, titles)}", *_section(name, marks.get(name))]
+        parts += [f"## {titles.get(name, name)}", *_section(name, marks.get(name))]
     parts += [
         "## What a wrong parameter says",
         "Names and values are checked before anything runs; `stochrestore run` ends in one line:",
@@ -271,14 +271,14 @@ def _section(name: str, mark: Mapping[str, Any] | None) -> Iterator[str]:
     yield "```bash\n" + "\n".join(commands) + "\n```"
     if mark:
         yield (
-            f"At `{mark['preset']}` it took {duration(mark['seconds'])} on {mark['device']} for "
-            f"this build{_memory(mark)}{_weights(name)}."
+            f"[The chapter]({name}.ipynb), at `{mark['preset']}`, took {duration(mark['seconds'])} "
+            f"on {mark['device']} for this build{_memory(mark)}{_weights(name)}."
         )
     fields = config.settings_class(name).model_fields
     allowed = [n for n in _parameters(name) if n in fields]
     rows = [f"| `{n}` | {fields[n].description or ''} |".replace("\n", " ") for n in allowed]
     table = "\n".join(["| parameter | meaning |", "|:--|:--|", *rows])
-    yield f"````{{dropdown}} Parameters, each given by `-p NAME VALUE`\n{table}\n````"
+    yield f"````{{dropdown}} Parameters, each given by -p NAME VALUE\n{table}\n````"
 
 
 def _memory(mark: Mapping[str, Any]) -> str:
