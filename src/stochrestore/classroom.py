@@ -139,17 +139,24 @@ def run(path: Path, pictures: Path | None = None) -> dict[str, Exception]:
 
     names: dict[str, Any] = {"__name__": "__main__"}
     errors: dict[str, Exception] = {}
-    for cell in code_cells(path):
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
-            try:
-                exec(compile(cell["source"], f"{path.stem}, {cell['id']}", "exec"), names)
-            except Exception as error:
-                errors[cell["id"]] = error
-        if pictures and "picture" in cell["metadata"].get("tags", ()):
-            plt.gcf().savefig(pictures / f"{cell['id']}.png", dpi=80, metadata={"Software": None})
-        plt.close("all")
+    with mpl.rc_context():
+        mpl.rcdefaults()  # each notebook sets its own style
+        for cell in code_cells(path):
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
+                try:
+                    exec(compile(cell["source"], f"{path.stem}, {cell['id']}", "exec"), names)
+                except Exception as error:
+                    errors[cell["id"]] = error
+            if pictures and "picture" in cell["metadata"].get("tags", ()):
+                _save(plt.gcf(), pictures / f"{cell['id']}.png")
+            plt.close("all")
     return errors
+
+
+def _save(figure: Any, path: Path) -> None:
+    """A small picture, without a record of what wrote it."""
+    figure.savefig(path, dpi=80, bbox_inches="tight", metadata={"Software": None})
 
 
 def draw(exercises: Path) -> None:
