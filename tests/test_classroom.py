@@ -140,15 +140,20 @@ def test_where_only_the_last_is_unsolved_the_others_pass(path, tmp_path):
 
 MISTAKES = [
     ("1_precision_recall", "nearest_first[:, k]", "nearest_first[:, k - 1]", "leave it out"),
-    ("1_precision_recall", "radii(fake, k)[None, :]", "radii(real, k)[:, None]", "too large"),
+    (
+        "1_precision_recall",
+        "radii(fake, k)[None, :]",
+        "radii(real, k)[:, None]",
+        "whose balls they are",
+    ),
     ("2_sine", "(1 - y**2).sqrt() * ", "", "outside the disk"),
     ("2_sine", "change.square().mean().sqrt()", "change.abs().mean()", "square first"),
     ("2_sine", "next(enough)", "list(enough)[-1]", "take the first"),
-    ("3_attack", "delta.norm(dim=1, keepdim=True)", "delta.norm()", "each row by itself"),
+    ("3_attack", "delta.norm(dim=1, keepdim=True)", "delta.norm()", "length of each row by itself"),
     ("3_attack", "radius * torch.randn(", "0 * torch.randn(", "start at a random point"),
     ("3_attack", "delta + lr * direction", "delta - lr * direction", "downhill"),
     ("3_attack", "lr * direction", "lr * uphill.sign()", "stops short"),
-    ("3_attack", "sum(dim=2).mean(dim=0)", "sum(dim=2)[0]", None),
+    ("3_attack", "sum(dim=2).mean(dim=0)", "sum(dim=2)[0]", "mean over the seeds"),
     ("3_attack", "sum(dim=2).mean(dim=0)", "sum(dim=2).amax(dim=0)", "mean over the seeds"),
     (
         "4_robustness_loss",
