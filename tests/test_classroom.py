@@ -152,7 +152,7 @@ MISTAKES = [
     ("3_attack", "delta.norm(dim=1, keepdim=True)", "delta.norm()", "length of each row by itself"),
     ("3_attack", "radius * torch.randn(", "0 * torch.randn(", "start at a random point"),
     ("3_attack", "delta + lr * direction", "delta - lr * direction", "downhill"),
-    ("3_attack", "lr * direction", "lr * uphill.sign()", "stops short"),
+    ("3_attack", "lr * direction", "lr * uphill.sign()", "first singular vector"),
     ("3_attack", "sum(dim=2).mean(dim=0)", "sum(dim=2)[0]", "mean over the seeds"),
     ("3_attack", "sum(dim=2).mean(dim=0)", "sum(dim=2).amax(dim=0)", "mean over the seeds"),
     (
