@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stochrestore.errors import InputError, require
 
-Model = TypeVar("Model", bound=BaseModel)
 Preset = Literal["smoke", "laptop", "gpu", "paper"]
 #: Names of the presets, from the fastest to the paper's own.
 PRESETS: tuple[Preset, ...] = ("smoke", "laptop", "gpu", "paper")
@@ -91,7 +90,7 @@ def load(experiment: str, preset: str, **changes: Any) -> Any:
     return validated(model, {"preset": preset, **values, **given})
 
 
-def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
+def validated(model: type[BaseModel], values: Mapping[str, Any]) -> Any:
     """An instance of a settings model.
 
     Raises:

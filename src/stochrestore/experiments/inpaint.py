@@ -22,6 +22,7 @@ from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator, restore
 from stochrestore.estimators.face_posterior import FacePosterior
 from stochrestore.experiments import _image_gans
+from stochrestore.experiments._attack_grid import attack_grid
 from stochrestore.experiments._image_evaluation import (
     Reference,
     behaviour,
@@ -334,6 +335,31 @@ def attack_pictures(trained: Trained, index: int) -> list[tuple[str, list[Tensor
         pictures += [clean, moved, (moved - clean).abs()]
         rows.append((name, [picture[0].cpu() for picture in pictures]))
     return rows
+
+
+def under_attacks(
+    trained: Trained, n: int, seeds: int, factors: Sequence[float]
+) -> dict[str, Tensor]:
+    """Restorations of n validation images for several seeds and radii of the attack.
+
+    Args:
+        factors: radii in units of ε; 0 is no attack.
+
+    Returns:
+        ``"input"`` and each model → images, (factors, seeds, n, C, S, S).
+    """
+    settings, degrade = trained.settings, degradation(trained.settings)
+    y = degrade.degrade(images(settings).validation[:n])
+    grid = attack_grid(
+        {name: networks[0] for name, networks in trained.estimators.items()},
+        y.to(settings.torch_device()),
+        settings.attack(),
+        factors,
+        seeds=seeds,
+        generator=torch.Generator().manual_seed(settings.seed),
+    )
+    pictures = known_pixels(y, degrade)
+    return {"input": pictures.expand(len(factors), seeds, *pictures.shape), **grid}
 
 
 def attack_credibility(trained: Trained) -> dict[str, AttackChecks]:
