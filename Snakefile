@@ -16,6 +16,7 @@ THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
 LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 GENERATED = {"executed", "__pycache__"}
 PROSE = [str(p) for p in Path("book").rglob("*.*") if p.is_file() and p.parent.name not in GENERATED]
+EXERCISES = [str(p) for p in Path("notebooks/exercises").glob("*.ipynb")]  # downloads of a page
 
 os.environ["CI"] = "true"  # no progress bars: they would mix
 os.environ["OMP_NUM_THREADS"] = str(THREADS)  # notebooks run side by side
@@ -90,6 +91,7 @@ rule html:
     input:
         PAGES,
         PROSE,
+        EXERCISES,
         LIBRARY,
         "book/executed/claims.md",
         GENERATED_PAGES,

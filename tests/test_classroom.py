@@ -212,7 +212,12 @@ def test_a_common_mistake_is_explained(name, right, wrong, words, tmp_path):
     solutions = [cell for cell in holds if cell in ids(path, "solution")]
     assert len(solutions) == 1
 
+    order = [cell["id"] for cell in classroom.code_cells(path)]
+    judged = order.index(f"{solutions[0]}-check")
+
     def mistaken(cell):
+        if order.index(cell["id"]) > judged:
+            return ""
         return cell["source"].replace(right, wrong) if cell["id"] in solutions else cell["source"]
 
     errors = classroom.run(rewritten(path, tmp_path, mistaken))
