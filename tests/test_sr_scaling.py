@@ -33,8 +33,12 @@ def test_every_network_is_measured_at_its_scale(trained):
     assert len(merged) == 2 * 4
     assert isinstance(figures.over_scale(merged), Figure)
     costs = sr_scaling.information_rows([trained], rows)
-    assert isinstance(figures.cost_of_robustness(costs), Figure)
+    assert isinstance(figures.cost_of_one_answer(costs), Figure)
     assert {row["lost pixels"] for row in costs} == {64 - 16, 64 - 1}
+    fid = {(row["scale"], row["estimator"]): row["fid"].value for row in merged}
+    by_place = {(row["scale"], row["estimator"]): row["cost"] for row in costs}
+    expected = fid[8, "robust_gan"] - fid[8, "robust_sto_gan"]
+    assert by_place[8, "robust_gan"] == pytest.approx(expected)
 
 
 def test_a_sheet_agrees_with_its_inputs(trained):

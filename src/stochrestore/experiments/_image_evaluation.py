@@ -43,8 +43,11 @@ class Reference:
 
 
 def features_for(settings: ImageSettings) -> FeatureExtractor:
-    """The features that fit the data: attributes of faces, pixels of digits, else Inception's."""
-    fitting = {"faces": "attributes", "digits": "pixels"}
+    """The features that fit the data.
+
+    Attributes of faces, pixels of digits, the central pixels of patches, else Inception's.
+    """
+    fitting = {"faces": "attributes", "digits": "pixels", "patches": "centre"}
     automatic = fitting.get(settings.kind, "inception")
     return feature_extractor(
         automatic if settings.features == "auto" else settings.features,  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ class ImageSettings(DeviceSettings, TrainingSettings):
     runs: int = Field(1, ge=1, description="independently trained networks of each kind")
     n_eval: int = Field(50_000, ge=8, description="images a side for FID, precision, recall")
     k: int = Field(3, ge=1, description="neighbours in precision and recall")
-    features: Literal["auto", "pixels", "attributes", "inception"] = Field(
+    features: Literal["auto", "pixels", "centre", "attributes", "inception"] = Field(
         "auto", description="what images are compared by; auto: what fits the data"
     )
     inception_weights: str = Field("", description="file of Inception's weights; empty: the cache")

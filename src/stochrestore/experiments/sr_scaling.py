@@ -258,27 +258,21 @@ def lost_bits(trained: Trained) -> dict[int, float]:
 
 
 def information_rows(trained: Sequence[Trained], rows: Sequence[Row]) -> list[Row]:
-    """Per data set and scale: bits lost, pixels lost, and what robustness costs each kind.
+    """Per data set and scale: bits and pixels lost, and what a single answer for them costs.
 
-    The cost is FID of the robust model over FID of the erratic one of the same kind.
+    The cost is FID of the deterministic model minus FID of the stochastic one, both robust or
+    both erratic.
     """
-    by_place = {(r["data"], r["scale"], r["estimator"]): r["fid"].value for r in merged(rows)}
+    fid = {(r["data"], r["scale"], r["estimator"]): r["fid"].value for r in merged(rows)}
     result = []
     for each in trained:
         kind, pixels = each.settings.kind, math.prod(each.settings.shape)
         for scale, bits in lost_bits(each).items():
-            for robust, erratic in (("robust_gan", "erratic_gan"), ("robust_sto_gan", "sto_gan")):
-                cost = by_place[kind, scale, robust] / by_place[kind, scale, erratic]
-                result.append(
-                    {
-                        "data": kind,
-                        "scale": scale,
-                        "estimator": robust,
-                        "bits": bits,
-                        "lost pixels": pixels - pixels // scale**2,
-                        "cost": cost,
-                    }
-                )
+            place = {"data": kind, "scale": scale, "bits": bits}
+            place["lost pixels"] = pixels - pixels // scale**2
+            for one, many in (("robust_gan", "robust_sto_gan"), ("erratic_gan", "sto_gan")):
+                cost = fid[kind, scale, one] - fid[kind, scale, many]
+                result.append({**place, "estimator": one, "cost": cost})
     return result
 
 

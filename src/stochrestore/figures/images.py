@@ -330,8 +330,8 @@ def _line_over_scale(axis: Any, rows: Rows, quantity: str) -> None:
     )
 
 
-def cost_of_robustness(rows: Rows) -> Figure:
-    """FID of robust models over that of erratic ones, over the bits that were lost.
+def cost_of_one_answer(rows: Rows) -> Figure:
+    """FID that deterministic models lose to stochastic ones, over the bits that were lost.
 
     Args:
         rows: ``data``, ``scale``, ``estimator``, ``bits`` and ``cost``.
@@ -361,10 +361,10 @@ def cost_of_robustness(rows: Rows) -> Figure:
                     fontsize=8,
                     ha="center",
                 )
-        axis.axhline(1.0, color="#6B7280", linewidth=0.8, linestyle=":")
+        axis.axhline(0.0, color="#6B7280", linewidth=0.8, linestyle=":")
         axis.set(title=data, xlabel="bits lost, at most")
         axis.margins(0.15, 0.2)
-    axes[0][0].set_ylabel("FID, robust / erratic")
+    axes[0][0].set_ylabel("FID, deterministic − stochastic")
     axes[0][0].legend(fontsize=8)
     return figure
 

@@ -12,7 +12,7 @@ import html
 import io
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -44,7 +44,7 @@ class Frame:
         text: the numbers under it.
     """
 
-    picture: bytes
+    picture: bytes = field(repr=False)
     alt: str
     text: str
 

@@ -1,4 +1,4 @@
-"""What images are compared by: raw pixels, Inception's features, or the attributes of faces.
+"""What images are compared by: pixels, all or central, Inception's features, or faces' attributes.
 
 Distances of different features are not comparable, so an extractor has a name, and whatever is
 measured through it carries the name along.
@@ -23,7 +23,10 @@ from stochrestore.errors import InputError, require
 from stochrestore.estimators import pretrained
 from stochrestore.torchvision_ops import import_piq
 
-FeatureName = Literal["pixels", "inception", "attributes"]
+FeatureName = Literal["pixels", "centre", "inception", "attributes"]
+
+CENTRE = 8
+"""Side of the square whose pixels are the features ``"centre"``."""
 
 ATTRIBUTE_SIZE = 32
 """Side of the images that the attribute network sees."""
@@ -90,7 +93,8 @@ def feature_extractor(
     """The extractor of a name.
 
     Args:
-        name: ``"pixels"``: (N, C·S·S), as they are; ``"attributes"``: (N, 96), from
+        name: ``"pixels"``: (N, C·S·S), as they are; ``"centre"``: (N, C·8·8), those of the
+            central 8×8 square; ``"attributes"``: (N, 96), from
             :class:`AttributeNetwork` as shipped; ``"inception"``: (N, 2048), the paper's, from
             piq's InceptionV3.
         inception_weights: the file with the weights of ``"inception"``; the one in torch.hub's
@@ -102,12 +106,16 @@ def feature_extractor(
     """
     if name == "pixels":
         return FeatureExtractor(name, lambda images: images.flatten(1), device)
+    if name == "centre":
+        return FeatureExtractor(name, lambda images: _centre(images).flatten(1), device)
     if name == "attributes":
         attributes = AttributeNetwork()
         pretrained.load(attributes, pretrained.shipped("features") / "attributes.safetensors")
         attributes = attributes.to(device).eval()
         return FeatureExtractor(name, lambda images: attributes(_rgb(images)), device)
-    require(name == "inception", "features", name, "'pixels', 'inception' or 'attributes'")
+    require(
+        name == "inception", "features", name, "'pixels', 'centre', 'inception' or 'attributes'"
+    )
     inception = load_inception(inception_weights).to(device).eval()
     return FeatureExtractor(
         name, lambda images: inception(_rgb(images))[0].flatten(1), device, batch=64
@@ -146,6 +154,17 @@ def load_inception(path: Path | str | None = None) -> nn.Module:
         warnings.simplefilter("ignore")  # of torchvision, about how piq calls it
         network: nn.Module = piq.feature_extractors.InceptionV3()
     return network
+
+
+def _centre(images: Tensor) -> Tensor:
+    """(N, C, S, S) → (N, C, 8, 8): textures are alike everywhere, so that a window stands for all.
+
+    It is as fast as a mean of the image over 8×8 blocks, and sees what that is blind to: with
+    D = s×s averaging and 32×32 pixels, such means would be y itself at s = 4, the same for all
+    that is consistent.
+    """
+    first = [max(0, (side - CENTRE) // 2) for side in images.shape[2:]]
+    return images[:, :, first[0] : first[0] + CENTRE, first[1] : first[1] + CENTRE]
 
 
 def _rgb(images: Tensor) -> Tensor:
