@@ -253,6 +253,8 @@ def test_no_line_of_a_solution_is_in_the_book_but_behind_the_page_for_teachers()
     secret = [line for path in NOTEBOOKS for line in classroom.solution_lines(path)]
     prose = [*(ROOT / "book").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
     built = [p for p in (ROOT / "_build" / "html").rglob("*") if p.suffix in PAGES]
+    # The library's own code has an attack, too, which is no solution though lines may be alike.
+    built = [path for path in built if "_modules" not in path.parts]
     solved = {path.name for path in NOTEBOOKS}  # the downloads of that page
     for path in [*prose, *built]:
         if "exercise_solutions" in path.name or (

@@ -25,7 +25,7 @@ Stamps = Mapping[str, Mapping[str, Any]]
 
 # What of the paper a claim is about, in the paper's order: the first whose pattern its place fits.
 _ITEMS = {
-    "Theorem 3.1 (Sec. 2 and 3, App. A)": r"Thm 3\.1|Sec\. 3|App\. A|Sec\. 2",
+    "Theorem 3.1 (Sec. 2 and 3, App. A)": r"Thm|Sec\. 3|App\. A|Sec\. 2",
     "Figure 3 and the toy problem (Sec. 4 and 5)": r"Fig\. 3",
     "Table 3 (App. E.1)": r"Table 3|App\. E\.1",
     "Figure 5 (App. B.1)": r"Fig\. 5|App\. B\.1",

@@ -374,15 +374,15 @@ def grid_table(records: Mapping[int, Mapping[str, Rows]]) -> pd.DataFrame:
     lines = []
     for scale, models in records.items():
         for name, runs in models.items():
-            steps, seconds = runs[0]["settings"]["steps"], [run["seconds"] for run in runs]
+            steps, seconds = runs[0]["settings"]["steps"], sum(run["seconds"] for run in runs)
             lines.append(
                 {
                     "scale": f"×{scale}",
                     "model": NAMES[name],
                     "networks": len(runs),
                     "steps each": steps,
-                    "steps a second": f"{len(runs) * steps / sum(seconds):.0f}",
-                    "minutes in all": f"{sum(seconds) / 60:.1f}",
+                    "steps a second": f"{len(runs) * steps / seconds:.0f}" if seconds else "–",
+                    "minutes in all": f"{seconds / 60:.1f}",
                     "sha256 (run 0)": runs[0]["sha256"][:12],
                 }
             )
