@@ -3,8 +3,9 @@
 Each photograph is cut into tiles, like a chessboard; the black ones are for training, the white
 ones for validation, and a patch lies in one tile. So no pixel serves both, and both show the same
 scenes, as the two parts of ImageNet do. With whole photographs for validation instead, what the
-scenes differ in would hide what restorations differ in: the Fréchet distance of 8×8 pixels is 4.6
-between the parts then, 0.2 now, and 1.1 between patches and their ×4 lowered versions.
+scenes differ in would hide what restorations differ in: for 16×16 patches the Fréchet distance of
+the central 8×8 pixels is 4.5 between the parts then, 0.1 now, and 0.9 between patches and the same
+with flat 4×4 blocks.
 """
 
 from __future__ import annotations
