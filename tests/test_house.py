@@ -95,8 +95,8 @@ def test_a_notebook_keeps_the_contract(path):
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
     assert cells[0]["cell_type"] == "markdown"
     assert "".join(cells[0]["source"]).startswith("# ")
-    assert "parameters" in code[0]["metadata"]["tags"]
-    for statement in ast.parse("".join(code[0]["source"])).body:
+    assert "parameters" in code[1]["metadata"]["tags"]  # code[0]: see test_launch
+    for statement in ast.parse("".join(code[1]["source"])).body:
         assert isinstance(statement, ast.Assign)
         ast.literal_eval(statement.value)
     assert "".join(code[-1]["source"]).strip() == "claims.check(evidence)"

@@ -184,8 +184,8 @@ def test_notebook_contract(path):
     """A parameters cell of literals, no outputs, claims checked in the last code cell."""
     code = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
     assert not any(cell["outputs"] for cell in code)
-    assert "parameters" in code[0]["metadata"]["tags"]
-    assert all(" # type: " in line for line in code[0]["source"])
+    assert "parameters" in code[1]["metadata"]["tags"]
+    assert all(" # type: " in line for line in code[1]["source"])
     assert "".join(code[-1]["source"]) == "claims.check(evidence)"
     drawn = [c for c in code if "plt.show" in "".join(c["source"])]
     for cell in drawn:

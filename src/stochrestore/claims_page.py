@@ -25,11 +25,12 @@ def records(folder: Path) -> list[Record]:
     """
     notebooks = {claim.notebook for claim in registry().values()}
     pages = (folder / f"{name}.ipynb" for name in sorted(notebooks))
-    found = {row["id"]: row for page in pages if page.exists() for row in _rows(page)}
+    found = {row["id"]: row for page in pages if page.exists() for row in page_records(page)}
     return [found.get(claim.id) or record(claim, None) for claim in registry().values()]
 
 
-def _rows(page: Path) -> Iterator[Record]:
+def page_records(page: Path) -> Iterator[Record]:
+    """The records of claims in the outputs of an executed notebook."""
     for cell in json.loads(page.read_text("utf-8"))["cells"]:
         for output in cell.get("outputs", []):
             yield from output.get("data", {}).get(MIME_TYPE, [])

@@ -11,7 +11,16 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from stochrestore import book_pages, book_pdf, claims_page, config, doctor, pages, provenance
+from stochrestore import (
+    book_pages,
+    book_pdf,
+    claims_page,
+    config,
+    doctor,
+    pages,
+    provenance,
+    runs,
+)
 from stochrestore.errors import InputError, require
 from stochrestore.experiments._trainings import select, train_jobs
 from stochrestore.problems import downloads
@@ -189,6 +198,18 @@ def write_pages(
     """Write the book's pages that are made from its executed notebooks: results and others."""
     for path in book_pages.write(folder or provenance.checkout() / "book" / "executed"):
         print(path)
+
+
+@app.command()
+def keep(
+    executed: Annotated[list[Path], typer.Argument(help="what `stochrestore run` wrote")],
+    folder: Annotated[
+        Path | None, typer.Option(help="of the records; default: book/reference/runs")
+    ] = None,
+) -> None:
+    """Keep what runs cost and measured, for the book's pages on running and results."""
+    for page in executed:
+        print(runs.keep(page, folder or provenance.checkout() / runs.FOLDER))
 
 
 @app.command()

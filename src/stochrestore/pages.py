@@ -52,12 +52,18 @@ def execute(name: str, preset: str, given: Mapping[str, Any], output: Path | Non
     output = output or root / "_build" / "runs" / f"{name}.ipynb"
     require(output.suffix == ".ipynb", "output", str(output), "a path that ends in .ipynb")
     before, start = provenance.sources(name, preset), time.monotonic()
+    cpu_start, _ = _of_kernels()
     with _written_whole(output) as partial:
         notebook = _run(source, partial, {"preset": preset, **given})
         seconds = time.monotonic() - start
-        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # of the kernel
+        cpu, memory = _of_kernels()
         mark = provenance.stamp(
-            settings, given=given, sources=before, seconds=seconds, memory=memory
+            settings,
+            given=given,
+            sources=before,
+            seconds=seconds,
+            cpu_seconds=cpu - cpu_start,
+            memory=memory,
         )
         _finish(notebook, mark, partial)
     return output
@@ -68,6 +74,12 @@ def parameter_names(source: Path) -> tuple[str, ...]:
     from papermill import inspect_notebook
 
     return tuple(name for name in inspect_notebook(source) if name != "preset")
+
+
+def _of_kernels() -> tuple[float, int]:
+    """Processor time of the kernels that have ended, seconds, and the most one held, bytes."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
 
 
 def _run(source: Path, output: Path, parameters: Mapping[str, Any]) -> NotebookNode:

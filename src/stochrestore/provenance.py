@@ -14,12 +14,15 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from stochrestore import claims, config
-from stochrestore.errors import InputError
+from stochrestore.errors import InputError, require
 
 PACKAGE = "stochrestore"
 KEY = "stochrestore"  # of the stamp, in a notebook's metadata
@@ -44,6 +47,38 @@ def checkout() -> Path:
 def notebooks() -> tuple[str, ...]:
     """Names of the checkout's notebooks."""
     return tuple(sorted(path.stem for path in (checkout() / "notebooks").glob("*.ipynb")))
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where the project is published; both empty where that is not configured."""
+
+    url: str = ""
+    branch: str = ""
+
+    @property
+    def at(self) -> str:
+        """``url@branch``, which pip installs from with ``git+`` before it."""
+        return f"{self.url}@{self.branch}" if self.branch else self.url
+
+    def line(self, file: str, number: int, commit: str) -> str:
+        """Address of a line of a file at a commit; empty where the repository has none."""
+        return f"{self.url}/blob/{commit}/{file}#L{number}" if self.url else ""
+
+
+def repository(root: Path) -> Repository:
+    """What ``repository`` in a checkout's ``_config.yml`` says.
+
+    Raises:
+        InputError: the address there is none that a browser and pip can open.
+    """
+    file = root / "_config.yml"
+    settings = yaml.safe_load(file.read_text("utf-8")) if file.exists() else {}
+    given = settings.get("repository") or {}
+    url, branch = (str(given.get(name) or "").rstrip("/") for name in ("url", "branch"))
+    good = not url or re.fullmatch(r"https://[\w.~/-]+", url)
+    require(bool(good), "_config.yml: repository: url", url, "https://github.com/OWNER/NAME")
+    return Repository(url, branch)
 
 
 def sources(name: str, preset: str) -> dict[str, str]:
@@ -128,6 +163,7 @@ def stamp(
     given: Mapping[str, Any],
     sources: Mapping[str, str],
     seconds: float,
+    cpu_seconds: float = 0.0,
     memory: int = 0,
 ) -> dict[str, Any]:
     """What an executed page was made from, ready for JSON; no path or name of the machine.
@@ -137,6 +173,8 @@ def stamp(
         given: the parameters that were given besides the preset.
         sources: :func:`sources`, taken before the notebook ran.
         seconds: wall time.
+        cpu_seconds: processor time of all threads; 0: not known. Unlike wall time it does not tell
+            what else the machine was doing.
         memory: the most that it held, bytes; 0: not known.
     """
     commit, dirty = revision(checkout())
@@ -152,6 +190,7 @@ def stamp(
         "device": _device() if device == "auto" else device,
         "versions": versions(),
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
         "memory": memory,
         "sources": dict(sources),
     }
@@ -203,6 +242,7 @@ def footer(stamp: Mapping[str, Any]) -> str:
         "seed": str(stamp["seed"]),
         "device": stamp["device"],
         "wall time": f"{stamp['seconds']:.0f} s",
+        "processor time": f"{stamp['cpu_seconds']:.0f} s" if stamp.get("cpu_seconds") else "",
         "memory": f"{stamp['memory'] / 2**20:.0f} MiB" if stamp.get("memory") else "",
         "versions": ", ".join(f"{name} {version}" for name, version in stamp["versions"].items()),
         "weights, sha256": "<br>".join(f"{_code(p.name)} {d[:16]}…" for p, d in weights),

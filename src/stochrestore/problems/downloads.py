@@ -66,7 +66,7 @@ def fetch(
         import pooch
         import requests
     except ImportError:
-        raise InputError("data: needs pooch; pip install 'stochrestore[book]'") from None
+        raise InputError("data: needs pooch; pip install 'stochrestore[notebooks]'") from None
     folder = folder or data_folder()
     downloader = pooch.HTTPDownloader(timeout=30)
     pooch.get_logger().setLevel("ERROR")

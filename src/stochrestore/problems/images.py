@@ -172,7 +172,9 @@ def digits(seed: int, training_images: int, validation_images: int) -> ImageSet:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise InputError("digits: need scikit-learn; pip install 'stochrestore[book]'") from None
+        raise InputError(
+            "digits: need scikit-learn; pip install 'stochrestore[notebooks]'"
+        ) from None
     grey = load_digits().images  # whole numbers from 0 to 16
     order = _shuffled(len(grey), seed)
     images = torch.from_numpy(grey[order].astype(np.float32) / 16)[:, None]

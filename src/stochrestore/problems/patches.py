@@ -73,7 +73,7 @@ def natural_patches(size: int, seed: int, training: int, validation: int) -> tup
         parts = [tiles(photograph(name)) for name in SOURCES]
     except ImportError:
         raise InputError(
-            "patches: need scikit-image and scikit-learn; pip install 'stochrestore[book]'"
+            "patches: need scikit-image and scikit-learn; pip install 'stochrestore[notebooks]'"
         ) from None
     train, held_out = ([part[which] for part in parts] for which in range(2))
     return _draw(train, size, 2 * seed, training), _draw(held_out, size, 2 * seed + 1, validation)

@@ -1,0 +1,132 @@
+"""What whole runs of notebooks cost and measured; records of some are kept in the repository.
+
+The book is built at one preset. The records, made by ``stochrestore keep``, let its pages show
+other presets and other machines beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from stochrestore import claims_page, config, provenance
+from stochrestore.errors import InputError
+from stochrestore.estimators.pretrained import write_record
+
+FOLDER = Path("book") / "reference" / "runs"
+"""Where records are kept, from the checkout's root."""
+
+
+class Finding(BaseModel):
+    """What a run found for a claim."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: float
+    interval: tuple[float, float]
+    verdict: str
+
+
+class Run(BaseModel):
+    """A run of a notebook."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    notebook: str
+    preset: config.Preset
+    given: dict[str, Any] = {}  # parameters besides the preset
+    commit: str
+    dirty: bool
+    device: str
+    versions: dict[str, str]
+    seconds: float  # by the clock
+    cpu_seconds: float = 0.0  # processor time of all threads; 0: not known
+    memory: int = 0  # the most that the kernel held, bytes; 0: not known
+    weights: int = 0  # shipped weights that were loaded, bytes
+    written: int = 0  # the executed notebook, bytes
+    measured: dict[str, Finding] = {}  # by the claim's id; claims not tested are left out
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU computed."""
+        return not self.device.lower().startswith("cpu")
+
+    @property
+    def file(self) -> str:
+        """Name of its record."""
+        return f"{self.notebook}-{self.preset}{'-gpu' if self.on_gpu else ''}.json"
+
+
+def of_page(page: Path) -> Run | None:
+    """The run that made an executed notebook; None where that has no stamp."""
+    mark = json.loads(page.read_text("utf-8"))["metadata"].get(provenance.KEY)
+    if mark is None:
+        return None
+    sources = [Path(path) for path in mark["sources"]]
+    rows = [row for row in claims_page.page_records(page) if row["value"] is not None]
+    kept = Run.model_fields.keys() & mark.keys()
+    return Run(
+        **{name: mark[name] for name in kept},
+        notebook=next(path.stem for path in sources if path.suffix == ".ipynb"),
+        weights=_loaded(mark["parameters"], sources),
+        written=page.stat().st_size,
+        measured={row["id"]: Finding(**{k: row[k] for k in Finding.model_fields}) for row in rows},
+    )
+
+
+def _loaded(parameters: dict[str, Any], sources: Iterable[Path]) -> int:
+    """Size of the shipped weights among the sources, unless the run trained its own, bytes."""
+    if parameters.get("train") or parameters.get("weights"):
+        return 0
+    files = (provenance.checkout() / path for path in sources if path.suffix == ".safetensors")
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def of_pages(folder: Path) -> list[Run]:
+    """The runs that made the executed notebooks of a folder, in the notebooks' order."""
+    pages = (folder / f"{name}.ipynb" for name in provenance.notebooks())
+    found = (of_page(page) for page in pages if page.exists())
+    return [run for run in found if run]
+
+
+def keep(page: Path, folder: Path) -> Path:
+    """Write the record of an executed notebook's run, in place of an earlier one; its path.
+
+    Raises:
+        InputError: no executed notebook of a preset, or the folder cannot be written.
+    """
+    run = of_page(page) if page.suffix == ".ipynb" and page.exists() else None
+    if run is None or run.given:
+        raise InputError(
+            f"keep: got {str(page)!r}; "
+            "allowed: a notebook executed by `stochrestore run` without parameters of its own"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_record(folder / run.file, run.model_dump(mode="json"))
+    return folder / run.file
+
+
+def kept(folder: Path) -> list[Run]:
+    """All records of a folder, in the order of notebooks and presets, processors first.
+
+    Raises:
+        InputError: a file there is no record.
+    """
+    files = sorted(folder.glob("*.json"))
+    found = [config.validated(Run, json.loads(file.read_text("utf-8"))) for file in files]
+    return sorted(found, key=_order)
+
+
+def _order(run: Run) -> tuple[str, int, bool]:
+    return run.notebook, config.PRESETS.index(run.preset), run.on_gpu
+
+
+def beside(here: Iterable[Run], others: Iterable[Run]) -> list[Run]:
+    """This build's runs and, of others, those at other presets or on other kinds of device."""
+    here = list(here)
+    files = {run.file for run in here}
+    return sorted([*here, *(run for run in others if run.file not in files)], key=_order)
