@@ -15,6 +15,7 @@ GENERATED_PAGES = expand(
 THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
 LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 GENERATED = {"executed", "__pycache__"}
+RUNS = [str(p) for p in Path("book/reference/runs").glob("*.json")]
 PROSE = [str(p) for p in Path("book").rglob("*.*") if p.is_file() and p.parent.name not in GENERATED]
 EXERCISES = [str(p) for p in Path("notebooks/exercises").glob("*.ipynb")]  # downloads of a page
 
@@ -80,6 +81,8 @@ rule pages:
         LIBRARY,
         "src/stochrestore/claims.yaml",
         "src/stochrestore/equations.yaml",
+        "_config.yml",  # the address that sources are linked to
+        RUNS,
     output:
         GENERATED_PAGES,
     shell:

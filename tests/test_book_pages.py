@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from stochrestore import book_pages, claims, claims_page, config, equations, provenance
+from stochrestore.runs import Run
 
 MARK = {
     "commit": "0123456789abcdef",
@@ -21,6 +22,21 @@ MARK = {
     "memory": 512 * 2**20,
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
 }
+
+
+RUN = Run(
+    notebook="toy_tradeoff",
+    preset="laptop",
+    commit="0123456789abcdef",
+    dirty=False,
+    device="CPU, 2 cores",
+    versions={},
+    seconds=150.0,
+    cpu_seconds=200.0,
+    memory=512 * 2**20,
+    weights=4 * 2**20,
+    written=2**20,
+)
 
 
 # --- Equations -------------------------------------------------------------------------------
@@ -118,6 +134,43 @@ def test_results_name_the_cell_that_measured(tmp_path):
     assert '#claims">cell [7]</a>' in book_pages.results([rows_of(claim)], tmp_path)
 
 
+def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
+    told = next(c for c in claims.registry().values() if c.expected.get("smoke") == "reproduced")
+    untold = next(c for c in claims.registry().values() if c.expected["smoke"] == "not tested")
+    for claim, lines in ((told, 2), (untold, 1)):
+        changes = {"notebook": claim.notebook, "preset": "smoke", "dirty": True}
+        run = RUN.model_copy(update=changes | {"measured": {claim.id: (0.5, 0.4, 0.6)}})
+        page = book_pages.results([rows_of(claim)], tmp_path, [run])
+        assert page.count("<tr") - page.count("<thead>") == lines
+        assert ('<td rowspan="2">' in page) == ("0.5 [0.4, 0.6]" in page) == (lines == 2)
+    other = book_pages.results([rows_of(told)], tmp_path, [run.model_copy(update={"measured": {}})])
+    assert "rowspan" not in other
+
+
+def test_sources_are_linked_where_they_are_published(tmp_path, monkeypatch):
+    claim = next(c for c in claims.registry().values() if c.expected.get("smoke") == "reproduced")
+    changes = {"preset": "smoke", "notebook": claim.notebook, "measured": {claim.id: (1, 1, 1)}}
+    run, rows = RUN.model_copy(update=changes), [rows_of(claim)]
+    assert "<a href" not in book_pages.results(rows, tmp_path, [run])
+    at = "https://github.com/o/n/blob/abc"
+    monkeypatch.setattr(provenance, "published", lambda root: at)
+    page = book_pages.results(rows, tmp_path, [run])
+    line = book_pages.source_line(claim.id)
+    assert f'<a href="{at}/src/stochrestore/claims.yaml#L{line}"><code>claims.yaml</code>' in page
+    assert f'<a href="{at}/book/reference/runs/{run.file}"><code>{run.file}</code></a>' in page
+
+
+def test_nothing_is_published_without_an_address_or_with_changes(monkeypatch, tmp_path):
+    config = tmp_path / "_config.yml"
+    monkeypatch.setattr(provenance, "revision", lambda root: ("abc", False))
+    assert provenance.published(tmp_path) == ""
+    config.write_text("repository: {url: https://github.com/o/n}")
+    assert provenance.published(tmp_path) == "https://github.com/o/n/blob/abc"
+    for found in (("abc", True), ("unknown", False)):
+        monkeypatch.setattr(provenance, "revision", lambda root, found=found: found)
+        assert provenance.published(tmp_path) == ""
+
+
 # --- Environment and running -----------------------------------------------------------------
 
 
@@ -137,18 +190,32 @@ def test_durations_are_short(seconds, said):
 
 
 def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run():
-    page = book_pages.running({"toy_tradeoff": MARK}, {})
+    page = book_pages.running([RUN], [], {})
     for name in provenance.notebooks():
         for preset in config.PRESETS:
             output = f"{name}-{preset}.ipynb"
             assert f"papermill notebooks/{name}.ipynb {output} -p preset {preset}\n" in page
         fields = config.settings_class(name).model_fields
         assert all(parameter in fields for parameter in book_pages._parameters(name))
-    assert "took 2 min on CPU, 2 cores for this build, in 512 MiB of memory" in page
+    disk = "1.0 MiB written, 4.0 MiB of shipped weights"
+    cells = ["`laptop`", "2 min", "3 min", "512 MiB", disk, "CPU, 2 cores", "this build"]
+    assert f"| {' | '.join(cells)} |" in page
+    assert page.count("not measured |") == len(config.PRESETS) * len(provenance.notebooks()) - 1
     assert page.count("stochrestore: ") == 4
     headings = [t for t in MarkdownIt().parse(page) if t.type == "heading_open"]
     assert len(headings) == 3 + len(provenance.notebooks())  # no fence swallows what follows
     assert "seed: got 1.5 (float); allowed: a valid integer" in page
+
+
+def test_other_runs_are_dated_and_those_on_a_gpu_have_a_line_of_their_own():
+    smoke = RUN.model_copy(update={"preset": "smoke", "weights": 0, "dirty": True})
+    gpu = RUN.model_copy(update={"device": "NVIDIA H100", "cpu_seconds": 0.0})
+    page = book_pages.running([RUN], [smoke, gpu], {})
+    assert "| 1.0 MiB written | CPU, 2 cores | at 0123456, changed |" in page
+    assert "| `laptop` | 2 min |  | 512 MiB |" in page
+    assert page.count("| `laptop` | 2 min |") == 2
+    assert "No run on a GPU" not in page
+    assert "No run on a GPU was measured." in book_pages.running([RUN], [smoke], {})
 
 
 def test_pages_are_written_beside_the_notebooks(tmp_path, capsys):

@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from stochrestore import claims_page, config, equations, provenance
+from stochrestore import claims_page, config, equations, provenance, runs
 from stochrestore.claims import MIME_TYPE, measured_text
 from stochrestore.errors import InputError
+from stochrestore.runs import Run
 
 Record = Mapping[str, Any]
 Stamps = Mapping[str, Mapping[str, Any]]
@@ -36,6 +37,7 @@ _ITEMS = {
     "Sensitivity (Sec. 4 and 5, App. D)": r"App\. D|Sec\. 4|Sec\. 5",
 }
 _OTHER = "New in this book"
+_MIB = 2**20
 FRONT_FIGURES = (
     "fig-toy-estimators",
     "fig-theorem-gallery",
@@ -49,11 +51,13 @@ FRONT_FIGURES = (
 def write(folder: Path) -> list[Path]:
     """Write every page into the folder of executed notebooks; their paths."""
     titles = claims_page.titles(folder, provenance.notebooks())
+    here = runs.of_pages(folder)
+    more = runs.beyond(here, runs.kept(provenance.checkout() / runs.FOLDER))
     makers: dict[str, Callable[[], str]] = {
         "equations": partial(equations.markdown, titles),
-        "results": partial(results, claims_page.records(folder), folder),
+        "results": partial(results, claims_page.records(folder), folder, more),
         "environment": partial(environment, stamps(folder), titles),
-        "running": partial(running, stamps(folder), titles),
+        "running": partial(running, here, more, titles),
     }
     paths = []
     for name, make in makers.items():
@@ -112,12 +116,13 @@ def item(place: str) -> str:
     return next((name for name, pattern in _ITEMS.items() if re.search(pattern, place)), _OTHER)
 
 
-def results(rows: Sequence[Record], folder: Path) -> str:
+def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> str:
     """The paper's figures and tables, each with its claims: the paper's number, ours, verdict.
 
     Args:
         rows: see :func:`stochrestore.claims_page.records`.
         folder: holds the executed notebooks, to say which of their cells measured.
+        more: runs at other presets, shown below this build's where they measured the same.
     """
     parts = [
         "# Results, figure by figure",
@@ -126,33 +131,62 @@ def results(rows: Sequence[Record], folder: Path) -> str:
         "images; the verdict asks the whole of it. By chapter, with the remarks: "
         "[](claims.md).",
     ]
+    if more:
+        presets = [name for name in config.PRESETS if name in {run.preset for run in more}]
+        parts.append(
+            f"A second line is a run at another preset ({', '.join(presets)}), which the numbers "
+            "above do not count; it is there only where that preset is large enough to tell."
+        )
+    published = provenance.published(provenance.checkout())
     for name in (*_ITEMS, _OTHER):
         group = [row for row in rows if item(row["where"]) == name]
         if group:
-            parts += [f"## {name}", f"{claims_page.summary(group)}.", _table(group, folder)]
+            body = "".join(_lines(row, folder, more, published) for row in group)
+            parts += [f"## {name}", f"{claims_page.summary(group)}.", _table(body)]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(rows: Sequence[Record], folder: Path) -> str:
-    names = ("the paper says", "where", "paper", "here", "verdict", "preset", "made by")
+def _table(body: str) -> str:
+    names = ("the paper says", "where", "paper", "preset", "here", "verdict", "made by")
     head = "".join(f"<th>{name}</th>" for name in names)
-    body = "".join(f"<tr>{''.join(f'<td>{c}</td>' for c in _cells(r, folder))}</tr>" for r in rows)
     return (
         f'<table class="claims table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
 
 
-def _cells(row: Record, folder: Path) -> Iterator[str]:
-    yield f"{html.escape(row['statement'])} <small>({html.escape(row['quantity'])})</small>"
-    yield from (html.escape(text) for text in (row["where"], row["paper"], measured_text(row)))
-    yield row["verdict"]
-    yield row["preset"] or "–"
-    line = f"<code>claims.yaml</code>, line {source_line(row['id'])}"
+def _lines(row: Record, folder: Path, more: Sequence[Run], published: str) -> str:
+    """A claim: a line of what this build found, and one for each other run that measured it."""
+    others = list(runs.rows(more, row["id"]))
+    statement = f"{html.escape(row['statement'])} <small>({html.escape(row['quantity'])})</small>"
+    about = (statement, html.escape(row["where"]), html.escape(row["paper"]))
+    height = f' rowspan="{1 + len(others)}"' if others else ""
+    line = "".join(f"<td{height}>{cell}</td>" for cell in about)
+    line += _found(row, _made_by(row, folder, published))
+    for run, found in others:
+        file = _source(published, (runs.FOLDER / run.file).as_posix())
+        made_by = f"{file}, at {run.at}"
+        line += f'</tr><tr class="more">{_found(found, made_by)}'
+    return f"<tr>{line}</tr>"
+
+
+def _found(row: Record, made_by: str) -> str:
+    cells = (row["preset"] or "–", measured_text(row), row["verdict"], made_by)
+    return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+def _made_by(row: Record, folder: Path, published: str) -> str:
+    line = _source(published, "src/stochrestore/claims.yaml", source_line(row["id"]))
     number = cell_number(folder / f"{row['notebook']}.ipynb", row["id"])
     if number is None:
-        yield line
-    else:
-        yield f'<a href="{row["notebook"]}.html#claims">cell [{number}]</a>; {line}'
+        return line
+    return f'<a href="{row["notebook"]}.html#claims">cell [{number}]</a>; {line}'
+
+
+def _source(published: str, file: str, line: int | None = None) -> str:
+    """A file's name and line, linked where the sources are published."""
+    name, place = f"<code>{Path(file).name}</code>", f"#L{line}" if line else ""
+    text = f"{name}, line {line}" if line else name
+    return f'<a href="{published}/{file}{place}">{text}</a>' if published else text
 
 
 def source_line(identity: str) -> int:
@@ -231,16 +265,17 @@ def _chapter(name: str, titles: Mapping[str, str]) -> str:
 _MEANING = {
     "smoke": "everything trained for a few steps; under a minute; to see that it runs",
     "laptop": "this book: built-in data, networks loaded that this code trained; minutes",
-    "gpu": "the paper's networks trained anew on built-in data; hours on one GPU",
-    "paper": "the paper's settings to the letter, with its data sets; GPU days",
+    "gpu": "the paper's networks trained anew on built-in data; planned for hours on one GPU",
+    "paper": "the paper's settings to the letter, with its data sets; planned for days on one GPU",
 }
 
 
-def running(marks: Stamps, titles: Mapping[str, str]) -> str:
-    """How to run each notebook, at each preset, and what a wrong parameter says.
+def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str]) -> str:
+    """How to run each notebook, at each preset, what that costs, and what a wrong parameter says.
 
     Args:
-        marks: see :func:`stamps`; their times are shown.
+        here: this build's runs.
+        more: kept runs besides.
         titles: notebook → title.
     """
     parts = [
@@ -250,9 +285,15 @@ def running(marks: Stamps, titles: Mapping[str, str]) -> str:
         "with `.venv/bin` on the path.",
         "## Presets",
         "\n".join(f"- `{preset}`: {_MEANING[preset]}" for preset in config.PRESETS),
+        "Below each notebook's commands is what they took, where that was measured. *Clock* is "
+        "the time until the page was there, longer where the machine had other work besides; "
+        "*processor* is what was computed, summed over the cores. Memory is the most that was "
+        f"held at once.{_without_gpu([*here, *more])}",
     ]
     for name in provenance.notebooks():
-        parts += [f"## {titles.get(name, name)}", *_section(name, marks.get(name))]
+        own = [(run, "this build") for run in here if run.notebook == name]
+        own += [(run, f"at {run.at}") for run in more if run.notebook == name]
+        parts += [f"## {titles.get(name, name)}", *_section(name, own)]
     parts += [
         "## What a wrong parameter says",
         "Names and values are checked before anything runs; `stochrestore run` ends in one line:",
@@ -263,17 +304,24 @@ def running(marks: Stamps, titles: Mapping[str, str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _section(name: str, mark: Mapping[str, Any] | None) -> Iterator[str]:
+def _without_gpu(measured: Sequence[Run]) -> str:
+    return "" if any(run.on_gpu for run in measured) else " No run on a GPU was measured."
+
+
+def _section(name: str, measured: Sequence[tuple[Run, str]]) -> Iterator[str]:
     commands = [
         f"papermill notebooks/{name}.ipynb {name}-{preset}.ipynb -p preset {preset}"
         for preset in config.PRESETS
     ]
     yield "```bash\n" + "\n".join(commands) + "\n```"
-    if mark:
-        yield (
-            f"[The chapter]({name}.ipynb), at `{mark['preset']}`, took {duration(mark['seconds'])} "
-            f"on {mark['device']} for this build{_memory(mark)}{_weights(name)}."
-        )
+    lines = [
+        "| preset | clock | processor | memory | disk | on | measured |",
+        "|:--|--:|--:|--:|:--|:--|:--|",
+    ]
+    for preset in config.PRESETS:
+        found = [_cost(run, when) for run, when in measured if run.preset == preset]
+        lines += found or [f"| `{preset}` | not measured | | | | | |"]
+    yield "\n".join(lines)
     fields = config.settings_class(name).model_fields
     allowed = [n for n in _parameters(name) if n in fields]
     rows = [f"| `{n}` | {fields[n].description or ''} |".replace("\n", " ") for n in allowed]
@@ -281,14 +329,15 @@ def _section(name: str, mark: Mapping[str, Any] | None) -> Iterator[str]:
     yield f"````{{dropdown}} Parameters, each given by -p NAME VALUE\n{table}\n````"
 
 
-def _memory(mark: Mapping[str, Any]) -> str:
-    return f", in {mark['memory'] / 2**20:.0f} MiB of memory" if mark.get("memory") else ""
-
-
-def _weights(name: str) -> str:
-    folder = Path(__file__).parent / "weights" / name
-    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
-    return f", from {size / 2**20:.1f} MiB of shipped weights" if size else ""
+def _cost(run: Run, when: str) -> str:
+    """What a run took, a row of the table."""
+    processor = duration(run.cpu_seconds) if run.cpu_seconds else ""
+    memory = f"{run.memory / _MIB:.0f} MiB" if run.memory else ""
+    disk = f"{run.written / _MIB:.1f} MiB written"
+    if run.weights:
+        disk += f", {run.weights / _MIB:.1f} MiB of shipped weights"
+    cells = (f"`{run.preset}`", duration(run.seconds), processor, memory, disk, run.device, when)
+    return f"| {' | '.join(cells)} |"
 
 
 def _parameters(name: str) -> list[str]:

@@ -61,10 +61,6 @@ class Repository:
         """``url@branch``, which pip installs from with ``git+`` before it."""
         return f"{self.url}@{self.branch}" if self.branch else self.url
 
-    def line(self, file: str, number: int, commit: str) -> str:
-        """Address of a line of a file at a commit; empty where the repository has none."""
-        return f"{self.url}/blob/{commit}/{file}#L{number}" if self.url else ""
-
 
 def repository(root: Path) -> Repository:
     """What ``repository`` in a checkout's ``_config.yml`` says.
@@ -79,6 +75,18 @@ def repository(root: Path) -> Repository:
     good = not url or re.fullmatch(r"https://[\w.~/-]+", url)
     require(bool(good), "_config.yml: repository: url", url, "https://github.com/OWNER/NAME")
     return Repository(url, branch)
+
+
+def published(root: Path) -> str:
+    """Address of the folder of a checkout's sources at its commit, as GitHub has them.
+
+    Empty where the repository is not configured, or files differ from the commit.
+    """
+    url = repository(root).url
+    if not url:
+        return ""
+    commit, dirty = revision(root)
+    return "" if dirty or commit == "unknown" else f"{url}/blob/{commit}"
 
 
 def sources(name: str, preset: str) -> dict[str, str]:

@@ -7,28 +7,19 @@ other presets and other machines beside it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stochrestore import claims_page, config, provenance
+from stochrestore import claims, claims_page, config, provenance
+from stochrestore.claims import Measured
 from stochrestore.errors import InputError
 from stochrestore.estimators.pretrained import write_record
 
 FOLDER = Path("book") / "reference" / "runs"
 """Where records are kept, from the checkout's root."""
-
-
-class Finding(BaseModel):
-    """What a run found for a claim."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    value: float
-    interval: tuple[float, float]
-    verdict: str
 
 
 class Run(BaseModel):
@@ -48,12 +39,18 @@ class Run(BaseModel):
     memory: int = 0  # the most that the kernel held, bytes; 0: not known
     weights: int = 0  # shipped weights that were loaded, bytes
     written: int = 0  # the executed notebook, bytes
-    measured: dict[str, Finding] = {}  # by the claim's id; claims not tested are left out
+    # value and interval by the claim's id; claims that are not tested are left out
+    measured: dict[str, tuple[float, float, float]] = {}
 
     @property
     def on_gpu(self) -> bool:
         """Whether a GPU computed."""
         return not self.device.lower().startswith("cpu")
+
+    @property
+    def at(self) -> str:
+        """The commit, short, and whether files differed from it."""
+        return f"{self.commit[:7]}, changed" if self.dirty else self.commit[:7]
 
     @property
     def file(self) -> str:
@@ -74,7 +71,7 @@ def of_page(page: Path) -> Run | None:
         notebook=next(path.stem for path in sources if path.suffix == ".ipynb"),
         weights=_loaded(mark["parameters"], sources),
         written=page.stat().st_size,
-        measured={row["id"]: Finding(**{k: row[k] for k in Finding.model_fields}) for row in rows},
+        measured={row["id"]: (row["value"], *row["interval"]) for row in rows},
     )
 
 
@@ -125,8 +122,22 @@ def _order(run: Run) -> tuple[str, int, bool]:
     return run.notebook, config.PRESETS.index(run.preset), run.on_gpu
 
 
-def beside(here: Iterable[Run], others: Iterable[Run]) -> list[Run]:
-    """This build's runs and, of others, those at other presets or on other kinds of device."""
-    here = list(here)
+def beyond(here: Iterable[Run], others: Iterable[Run]) -> list[Run]:
+    """Of others the runs at presets, or on kinds of device, that are not among those here."""
     files = {run.file for run in here}
-    return sorted([*here, *(run for run in others if run.file not in files)], key=_order)
+    return [run for run in others if run.file not in files]
+
+
+def rows(runs: Iterable[Run], identity: str) -> Iterator[tuple[Run, Mapping[str, Any]]]:
+    """The runs that tested a claim, each with the claim's record of it.
+
+    A record is as :func:`stochrestore.claims.record` makes it: relation, and so verdict, are those
+    of the claim as it stands now.
+    """
+    claim = claims.registry()[identity]
+    for run in runs:
+        if identity in run.measured:
+            measured = {identity: Measured(*run.measured[identity])}
+            row = claims.record(claim, claims.Evidence(run.notebook, run.preset, measured))
+            if row["value"] is not None:
+                yield run, row
