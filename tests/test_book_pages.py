@@ -137,14 +137,22 @@ def test_results_name_the_cell_that_measured(tmp_path):
 def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
     told = next(c for c in claims.registry().values() if c.expected.get("smoke") == "reproduced")
     untold = next(c for c in claims.registry().values() if c.expected["smoke"] == "not tested")
-    for claim, lines in ((told, 2), (untold, 1)):
-        changes = {"notebook": claim.notebook, "preset": "smoke", "dirty": True}
-        run = RUN.model_copy(update=changes | {"measured": {claim.id: (0.5, 0.4, 0.6)}})
-        page = book_pages.results([rows_of(claim)], tmp_path, [run])
-        assert page.count("<tr") - page.count("<thead>") == lines
-        assert ('<td rowspan="2">' in page) == ("0.5 [0.4, 0.6]" in page) == (lines == 2)
-    other = book_pages.results([rows_of(told)], tmp_path, [run.model_copy(update={"measured": {}})])
-    assert "rowspan" not in other
+
+    def page(claim, *, verdict="reproduced", value=0.0, **changes):
+        changes |= {"notebook": claim.notebook, "preset": "smoke"}
+        run = RUN.model_copy(update=changes | {"measured": {claim.id: (value, value, value)}})
+        return book_pages.results([rows_of(claim, verdict)], tmp_path, [run])
+
+    found = claims.Measured.exact(0.0)
+    here, other = "reproduced", "not reproduced"
+    if not told.holds(found):
+        here, other = other, here
+    assert "<br><small>smoke: 0</small>" in page(told, verdict=here)
+    assert f"<br><small>smoke: 0, {here}</small>" in page(told, verdict=other)
+    assert "<br><small>smoke on a GPU: 0" in page(told, device="NVIDIA H100")
+    assert "<small>smoke" not in page(untold)
+    assert ".json</code>, at 0123456, changed." in page(told, dirty=True)
+    assert "in grey" not in book_pages.results([rows_of(told)], tmp_path)
 
 
 def test_sources_are_linked_where_they_are_published(tmp_path, monkeypatch):
@@ -197,10 +205,10 @@ def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run
             assert f"papermill notebooks/{name}.ipynb {output} -p preset {preset}\n" in page
         fields = config.settings_class(name).model_fields
         assert all(parameter in fields for parameter in book_pages._parameters(name))
-    disk = "1.0 MiB written, 4.0 MiB of shipped weights"
-    cells = ["`laptop`", "2 min", "3 min", "512 MiB", disk, "CPU, 2 cores", "this build"]
+    sizes = ["512 MiB", "1.0 + 4.0 MiB"]
+    cells = ["`laptop`", "2 min", "3 min", *sizes, "CPU, 2 cores", "this build"]
     assert f"| {' | '.join(cells)} |" in page
-    assert page.count("not measured |") == len(config.PRESETS) * len(provenance.notebooks()) - 1
+    assert page.count("| not measured |") == len(config.PRESETS) * len(provenance.notebooks()) - 1
     assert page.count("stochrestore: ") == 4
     headings = [t for t in MarkdownIt().parse(page) if t.type == "heading_open"]
     assert len(headings) == 3 + len(provenance.notebooks())  # no fence swallows what follows
@@ -211,7 +219,7 @@ def test_other_runs_are_dated_and_those_on_a_gpu_have_a_line_of_their_own():
     smoke = RUN.model_copy(update={"preset": "smoke", "weights": 0, "dirty": True})
     gpu = RUN.model_copy(update={"device": "NVIDIA H100", "cpu_seconds": 0.0})
     page = book_pages.running([RUN], [smoke, gpu], {})
-    assert "| 1.0 MiB written | CPU, 2 cores | at 0123456, changed |" in page
+    assert "| 1.0 MiB | CPU, 2 cores | at 0123456, changed |" in page
     assert "| `laptop` | 2 min |  | 512 MiB |" in page
     assert page.count("| `laptop` | 2 min |") == 2
     assert "No run on a GPU" not in page

@@ -7,7 +7,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -122,7 +122,7 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
     Args:
         rows: see :func:`stochrestore.claims_page.records`.
         folder: holds the executed notebooks, to say which of their cells measured.
-        more: runs at other presets, shown below this build's where they measured the same.
+        more: runs at other presets, whose numbers stand below this build's.
     """
     parts = [
         "# Results, figure by figure",
@@ -131,55 +131,53 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
         "images; the verdict asks the whole of it. By chapter, with the remarks: "
         "[](claims.md).",
     ]
-    if more:
-        presets = [name for name in config.PRESETS if name in {run.preset for run in more}]
-        parts.append(
-            f"A second line is a run at another preset ({', '.join(presets)}), which the numbers "
-            "above do not count; it is there only where that preset is large enough to tell."
-        )
     published = provenance.published(provenance.checkout())
+    if more:
+        files = "; ".join(f"{_record(run, published)}, at {run.at}" for run in more)
+        parts.append(
+            "Below a number, in grey, is what a run at another preset found, where that preset is "
+            f"large enough to tell; the verdict is the same if no other is named: {files}."
+        )
     for name in (*_ITEMS, _OTHER):
         group = [row for row in rows if item(row["where"]) == name]
         if group:
-            body = "".join(_lines(row, folder, more, published) for row in group)
-            parts += [f"## {name}", f"{claims_page.summary(group)}.", _table(body)]
+            table = _table(_cells(row, folder, more, published) for row in group)
+            parts += [f"## {name}", f"{claims_page.summary(group)}.", table]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(body: str) -> str:
-    names = ("the paper says", "where", "paper", "preset", "here", "verdict", "made by")
+def _table(rows: Iterable[Iterable[str]]) -> str:
+    names = ("the paper says", "where", "paper", "here", "verdict", "preset", "made by")
     head = "".join(f"<th>{name}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return (
         f'<table class="claims table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
 
 
-def _lines(row: Record, folder: Path, more: Sequence[Run], published: str) -> str:
-    """A claim: a line of what this build found, and one for each other run that measured it."""
-    others = list(runs.rows(more, row["id"]))
-    statement = f"{html.escape(row['statement'])} <small>({html.escape(row['quantity'])})</small>"
-    about = (statement, html.escape(row["where"]), html.escape(row["paper"]))
-    height = f' rowspan="{1 + len(others)}"' if others else ""
-    line = "".join(f"<td{height}>{cell}</td>" for cell in about)
-    line += _found(row, _made_by(row, folder, published))
-    for run, found in others:
-        file = _source(published, (runs.FOLDER / run.file).as_posix())
-        made_by = f"{file}, at {run.at}"
-        line += f'</tr><tr class="more">{_found(found, made_by)}'
-    return f"<tr>{line}</tr>"
-
-
-def _found(row: Record, made_by: str) -> str:
-    cells = (row["preset"] or "–", measured_text(row), row["verdict"], made_by)
-    return "".join(f"<td>{cell}</td>" for cell in cells)
-
-
-def _made_by(row: Record, folder: Path, published: str) -> str:
+def _cells(row: Record, folder: Path, more: Sequence[Run], published: str) -> Iterator[str]:
+    yield f"{html.escape(row['statement'])} <small>({html.escape(row['quantity'])})</small>"
+    yield from (html.escape(text) for text in (row["where"], row["paper"]))
+    yield measured_text(row) + "".join(_also(row, *found) for found in runs.rows(more, row["id"]))
+    yield row["verdict"]
+    yield row["preset"] or "–"
     line = _source(published, "src/stochrestore/claims.yaml", source_line(row["id"]))
     number = cell_number(folder / f"{row['notebook']}.ipynb", row["id"])
     if number is None:
-        return line
-    return f'<a href="{row["notebook"]}.html#claims">cell [{number}]</a>; {line}'
+        yield line
+    else:
+        yield f'<a href="{row["notebook"]}.html#claims">cell [{number}]</a>; {line}'
+
+
+def _also(row: Record, run: Run, found: Record) -> str:
+    """What another run found for a row's claim: a second line."""
+    device = " on a GPU" if run.on_gpu else ""
+    verdict = "" if found["verdict"] == row["verdict"] else f", {found['verdict']}"
+    return f"<br><small>{run.preset}{device}: {measured_text(found)}{verdict}</small>"
+
+
+def _record(run: Run, published: str) -> str:
+    return _source(published, (runs.FOLDER / run.file).as_posix())
 
 
 def _source(published: str, file: str, line: int | None = None) -> str:
@@ -288,7 +286,8 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         "Below each notebook's commands is what they took, where that was measured. *Clock* is "
         "the time until the page was there, longer where the machine had other work besides; "
         "*processor* is what was computed, summed over the cores. Memory is the most that was "
-        f"held at once.{_without_gpu([*here, *more])}",
+        "held at once. Disk is the page that was written and, after the plus, the shipped weights "
+        f"that were loaded.{_without_gpu([*here, *more])}",
     ]
     for name in provenance.notebooks():
         own = [(run, "this build") for run in here if run.notebook == name]
@@ -315,12 +314,12 @@ def _section(name: str, measured: Sequence[tuple[Run, str]]) -> Iterator[str]:
     ]
     yield "```bash\n" + "\n".join(commands) + "\n```"
     lines = [
-        "| preset | clock | processor | memory | disk | on | measured |",
-        "|:--|--:|--:|--:|:--|:--|:--|",
+        "| preset | clock | processor | memory | disk | on | when |",
+        "|:--|--:|--:|--:|--:|:--|:--|",
     ]
     for preset in config.PRESETS:
         found = [_cost(run, when) for run, when in measured if run.preset == preset]
-        lines += found or [f"| `{preset}` | not measured | | | | | |"]
+        lines += found or [f"| `{preset}` | | | | | | not measured |"]
     yield "\n".join(lines)
     fields = config.settings_class(name).model_fields
     allowed = [n for n in _parameters(name) if n in fields]
@@ -333,9 +332,8 @@ def _cost(run: Run, when: str) -> str:
     """What a run took, a row of the table."""
     processor = duration(run.cpu_seconds) if run.cpu_seconds else ""
     memory = f"{run.memory / _MIB:.0f} MiB" if run.memory else ""
-    disk = f"{run.written / _MIB:.1f} MiB written"
-    if run.weights:
-        disk += f", {run.weights / _MIB:.1f} MiB of shipped weights"
+    weights = f" + {run.weights / _MIB:.1f}" if run.weights else ""
+    disk = f"{run.written / _MIB:.1f}{weights} MiB"
     cells = (f"`{run.preset}`", duration(run.seconds), processor, memory, disk, run.device, when)
     return f"| {' | '.join(cells)} |"
 
