@@ -103,7 +103,7 @@ def test_every_claim_is_on_the_page_of_results_once(tmp_path):
     for claim in claims.registry().values():
         line = book_pages.source_line(claim.id)
         assert text[line - 1] == f"- id: {claim.id}"
-        assert f"<code>claims.yaml</code>, line {line}" in page
+        assert f"<code>claims.yaml:{line}</code>" in page
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,10 @@ def test_sources_are_linked_where_they_are_published(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "published", lambda root: at)
     page = book_pages.results(rows, tmp_path, [run])
     line = book_pages.source_line(claim.id)
-    assert f'<a href="{at}/src/stochrestore/claims.yaml#L{line}"><code>claims.yaml</code>' in page
+    assert (
+        f'<a href="{at}/src/stochrestore/claims.yaml#L{line}"><code>claims.yaml:{line}</code></a>'
+        in page
+    )
     assert f'<a href="{at}/book/reference/runs/{run.file}"><code>{run.file}</code></a>' in page
 
 
@@ -198,7 +201,7 @@ def test_durations_are_short(seconds, said):
 
 
 def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run():
-    page = book_pages.running([RUN], [], {})
+    page = book_pages.running([RUN], [], {}).replace("\N{NO-BREAK SPACE}", " ")
     for name in provenance.notebooks():
         for preset in config.PRESETS:
             output = f"{name}-{preset}.ipynb"
@@ -218,7 +221,7 @@ def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run
 def test_other_runs_are_dated_and_those_on_a_gpu_have_a_line_of_their_own():
     smoke = RUN.model_copy(update={"preset": "smoke", "weights": 0, "dirty": True})
     gpu = RUN.model_copy(update={"device": "NVIDIA H100", "cpu_seconds": 0.0})
-    page = book_pages.running([RUN], [smoke, gpu], {})
+    page = book_pages.running([RUN], [smoke, gpu], {}).replace("\N{NO-BREAK SPACE}", " ")
     assert "| 1.0 MiB | CPU, 2 cores | at 0123456, changed |" in page
     assert "| `laptop` | 2 min |  | 512 MiB |" in page
     assert page.count("| `laptop` | 2 min |") == 2

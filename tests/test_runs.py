@@ -3,8 +3,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from stochrestore import claims, config, provenance, runs
+from stochrestore.cli import app
 from stochrestore.errors import InputError
 from stochrestore.runs import Run
 
@@ -71,6 +73,14 @@ def test_only_runs_of_a_preset_as_it_is_are_kept(tmp_path, mark):
     with pytest.raises(InputError, match=r"keep: got .*executed\.ipynb'; allowed: .*of its own"):
         runs.keep(page(tmp_path, mark), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_keeps_what_it_is_given(tmp_path):
+    executed = page(tmp_path, MARK)
+    said = CliRunner().invoke(app, ["keep", str(executed), "--folder", str(tmp_path / "runs")])
+    assert said.exit_code == 0
+    assert said.output.split() == [str(tmp_path / "runs" / "toy_tradeoff-smoke.json")]
+    assert len(runs.kept(tmp_path / "runs")) == 1
 
 
 def test_what_is_no_notebook_is_refused(tmp_path):

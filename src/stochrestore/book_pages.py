@@ -136,7 +136,8 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
         files = "; ".join(f"{_record(run, published)}, at {run.at}" for run in more)
         parts.append(
             "Below a number, in grey, is what a run at another preset found, where that preset is "
-            f"large enough to tell; the verdict is the same if no other is named: {files}."
+            "large enough to tell; the verdict is the same where no other is named. The records of "
+            f"these runs: {files}."
         )
     for name in (*_ITEMS, _OTHER):
         group = [row for row in rows if item(row["where"]) == name]
@@ -182,8 +183,8 @@ def _record(run: Run, published: str) -> str:
 
 def _source(published: str, file: str, line: int | None = None) -> str:
     """A file's name and line, linked where the sources are published."""
-    name, place = f"<code>{Path(file).name}</code>", f"#L{line}" if line else ""
-    text = f"{name}, line {line}" if line else name
+    name, place = (f"{Path(file).name}:{line}", f"#L{line}") if line else (Path(file).name, "")
+    text = f"<code>{name}</code>"
     return f'<a href="{published}/{file}{place}">{text}</a>' if published else text
 
 
@@ -334,8 +335,9 @@ def _cost(run: Run, when: str) -> str:
     memory = f"{run.memory / _MIB:.0f} MiB" if run.memory else ""
     weights = f" + {run.weights / _MIB:.1f}" if run.weights else ""
     disk = f"{run.written / _MIB:.1f}{weights} MiB"
-    cells = (f"`{run.preset}`", duration(run.seconds), processor, memory, disk, run.device, when)
-    return f"| {' | '.join(cells)} |"
+    sizes = (duration(run.seconds), processor, memory, disk)
+    whole = [text.replace(" ", "\N{NO-BREAK SPACE}") for text in (*sizes, when)]
+    return f"| `{run.preset}` | {' | '.join(whole[:-1])} | {run.device} | {whole[-1]} |"
 
 
 def _parameters(name: str) -> list[str]:
