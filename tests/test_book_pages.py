@@ -147,9 +147,9 @@ def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
     here, other = "reproduced", "not reproduced"
     if not told.holds(found):
         here, other = other, here
-    assert "<br><small>smoke: 0</small>" in page(told, verdict=here)
-    assert f"<br><small>smoke: 0, {here}</small>" in page(told, verdict=other)
-    assert "<br><small>smoke on a GPU: 0" in page(told, device="NVIDIA H100")
+    assert "<br><small>smoke:&nbsp;0</small>" in page(told, verdict=here)
+    assert f"<br><small>smoke:&nbsp;0, {here}</small>" in page(told, verdict=other)
+    assert "<br><small>smoke on a GPU:&nbsp;0" in page(told, device="NVIDIA H100")
     assert "<small>smoke" not in page(untold)
     assert ".json</code>, at 0123456, changed." in page(told, dirty=True)
     assert "in grey" not in book_pages.results([rows_of(told)], tmp_path)

@@ -174,7 +174,7 @@ def _also(row: Record, run: Run, found: Record) -> str:
     """What another run found for a row's claim: a second line."""
     device = " on a GPU" if run.on_gpu else ""
     verdict = "" if found["verdict"] == row["verdict"] else f", {found['verdict']}"
-    return f"<br><small>{run.preset}{device}: {measured_text(found)}{verdict}</small>"
+    return f"<br><small>{run.preset}{device}:&nbsp;{measured_text(found)}{verdict}</small>"
 
 
 def _record(run: Run, published: str) -> str:
@@ -335,9 +335,9 @@ def _cost(run: Run, when: str) -> str:
     memory = f"{run.memory / _MIB:.0f} MiB" if run.memory else ""
     weights = f" + {run.weights / _MIB:.1f}" if run.weights else ""
     disk = f"{run.written / _MIB:.1f}{weights} MiB"
-    sizes = (duration(run.seconds), processor, memory, disk)
-    whole = [text.replace(" ", "\N{NO-BREAK SPACE}") for text in (*sizes, when)]
-    return f"| `{run.preset}` | {' | '.join(whole[:-1])} | {run.device} | {whole[-1]} |"
+    texts = (duration(run.seconds), processor, memory, disk, run.device, when)
+    whole = (text.replace(" ", "\N{NO-BREAK SPACE}") for text in texts)
+    return f"| `{run.preset}` | {' | '.join(whole)} |"
 
 
 def _parameters(name: str) -> list[str]:
