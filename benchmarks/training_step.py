@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, isolated, median_seconds, peak_bytes
+from stochrestore import config
 from stochrestore.attacks import initial_perturbation
 from stochrestore.degradations import Inpainting
 from stochrestore.estimators.base import SecondCoordinate, restore, sample
 from stochrestore.estimators.mlp import MLPCritic, MLPEstimator
 from stochrestore.estimators.resnet_critic import ResNetCritic
 from stochrestore.estimators.unet import StatisticsPerSeed, UNet
-from stochrestore.losses import estimator_gan_loss
+from stochrestore.experiments import sr_scaling
+from stochrestore.losses import critic_gan_loss, estimator_gan_loss, r1_penalty
 from stochrestore.problems.toy import Disk
 from stochrestore.training import AlternatingTrainer, TrainingSettings, keep_freed_memory
 
@@ -110,6 +113,17 @@ def image_step() -> Iterator[Row]:
     )
 
 
+def grid_training() -> Iterator[Row]:
+    """One training of Fig. 4's grid, at preset laptop: ×4, robust and stochastic, of faces."""
+    seconds = isolated(_measure_grid)
+    yield Row("grid of Fig. 4, faces ×4, robust: steps a second", 1 / seconds["library"], "≥ 5")
+    yield Row(
+        "grid of Fig. 4: time / its network passes alone",
+        seconds["library"] / seconds["floor"],
+        "≤ 1.3",
+    )
+
+
 def image_memory() -> Iterator[Row]:
     """Peak memory of a step at 64×64, batch 32, 10 seeds, beyond what is there before it."""
     whole, parts = (isolated(_peak_of_step, at_once) for at_once in (None, 1))
@@ -152,17 +166,41 @@ def build_image_trainer(
 
 
 def floor_step(trainer: AlternatingTrainer) -> None:
-    """The passes of the step and nothing else: GAN, two with weight gradients, five in y."""
-    s, weights = trainer.settings, list(trainer.estimator.parameters())
+    """The passes of the step and nothing else."""
+    gan_passes(trainer)
+    robustness_passes(trainer)
+
+
+def gan_passes(trainer: AlternatingTrainer) -> None:
+    """One of each network, with gradients of the estimator's weights."""
     y = trainer.degrade(trainer.batch())
     fake = sample(trainer.estimator, y, generator=trainer.generator)  # type: ignore[arg-type]
-    torch.autograd.grad(estimator_gan_loss(trainer.critic(fake)), weights)
+    loss = estimator_gan_loss(trainer.critic(fake))
+    torch.autograd.grad(loss, list(trainer.estimator.parameters()))
+
+
+def robustness_passes(trainer: AlternatingTrainer) -> None:
+    """Two over all seeds with gradients of the weights, and the attack's with gradients of y."""
+    s, weights = trainer.settings, list(trainer.estimator.parameters())
+    y = trainer.degrade(trainer.batch())
     z = trainer.measured.seed(y, s.robustness_seeds, generator=trainer.generator)
     for _ in range(2):
         torch.autograd.grad(restore(trainer.measured, y, z).sum(), weights)
     for _ in range(s.attack_steps):
         y = y.detach().requires_grad_(True)
         torch.autograd.grad(restore(trainer.measured, y, z).sum(), y)
+
+
+def critic_passes(trainer: AlternatingTrainer) -> None:
+    """One of the estimator, two of the critic, and R1's where its turn is."""
+    s, critic = trainer.settings, trainer.critic
+    real, weights = trainer.batch(), list(critic.parameters())
+    with torch.no_grad():
+        fake = sample(trainer.estimator, trainer.degrade(real), generator=trainer.generator)  # type: ignore[arg-type]
+    loss = critic_gan_loss(critic(real), critic(fake))
+    if trainer.step % s.r1_every == 0:
+        loss = loss + r1_penalty(critic, real, gamma=s.r1_gamma, convention=s.r1_convention)
+    torch.autograd.grad(loss, weights)
 
 
 STEPS: dict[str, Callable[[AlternatingTrainer], Tensor]] = {
@@ -188,6 +226,32 @@ def _measure_images() -> tuple[dict[str, float], float]:
     median_seconds(steps, repeats=1)  # warms up
     # In float32, five steps of sign-like Adam make a visible difference out of rounding.
     return median_seconds(steps, repeats=5), relative_difference(build_image_trainer, torch.float64)
+
+
+def _measure_grid() -> dict[str, float]:
+    keep_freed_memory()
+    settings = config.load("sr_scaling", "laptop", data="faces", scales=[4])
+    jobs = {sr_scaling.model_of(job): job for job in sr_scaling.jobs_of(settings)}
+    trainer = sr_scaling.job_trainer(jobs["robust_sto_gan"])
+    # Some losses enter every n-th step: the mean is over as many as bring all of them round.
+    cycle = math.lcm(trainer.settings.r1_every, trainer.settings.robustness_every)
+
+    def library() -> None:
+        for _ in range(cycle):
+            trainer.advance()
+
+    def floor() -> None:
+        for step in range(cycle):
+            trainer.step = step
+            critic_passes(trainer)
+            gan_passes(trainer)
+            if (step + 1) % trainer.settings.robustness_every == 0:
+                robustness_passes(trainer)
+
+    steps: dict[str, Callable[[], object]] = {"library": library, "floor": floor}
+    median_seconds(steps, repeats=2)  # warms up
+    seconds = median_seconds(steps, repeats=9)
+    return {name: value / cycle for name, value in seconds.items()}
 
 
 def _peak_of_step(seeds_at_once: int | None) -> int:
