@@ -320,7 +320,7 @@ def _section(name: str, measured: Sequence[tuple[Run, str]]) -> Iterator[str]:
     ]
     for preset in config.PRESETS:
         found = [_cost(run, when) for run, when in measured if run.preset == preset]
-        lines += found or [f"| `{preset}` | | | | | | not measured |"]
+        lines += found or [f"| `{preset}` | – | | | | | not\N{NO-BREAK SPACE}measured |"]
     yield "\n".join(lines)
     fields = config.settings_class(name).model_fields
     allowed = [n for n in _parameters(name) if n in fields]
