@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from stochrestore.figures.style import COLORS, NAMES
+from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES
 
 TOGETHER = {
     "toy": (
@@ -46,13 +46,34 @@ SEEN_BY = {
     ),
 }
 DISTINCT = 12  # distance in CIELAB; about five just noticeable differences
+VISIBLE = 3  # contrast of graphics against what is beside them (WCAG 2.2, 1.4.11)
+
+
+def channels(color):
+    """``#rrggbb`` as sRGB in [0, 1]."""
+    return np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+
+
+def linear_light(srgb):
+    """sRGB as amounts of light."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(a, b):
+    """Contrast of two colours in sRGB, from 1 to 21."""
+    light = np.array([0.2126, 0.7152, 0.0722])
+    low, high = sorted(linear_light(c) @ light + 0.05 for c in (a, b))
+    return high / low
+
+
+def in_dark_mode(srgb):
+    """What the theme makes of a picture: ``filter: brightness(.8) contrast(1.2)``."""
+    return np.clip((0.8 * srgb - 0.5) * 1.2 + 0.5, 0, 1)
 
 
 def seen(color, matrix):
     """CIELAB of ``#rrggbb`` after a matrix on linear sRGB."""
-    srgb = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    moved = np.clip(matrix @ linear, 0, 1)
+    moved = np.clip(matrix @ linear_light(channels(color)), 0, 1)
     back = np.where(moved <= 0.0031308, 12.92 * moved, 1.055 * moved ** (1 / 2.4) - 0.055)
     return rgb2lab(back[None, None])[0, 0]
 
@@ -70,6 +91,29 @@ def test_estimators_of_a_figure_are_told_apart(figure, viewer):
 def test_red_and_green_of_one_lightness_would_not_be():
     red, green = (seen(color, SEEN_BY["deuteranopes"]) for color in ("#b06a4f", "#7d8a4a"))
     assert np.linalg.norm(red - green) < DISTINCT
+
+
+@pytest.mark.parametrize("shown", [np.array, in_dark_mode], ids=["light", "dark"])
+@pytest.mark.parametrize("name", COLORS)
+def test_an_estimator_stands_out_from_the_page(name, shown):
+    assert contrast(shown(channels(COLORS[name])), shown(np.ones(3))) >= VISIBLE
+
+
+def test_contrast_is_that_of_the_standard():
+    assert contrast(np.zeros(3), np.ones(3)) == pytest.approx(21)
+    assert contrast(channels("#767676"), np.ones(3)) == pytest.approx(4.54, abs=5e-3)
+
+
+@pytest.mark.parametrize("looks", [MARKERS, LINES], ids=["markers", "dashes"])
+@pytest.mark.parametrize("figure", TOGETHER)
+def test_estimators_of_a_figure_are_told_apart_without_colours(figure, looks):
+    shown = [looks[name] for name in TOGETHER[figure] if name in looks]
+    assert len(set(shown)) == len(shown)
+
+
+def test_every_curve_over_a_parameter_has_a_marker_and_a_dash():
+    assert LINES.keys() <= MARKERS.keys()
+    assert MARKERS.keys() == COLORS.keys() - set(TOGETHER["ring"]) | {"posterior_sampler"}
 
 
 def test_every_estimator_has_a_colour_and_a_name():

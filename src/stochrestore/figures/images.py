@@ -13,19 +13,12 @@ from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stochrestore.figures.style import COLORS, NAMES
+from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES
 from stochrestore.metrics.bootstrap import Interval
 from stochrestore.metrics.restoration import AttackChecks
 
 Rows = Sequence[Mapping[str, Any]]
 Groups = Sequence[tuple[str, Tensor]]
-MARKERS = {
-    "robust_gan": "s",
-    "erratic_gan": "^",
-    "robust_sto_gan": "o",
-    "sto_gan": "v",
-    "posterior_sampler": "D",
-}
 PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
 
 
@@ -222,7 +215,7 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
             by_weight = group.groupby("weight")[quantity]
             x = by_weight.mean().index.to_series().replace(0.0, left)
             mean, low, high = by_weight.mean(), by_weight.min(), by_weight.max()
-            style = {"color": COLORS[str(name)], "marker": MARKERS[str(name)], "markersize": 5}
+            style = {**_look(str(name)), "markersize": 5}
             axis.plot(x, mean, label=NAMES[str(name)], **style)
             axis.fill_between(x, low, high, color=COLORS[str(name)], alpha=0.18, linewidth=0)
         axis.set_xscale("log")
@@ -232,6 +225,11 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
         axis.set_ylim(bottom=0)
     np.atleast_1d(axes)[0].legend(fontsize=8)
     return figure
+
+
+def _look(name: str) -> dict[str, Any]:
+    """Colour, marker and dash of an estimator's line."""
+    return {"color": COLORS[name], "marker": MARKERS[name], "linestyle": LINES[name]}
 
 
 def seed_use(rows: Rows) -> Figure:
@@ -321,12 +319,10 @@ def _line_over_scale(axis: Any, rows: Rows, quantity: str) -> None:
         values[:, 0],
         errors,
         label=NAMES[name],
-        color=COLORS[name],
-        marker=MARKERS[name],
         markersize=5,
         linewidth=1.6,
         capsize=2,
-        linestyle="--" if name == "posterior_sampler" else "-",
+        **_look(name),
     )
 
 
@@ -348,7 +344,7 @@ def cost_of_one_answer(rows: Rows) -> Figure:
     for axis, data in zip(axes[0], sets, strict=True):
         for name in dict.fromkeys(row["estimator"] for row in rows):
             line = [r for r in rows if r["data"] == data and r["estimator"] == name]
-            style = {"color": COLORS[name], "marker": MARKERS[name], "markersize": 6}
+            style = {**_look(name), "markersize": 6}
             bits = [row["bits"] for row in line]
             axis.plot(bits, [row["cost"] for row in line], label=NAMES[name], **style)
             for row in line:

@@ -27,7 +27,7 @@ from stochrestore.errors import require
 from stochrestore.estimators.closed_form import Sine
 from stochrestore.estimators.zigzag import Zigzag, lipschitz_bound
 from stochrestore.figures.images import mosaic
-from stochrestore.figures.style import COLORS, DATA, NAMES
+from stochrestore.figures.style import COLORS, DATA, LINES, MARKERS, NAMES
 from stochrestore.figures.toy import draw_disk
 
 Rows = Sequence[Mapping[str, Any]]
@@ -279,9 +279,10 @@ def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
 
 def _weight_figure(weight: float, means: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(7.2, 3.3), dpi=110, layout="constrained")
-    for (name, line), marker in zip(means.groupby("estimator"), "so", strict=False):
-        look: dict[str, Any] = {"color": COLORS[str(name)], "marker": marker}
-        axis.plot(line.slope, line.recall, ms=4, lw=1, alpha=0.7, label=NAMES[str(name)], **look)
+    for key, line in means.groupby("estimator"):
+        name = str(key)
+        look: dict[str, Any] = {"color": COLORS[name], "marker": MARKERS[name], "ls": LINES[name]}
+        axis.plot(line.slope, line.recall, ms=4, lw=1, alpha=0.7, label=NAMES[name], **look)
         axis.plot(*line.xs(weight, level="weight").iloc[0][["slope", "recall"]], ms=13, **look)
     _slope_axes(axis)
     return figure

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from stochrestore.experiments.srflow_robustness import SHAVE
-from stochrestore.figures.style import COLORS, NAMES
+from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES
 from stochrestore.metrics.bootstrap import Interval, mean_interval
 
 if TYPE_CHECKING:  # names of results only
@@ -54,7 +54,8 @@ def _against_alpha(axis: Axes, rows: Sequence[Row], channels: str) -> None:
 
     for shift, network in zip((0.97, 1.0, 1.03), networks, strict=False):
         found = [over_images("output", alpha, network) for alpha in alphas]
-        _band(axis, [shift * alpha for alpha in alphas], found, COLORS[network], NAMES[network])
+        look = {"color": COLORS[network], "marker": MARKERS[network], "ls": LINES[network]}
+        _band(axis, [shift * alpha for alpha in alphas], found, NAMES[network], **look)
     inputs = [over_images("input", alpha, *networks).value for alpha in alphas]
     axis.plot(alphas, inputs, "--", color=INPUT, label="attacked input (AI-PSNR)")
     axis.set_xscale("log", base=2)
@@ -70,11 +71,13 @@ def heats(rows: Sequence[Row], alpha: float) -> Figure:
     def over_images(key: str) -> list[Interval]:
         return [interval(row[key] for row in rows if row["heat"] == heat) for heat in values]
 
-    _band(left, values, over_images("output_rgb"), COLORS["srflow"], f"attacked, α = {alpha:g}/255")
-    _band(left, values, over_images("psnr"), INPUT, "against the true image", line="s--")
+    look = {"color": COLORS["srflow"], "marker": MARKERS["srflow"]}
+    _band(left, values, over_images("output_rgb"), f"attacked, α = {alpha:g}/255", **look)
+    true = {"color": INPUT, "marker": "D", "ls": "--"}
+    _band(left, values, over_images("psnr"), "against the true image", **true)
     left.set(xlabel="heat of the seeds", ylabel="PSNR, RGB (dB), less the border")
     left.legend()
-    _band(right, values, over_images("spread"), COLORS["srflow"], "")
+    _band(right, values, over_images("spread"), "", **look)
     right.set(xlabel="heat of the seeds", ylabel="per-pixel std over seeds", ylim=(0, None))
     figure.tight_layout()
     return figure
@@ -130,17 +133,15 @@ def _band(
     axis: Axes,
     places: Sequence[float],
     found: Sequence[Interval],
-    color: str,
     label: str,
-    *,
-    line: str = "o-",
+    **look: Any,
 ) -> None:
     values = [interval.value for interval in found]
     errors = [
         [interval.value - interval.low for interval in found],
         [interval.high - interval.value for interval in found],
     ]
-    axis.errorbar(places, values, errors, fmt=line, ms=4, capsize=3, color=color, label=label)
+    axis.errorbar(places, values, errors, ms=4, capsize=3, label=label, **look)
 
 
 def _picture(axis: Axes, x: Tensor) -> None:

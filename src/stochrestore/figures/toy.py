@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse
 from torch import Tensor
 
-from stochrestore.figures.style import COLORS, DATA, NAMES
+from stochrestore.figures.style import COLORS, DATA, LINES, MARKERS, NAMES
 from stochrestore.problems.toy import Ring
 
 Rows = Sequence[Mapping[str, Any]]
@@ -203,7 +203,7 @@ def _draw_trajectory(axis: Axes, data: pd.DataFrame, epsilon: float) -> None:
     axis.plot(
         path.sensitivity / epsilon,
         path.recall,
-        "-o",
+        "--o",
         ms=2.5,
         lw=0.8,
         color=COLORS["erratic_gan"],
@@ -222,7 +222,7 @@ def _draw_models(axis: Axes, data: pd.DataFrame, epsilon: float) -> None:
             group["recall"].mean(),
             xerr=slope.std(),
             yerr=group["recall"].std(),
-            fmt="D" if name == "posterior_sampler" else "o",
+            fmt=MARKERS[str(name)],
             ms=7,
             capsize=2,
             color=COLORS[str(name)],
@@ -255,12 +255,13 @@ def weight_sweep(
                 y=quantity,
                 ax=axis,
                 errorbar="sd",
-                marker="o",
+                marker=MARKERS[name],
+                linestyle=LINES[name],
                 color=COLORS[name],
                 label=NAMES[name],
             )
             level = baseline[baseline.estimator == without][quantity].mean()
-            axis.axhline(level, color=COLORS[name], lw=1, ls="--")
+            axis.axhline(level, color=COLORS[name], lw=1, ls=LINES[name])
         for weight, text in ((printed, "as printed"), (chosen, "used here")):
             axis.axvline(weight, color="#6B7280", lw=1, ls=":")
             axis.annotate(
