@@ -152,7 +152,7 @@ def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
     assert "<br><small>smoke on a GPU:&nbsp;0" in page(told, device="NVIDIA H100")
     assert "<small>smoke" not in page(untold)
     assert ".json</code>, at 0123456, changed." in page(told, dirty=True)
-    assert "in grey" not in book_pages.results([rows_of(told)], tmp_path)
+    assert "in grey" not in book_pages.results([rows_of(told)], tmp_path, [RUN])
 
 
 def test_sources_are_linked_where_they_are_published(tmp_path, monkeypatch):

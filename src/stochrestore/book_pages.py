@@ -132,6 +132,7 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
         "[](claims.md).",
     ]
     published = provenance.published(provenance.checkout())
+    more = [run for run in more if run.measured]
     if more:
         files = "; ".join(f"{_record(run, published)}, at {run.at}" for run in more)
         parts.append(
