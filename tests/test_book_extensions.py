@@ -29,27 +29,31 @@ def test_equations_in_docstrings_become_links(line, linked):
     assert lines == [linked, ".. math::", "", "   x \\text{ Eq. 7}", "", linked]
 
 
-def test_tables_that_scroll_take_the_focus_once():
+def test_what_scrolls_takes_the_focus_once():
     pages = extension("lean_pages")
     table = '<table border="1" class="dataframe"><tr></tr></table>'
-    context = {"body": f'{table}<table class="claims table"></table><table class="plain"></table>'}
+    figure = '<figure class="align-default" id="fig"></figure>'
+    plain = '<table class="plain"></table>'
+    context = {"body": f'{table}<table class="claims table"></table>{plain}{figure}'}
     for _ in range(2):
         pages.reach_by_keyboard(None, "", "", context, None)
-    assert context["body"].count('tabindex="0"') == 2
+    assert context["body"].count('tabindex="0"') == 3
     assert '<table class="plain">' in context["body"]
 
 
-def test_scripts_that_pages_do_not_need_are_left_out(tmp_path):
+def test_scripts_that_pages_do_not_need_are_left_out_and_others_wait(tmp_path):
     pages = extension("lean_pages")
     script = '<script defer src="_static/scripts/fontawesome.js?digest=1"></script>'
     page = tmp_path / "a" / "page.html"
     page.parent.mkdir()
-    page.write_text(f'<head>\n{script}<script src="other.js"></script></head>')
+    needed = '<script src="documentation_options.js"></script><script async src="a.js"></script>'
+    page.write_text(f'<head>\n{script}{needed}<script id="b" src="other.js"></script></head>')
     app = SimpleNamespace(outdir=str(tmp_path), builder=SimpleNamespace(format="html"))
-    pages.drop_icon_script(app, RuntimeError("the build failed"))
+    pages.draw_before_scripts(app, RuntimeError("the build failed"))
     assert script in page.read_text()
-    pages.drop_icon_script(app, None)
-    assert page.read_text() == '<head><script src="other.js"></script></head>'
+    pages.draw_before_scripts(app, None)
+    waiting = '<script defer id="b" src="other.js"></script>'
+    assert page.read_text() == f"<head>{needed}{waiting}</head>"
     kept = SimpleNamespace(filename="mathjax.js", attributes={})
     thebe = SimpleNamespace(filename=None, attributes={"body": "initThebe()"})
     context = {"script_files": [kept, thebe]}

@@ -19,6 +19,7 @@ from stochrestore.figures.interactive import Frame, PictureBrowser
 HTML = Path(__file__).parents[1] / "_build" / "html"
 LISTINGS = HTML / "_modules"  # of the library's code, all alike: one is looked at
 LARGEST = 3_000_000  # bytes a page, compressed as web servers do
+BEFORE_PAINT = 170_000  # of style sheets and scripts that the first paint waits for, likewise
 COMPRESSED = {".html", ".js", ".css", ".svg", ".json"}
 AXE_OPTIONS = {
     "resultTypes": ["violations"],
@@ -164,6 +165,28 @@ def _size(path):
     file = HTML / unquote(path).lstrip("/")
     content = file.read_bytes()
     return len(gzip.compress(content, 6) if file.suffix in COMPRESSED else content)
+
+
+class _Blocking(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.urls = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        waits = tag == "script" and not given.keys() & {"defer", "async"}
+        style = tag == "link" and given.get("rel") == "stylesheet" and given.get("media") != "print"
+        if url := given.get("src" if waits else "href") if waits or style else None:
+            self.urls.append(url)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_little_comes_before_the_first_paint(name):
+    urls = _Blocking((HTML / name).read_text("utf-8")).urls
+    files = {urljoin(f"/{name}", urlsplit(url).path) for url in urls}
+    assert [file for file in files if file.endswith(".js")] == ["/_static/documentation_options.js"]
+    assert sum(map(_size, files)) <= BEFORE_PAINT
 
 
 class _Anchors(HTMLParser):

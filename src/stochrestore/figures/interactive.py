@@ -79,7 +79,11 @@ class PictureBrowser:
         require(self.first in every, "first", self.first, "the index of a value for each choice")
 
     def _repr_html_(self) -> str:
-        parts = [f"<style>{self._css()}</style>", *self._fieldsets(), '<div aria-live="polite">']
+        parts = [
+            f"<style>{self._css()}</style>",
+            *self._fieldsets(),
+            '<div aria-live="polite" tabindex="0">',
+        ]
         parts += [self._frame(index, frame) for index, frame in self.frames.items()]
         return f'<div class="picture-browser" id="{self.name}">{"".join(parts)}</div></div>'
 
@@ -140,6 +144,8 @@ border:1px solid #6b7280;border-radius:1rem}
 #NAME img{display:block;width:100%;height:auto;background:none;margin:0}
 #NAME p{margin:.3rem 0 0}
 #NAME .frame:not(.FIRST){display:none}
+@media (max-width:576px){#NAME [aria-live]{overflow-x:auto}#NAME img{width:26rem;max-width:none}
+#NAME .frame p{position:sticky;left:0;max-width:calc(100% - 2.5rem)}}
 @media print{#NAME fieldset{display:none}}
 """
 
