@@ -140,7 +140,7 @@ font-size:inherit;font-weight:600}
 #NAME label span{display:block;min-width:2.1rem;padding:.1rem .5rem;text-align:center;
 border:1px solid #6b7280;border-radius:1rem}
 #NAME input:checked+span{background:#1f4e79;border-color:#1f4e79;color:#fff}
-#NAME input:focus-visible+span{outline:3px solid #e69f00;outline-offset:1px}
+#NAME input:focus-visible+span{outline:3px solid #c68200;outline-offset:1px}
 #NAME img{display:block;width:100%;height:auto;background:none;margin:0}
 #NAME p{margin:.3rem 0 0}
 #NAME .frame:not(.FIRST){display:none}
