@@ -223,8 +223,8 @@ def _draw_models(axis: Axes, data: pd.DataFrame, epsilon: float) -> None:
             xerr=slope.std(),
             yerr=group["recall"].std(),
             fmt=MARKERS[str(name)],
-            ms=7,
-            capsize=2,
+            ms=8,
+            capsize=0,
             color=COLORS[str(name)],
             label=NAMES[str(name)],
         )
