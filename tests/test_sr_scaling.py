@@ -7,13 +7,16 @@ import torch
 from matplotlib.figure import Figure
 
 from stochrestore import config
+from stochrestore.attacks import worst_perturbation
 from stochrestore.degradations import Averaging
 from stochrestore.errors import InputError
+from stochrestore.estimators.base import restore
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
 from stochrestore.experiments import sr_scaling
 from stochrestore.figures import images as figures
 from stochrestore.metrics.bootstrap import Interval
 from stochrestore.metrics.information import gaussian_bits
+from stochrestore.metrics.restoration import consistency_psnr
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,19 @@ def test_every_network_is_measured_at_its_scale(trained):
     by_place = {(row["scale"], row["estimator"]): row["cost"] for row in costs}
     expected = fid[8, "robust_gan"] - fid[8, "robust_sto_gan"]
     assert by_place[8, "robust_gan"] == pytest.approx(expected)
+
+
+def test_every_network_agrees_with_an_attacked_input_too(trained):
+    for scale, models in trained.estimators.items():
+        settings, degrade = sr_scaling.at_scale(trained.settings, scale), Averaging(scale)
+        y = degrade.degrade(sr_scaling.images(settings).validation[:8])
+        for network in (network for runs in models.values() for network in runs):
+            generator = torch.Generator().manual_seed(0)
+            z = network.seed(y, 1, generator=generator)
+            delta = worst_perturbation(network, y, z, settings.attack(), generator=generator)
+            assert delta.flatten(1).norm(dim=1).max() > 0.5 * settings.epsilon
+            restored = restore(network, y + delta, z)[0]
+            assert consistency_psnr(degrade, restored, y + delta).min() >= 100
 
 
 def test_a_sheet_agrees_with_its_inputs(trained):
@@ -68,6 +84,25 @@ def test_all_stands_for_every_built_in_set():
     assert len(jobs) == 3 * 4 * kinds["digits"].runs
     with pytest.raises(InputError, match="one of image_sets"):
         sr_scaling.load_or_train(settings)
+
+
+@pytest.mark.parametrize(
+    ("scales", "kept"),
+    [
+        ([4], {"digits": (4,), "faces": (4,), "patches": (4,)}),
+        ([16, 2], {"digits": (2,), "faces": (16,), "patches": (16,)}),
+        ([16], {"faces": (16,), "patches": (16,)}),
+    ],
+)
+def test_of_all_sets_scales_choose_among_their_own(scales, kept):
+    settings = config.load("sr_scaling", "smoke", data="all", scales=scales)
+    assert {each.kind: each.scales for each in sr_scaling.image_sets(settings)} == kept
+
+
+def test_scales_that_no_set_has_are_refused():
+    settings = config.load("sr_scaling", "smoke", data="all", scales=[3, 5])
+    with pytest.raises(InputError, match=r"scales: got \[3, 5\]; allowed: of \[2, 4, 8, 16\]"):
+        sr_scaling.image_sets(settings)
 
 
 @pytest.mark.parametrize(

@@ -90,14 +90,30 @@ class Trained:
 
 
 def image_sets(settings: Settings) -> list[Settings]:
-    """The settings of each image set to show: all built in, or the one asked for."""
+    """The settings of each image set to show: all built in, or the one asked for.
+
+    Of all built in, ``scales`` chooses among each set's own, and leaves out sets without any.
+
+    Raises:
+        InputError: no built-in set has any of these scales.
+    """
     if settings.data != "all":
         return [settings]
     preset = config.load(EXPERIMENT, settings.preset).model_dump()
     shared = ("seed", "train", "device", "n_eval", "runs", "steps", "weights", "features")
-    given = {name: getattr(settings, name) for name in (*shared, "scales")}
+    given = {name: getattr(settings, name) for name in shared}
     changed = {name: value for name, value in given.items() if value != preset[name]}
-    return [config.load(EXPERIMENT, settings.preset, data=kind, **changed) for kind in BUILT_IN]
+    sets = [config.load(EXPERIMENT, settings.preset, data=kind, **changed) for kind in BUILT_IN]
+    if settings.scales == preset["scales"]:
+        return sets
+    offered = sorted({scale for each in sets for scale in each.scales})
+    chosen = [
+        each.model_copy(update={"scales": scales})
+        for each in sets
+        if (scales := tuple(s for s in each.scales if s in settings.scales))
+    ]
+    require(bool(chosen), "scales", list(settings.scales), f"of {offered} with data=all")
+    return chosen
 
 
 def at_scale(settings: Settings, scale: int) -> Settings:

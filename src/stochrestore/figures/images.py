@@ -347,16 +347,12 @@ def cost_of_one_answer(rows: Rows) -> Figure:
             style = {**_look(name), "markersize": 6}
             bits = [row["bits"] for row in line]
             axis.plot(bits, [row["cost"] for row in line], label=NAMES[name], **style)
-            for row in line:
-                where = (row["bits"], row["cost"])
-                axis.annotate(
-                    f"×{row['scale']}",
-                    where,
-                    textcoords="offset points",
-                    xytext=(0, 7),
-                    fontsize=8,
-                    ha="center",
-                )
+        for scale in dict.fromkeys(row["scale"] for row in rows if row["data"] == data):
+            here = [r for r in rows if (r["data"], r["scale"]) == (data, scale)]
+            top = (here[0]["bits"], max(row["cost"] for row in here))
+            axis.annotate(
+                f"×{scale}", top, (0, 7), textcoords="offset points", fontsize=8, ha="center"
+            )
         axis.axhline(0.0, color="#6B7280", linewidth=0.8, linestyle=":")
         axis.set(title=data, xlabel="bits lost, at most")
         axis.margins(0.15, 0.2)
