@@ -206,3 +206,13 @@ def test_without_torchvision_the_error_says_so(monkeypatch):
     monkeypatch.setattr(torchvision_ops, "find_spec", lambda name: None)
     with pytest.raises(torchvision_ops.InputError, match="torchvision: not installed"):
         torchvision_ops.compiled_operators_work()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+def test_every_exercise_of_a_chapter_has_its_solution_folded(path):
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    asked = re.findall(r"^```\{exercise\}.*\n:label: (\S+)$", text, re.MULTILINE)
+    solved = re.findall(r"^```\{solution\} (\S+)\n:class: dropdown$", text, re.MULTILINE)
+    assert 1 <= len(asked) <= 4
+    assert solved == asked

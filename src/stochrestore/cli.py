@@ -6,7 +6,7 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 import yaml
@@ -33,6 +33,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+Preset: TypeAlias = Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")]
+Parameters: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
+]
+
+# Options of several commands.
+Preset: TypeAlias = Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")]
+Parameters: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
+]
 
 
 def main() -> None:
@@ -62,18 +74,15 @@ def fetch(
 @app.command()
 def run(
     notebook: Annotated[str, typer.Argument(help="name of the notebook, e.g. toy_tradeoff")],
-    preset: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")] = "laptop",
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
-    ] = None,
+    preset: Preset = "laptop",
+    parameter: Parameters = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="default: _build/runs/<notebook>.ipynb"),
     ] = None,
 ) -> None:
     """Execute a notebook with its parameters checked first."""
-    given = dict(_assignment(text) for text in parameter or [])
+    given = _assignments(parameter)
     written = pages.execute(notebook, preset, given, output)
     print(f"{notebook} ({preset}): {written}")
 
@@ -87,11 +96,8 @@ def train(
         Path | None,
         typer.Option("-o", "--output", help="default: _build/weights/<experiment>/<preset>"),
     ] = None,
-    preset: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")] = "laptop",
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
-    ] = None,
+    preset: Preset = "laptop",
+    parameter: Parameters = None,
     stochastic: Annotated[
         bool | None, typer.Option("--stochastic/--deterministic", help="only these models")
     ] = None,
@@ -105,7 +111,7 @@ def train(
     ] = None,
 ) -> None:
     """Train an experiment's networks; when interrupted, call it again to continue."""
-    given = dict(_assignment(text) for text in parameter or [])
+    given = _assignments(parameter)
     if experiment == "attributes":  # the features of faces: no notebook, no presets
         _train_attributes(given, output)
         return
@@ -141,11 +147,8 @@ def _train_attributes(given: dict[str, Any], output: Path | None) -> None:
 @app.command()
 def reference(
     data: Annotated[str, typer.Argument(help="set5, set14, bsd100, or several joined by +")],
-    preset: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")] = "laptop",
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
-    ] = None,
+    preset: Preset = "laptop",
+    parameter: Parameters = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="folder; default: book/reference")
     ] = None,
@@ -153,7 +156,7 @@ def reference(
     """Run Figure 8 on a benchmark and write numbers, figure and page for the book."""
     from stochrestore import reference  # draws, which a machine that only trains need not
 
-    given = dict(_assignment(text) for text in parameter or [])
+    given = _assignments(parameter)
     settings = config.load("srflow_robustness", preset, **{**given, "data": data})
     folder = output or provenance.checkout() / reference.FOLDER
     print(reference.write(reference.measure(settings, given), folder))
@@ -249,6 +252,10 @@ def check(
             print(f"    → {finding.advice}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
+
+
+def _assignments(texts: list[str] | None) -> dict[str, Any]:
+    return dict(_assignment(text) for text in texts or [])
 
 
 def _assignment(text: str) -> tuple[str, Any]:
