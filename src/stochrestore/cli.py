@@ -33,12 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-Preset: TypeAlias = Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")]
-Parameters: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
-]
-
 # Options of several commands.
 Preset: TypeAlias = Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")]
 Parameters: TypeAlias = Annotated[
