@@ -62,6 +62,16 @@ def test_a_pdf_is_printed_with_a_page_a_chapter(site):
     assert b"/Outlines" in content
 
 
+@pytest.mark.parametrize(("kind", "pages"), [("sd-dropdown", 3), ("admonition hide", 2)])
+def test_paper_shows_what_is_folded_but_hidden_cells(site, kind, pages):
+    path = site / "html" / "book" / "executed" / "toy.html"
+    folded = f"""<details class="{kind}"><summary>more</summary>
+        <p style="break-before: page">on a page of its own</p></details></article>"""
+    path.write_text(path.read_text().replace("</article>", folded))
+    output = book_pdf.write(site / "html", site / "_toc.yml", site / "book.pdf")
+    assert len(re.findall(rb"/Type\s*/Page\b", output.read_bytes())) == pages
+
+
 def test_without_a_book_or_a_browser_the_reason_is_said(site, monkeypatch):
     with pytest.raises(InputError, match="make book"):
         book_pdf.write(site / "nothing", site / "_toc.yml", site / "book.pdf")

@@ -26,7 +26,7 @@ article h1 { display: block !important; }
 figure, tr, div.cell_input, .picture-browser, .sd-card { break-inside: avoid; }
 :is(h1, h2, h3) { break-after: avoid; }
 pre { white-space: pre-wrap !important; }
-a.headerlink, .copybtn { display: none !important; }
+a.headerlink, .copybtn, details.hide { display: none !important; }
 """
 
 
@@ -129,6 +129,8 @@ def write(html: Path, toc: Path, output: Path) -> Path:
 _FILL = """async html => {
     document.querySelector("article").innerHTML = html;
     document.querySelectorAll("img").forEach(image => { image.loading = "eager"; });
+    // Paper has no clicks: what is folded is open (provenance), or left out (cells, by _STYLE).
+    document.querySelectorAll("details").forEach(fold => { fold.open = true; });
     if (window.MathJax?.typesetPromise) {
         MathJax.texReset?.();
         await MathJax.typesetPromise();
