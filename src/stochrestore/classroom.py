@@ -4,9 +4,11 @@ A source notebook holds its solutions between ``### BEGIN SOLUTION`` and ``### E
 ``make class`` makes the students' versions from it::
 
     python -m stochrestore.classroom build notebooks/exercises _build/class
+    python -m stochrestore.classroom check _build/class
     python -m stochrestore.classroom draw notebooks/exercises
 
-The second draws the pictures of the expected results again, from the solved notebooks.
+The second says what in the students' folders cannot be marked; the third draws the pictures of the
+expected results again, from the solved notebooks.
 """
 
 from __future__ import annotations
@@ -79,6 +81,50 @@ def build(exercises: Path, course: Path) -> Path:
         leaked = [line for line in secret if line in shown(path)]
         require(not leaked, f"{path.name}: lines of solutions", leaked[:3], "none")
     return _zip(release, course / f"{ASSIGNMENT}.zip")
+
+
+def unmarkable(course: Path) -> list[str]:
+    """What nbgrader would give 0 points without a word that helps, a sentence each.
+
+    Args:
+        course: nbgrader's course folder; what was handed in is under ``submitted/<student>``.
+
+    Raises:
+        InputError: the course was not built, or nothing was handed in.
+    """
+    released = sorted((course / "release" / ASSIGNMENT).glob("*.ipynb"))
+    require(len(released) > 0, "course", str(course), "a folder that `make class` made")
+    submitted = course / "submitted"
+    students = sorted(submitted.glob("*/"))
+    require(len(students) > 0, str(submitted), "no folders", "one folder a student")
+    expected = {path.name: _marked_cells(path) for path in released}
+    found = []
+    for student in students:
+        if not (student / ASSIGNMENT).is_dir():
+            found.append(
+                f"{student.name}: no folder {ASSIGNMENT!r}, so nothing is marked; rename it"
+            )
+        for path in sorted((student / ASSIGNMENT).glob("*.ipynb")):
+            found += [f"{student.name}: {said}" for said in _faults(path, expected)]
+    return found
+
+
+def _faults(path: Path, expected: dict[str, set[str]]) -> list[str]:
+    """What is wrong with one notebook that was handed in."""
+    if path.name not in expected:
+        return [f"{path.name} has none of the names {sorted(expected)}; give it back its name"]
+    try:
+        missing = expected[path.name] - _marked_cells(path)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [f"{path.name} is no notebook, perhaps cut off; ask for it again"]
+    advice = "copy the answer into a fresh notebook"
+    return [f"{path.name} lacks the cells {sorted(missing)}; {advice}"] if missing else []
+
+
+def _marked_cells(path: Path) -> set[str]:
+    """The names of the cells that hold answers or checks."""
+    marks = [cell["metadata"].get("nbgrader", {}) for cell in code_cells(path)]
+    return {mark["grade_id"] for mark in marks if mark.get("grade") or mark.get("solution")}
 
 
 def nbgrader(course: Path, *arguments: str) -> None:
@@ -182,18 +228,24 @@ def _zip(folder: Path, target: Path) -> Path:
 
 
 def main() -> None:
-    """``build EXERCISES COURSE`` or ``draw EXERCISES``."""
+    """``build EXERCISES COURSE``, ``check COURSE`` or ``draw EXERCISES``."""
     parser = argparse.ArgumentParser(prog="python -m stochrestore.classroom")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("build", "draw"):
-        commands.add_parser(name).add_argument("exercises", type=Path)
-    commands.choices["build"].add_argument("course", type=Path)
+    arguments = {"build": ("exercises", "course"), "check": ("course",), "draw": ("exercises",)}
+    for name, folders in arguments.items():
+        command = commands.add_parser(name)
+        for folder in folders:
+            command.add_argument(folder, type=Path)
     given = parser.parse_args()
     try:
-        if given.command == "draw":
-            draw(given.exercises)
-        else:
+        if given.command == "build":
             print(build(given.exercises, given.course))
+        elif given.command == "draw":
+            draw(given.exercises)
+        elif found := unmarkable(given.course):
+            sys.exit("\n".join(found))
+        else:
+            print("All that was handed in can be marked.")
     except InputError as error:
         sys.exit(f"stochrestore: {error}")
 
