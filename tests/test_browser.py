@@ -36,8 +36,8 @@ SHORTEN = """() => {
     if (document.body.innerText.length > 60000) cut("article section section", 6);
 }"""
 # The theme lets code that scrolls take the focus, a moment after the screen has changed.
-CODE_TAKES_FOCUS = """() => [...document.querySelectorAll("pre")]
-    .every(pre => pre.scrollWidth <= pre.clientWidth || pre.tabIndex === 0)"""
+WHAT_SCROLLS_TAKES_FOCUS = """() => [...document.querySelectorAll("pre, .pst-scrollable-table-container")]
+    .every(e => e.scrollWidth <= e.clientWidth || e.tabIndex === 0)"""
 SETTLED = "() => !window.MathJax?.startup || MathJax.startup.promise.then(() => true)"
 
 
@@ -124,7 +124,7 @@ def test_page(page, site, name):
     assert _too_wide(page) == []
     page.set_viewport_size({"width": 390, "height": 844})
     assert _too_wide(page) == []
-    page.wait_for_function(CODE_TAKES_FOCUS, timeout=60_000)
+    page.wait_for_function(WHAT_SCROLLS_TAKES_FOCUS, timeout=60_000)
     page.evaluate(SHORTEN)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
