@@ -35,8 +35,9 @@ SHORTEN = """() => {
     cut("article li", 60);
     if (document.body.innerText.length > 60000) cut("article section section", 6);
 }"""
-# The theme lets code that scrolls take the focus, a moment after the screen has changed.
-WHAT_SCROLLS_TAKES_FOCUS = """() => [...document.querySelectorAll("pre, .pst-scrollable-table-container")]
+# The theme lets what scrolls take the focus, a moment after the screen has changed.
+WHAT_SCROLLS_TAKES_FOCUS = """() =>
+    [...document.querySelectorAll("pre, .pst-scrollable-table-container")]
     .every(e => e.scrollWidth <= e.clientWidth || e.tabIndex === 0)"""
 SETTLED = "() => !window.MathJax?.startup || MathJax.startup.promise.then(() => true)"
 
