@@ -45,7 +45,7 @@ clean:  ## remove everything generated, but for the environment and trained weig
 
 $(READY): requirements.lock pyproject.toml
 	@echo "Installing into .venv; minutes, once."
-	$(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv  # one Python an environment
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
