@@ -43,9 +43,10 @@ lock: $(READY)  ## requirements.lock from pyproject.toml; pins that still fit st
 clean:  ## remove everything generated, but for the environment and trained weights
 	rm -rf _build book/executed .snakemake
 
+# An environment that is there keeps its Python.
 $(READY): requirements.lock pyproject.toml
 	@echo "Installing into .venv; minutes, once."
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv  # one Python an environment
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
