@@ -99,6 +99,11 @@ def test_of_all_sets_scales_choose_among_their_own(scales, kept):
     assert {each.kind: each.scales for each in sr_scaling.image_sets(settings)} == kept
 
 
+def test_scales_may_come_as_the_text_that_papermill_gives():
+    settings = config.load("sr_scaling", "smoke", data="digits", scales="[2, 8]")
+    assert settings.scales == (2, 8)
+
+
 def test_scales_that_no_set_has_are_refused():
     settings = config.load("sr_scaling", "smoke", data="all", scales=[3, 5])
     with pytest.raises(InputError, match=r"scales: got \[3, 5\]; allowed: of \[2, 4, 8, 16\]"):
@@ -111,6 +116,8 @@ def test_scales_that_no_set_has_are_refused():
         ({"scales": [3]}, r"scales: got \[3\]; allowed for images of side 8: \[2, 4, 8\]"),
         ({"scales": [1, 2]}, r"scales: got \[1\]"),
         ({"scales": []}, "scales: got"),
+        ({"scales": "[3]"}, r"scales: got \[3\]"),
+        ({"scales": "[4"}, r"scales: got '\[4'"),
         ({"scales": 4}, "scales: got 4"),
         ({"data": "imagenet64"}, "data: got 'imagenet64'"),
     ],

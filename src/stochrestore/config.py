@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from stochrestore.errors import InputError, require
 
@@ -85,9 +86,23 @@ def load(experiment: str, preset: str, **changes: Any) -> Any:
             that names the parameter, what was given and what is allowed.
     """
     model = settings_class(experiment)
-    given = {name: value for name, value in changes.items() if value is not None}
+    given = {
+        name: _read(value, model.model_fields.get(name))
+        for name, value in changes.items()
+        if value is not None
+    }
     values = preset_values(experiment, preset, given)
     return validated(model, {"preset": preset, **values, **given})
+
+
+def _read(value: Any, field: FieldInfo | None) -> Any:
+    """The list that a text holds, for a parameter that is one: papermill's ``-p`` gives texts."""
+    if not isinstance(value, str) or field is None or get_origin(field.annotation) is not tuple:
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
 
 
 def validated(model: type[BaseModel], values: Mapping[str, Any]) -> Any:
