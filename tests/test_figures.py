@@ -116,3 +116,17 @@ def test_a_figure_to_choose_from_says_its_values_and_scrolls_by_keyboard():
     assert '<legend>λ_R</legend><label><input type="radio"' in page
     assert "<span>0.1</span></label>" in page
     assert '<div aria-live="polite" tabindex="0">' in page
+
+
+def test_figure_4_of_one_scale_has_limits_around_it():
+    measured = dict.fromkeys(images.FIGURE_4, Interval(0.5, 0.4, 0.6))
+    rows = [
+        {"data": data, "scale": 4, "estimator": "robust_gan", "features": "pixels"} | measured
+        for data in ("digits", "faces", "patches")
+    ]
+    figure = images.over_scale(rows)
+    figure.canvas.draw()  # margins of a single point grew or shrank from column to column
+    for axis in figure.axes:
+        low, high = axis.get_xlim()
+        assert 0 < low < 3.9 < 4.1 < high
+    plt.close(figure)

@@ -290,6 +290,7 @@ def over_scale(rows: Rows) -> Figure:
             for name in dict.fromkeys(row["estimator"] for row in shown):
                 _line_over_scale(axis, [r for r in shown if r["estimator"] == name], quantity)
             axis.set_xscale("log", base=2)
+            axis.set_xlim(scales[0] / 1.2, scales[-1] * 1.2)  # also where there is one scale
             axis.set_xticks(scales, [f"×{scale}" for scale in scales])
             axis.minorticks_off()
             axis.ticklabel_format(axis="y", useOffset=False)
