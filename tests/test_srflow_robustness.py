@@ -320,9 +320,6 @@ def test_networks_start_as_bilinear_interpolation(network):
     torch.testing.assert_close(network(y)[inside], expected[inside], atol=1e-5, rtol=0)
 
 
-@pytest.mark.skipif(
-    not (pretrained.shipped("srflow_robustness") / "srflow.json").exists(), reason="not shipped yet"
-)
 def test_shipped_networks_are_worth_their_names():
     settings = config.load("srflow_robustness", "laptop")
     networks = experiment.load_or_train(settings)
