@@ -4,14 +4,14 @@ import os
 import sys
 from pathlib import Path
 
-from stochrestore import book_pages, provenance
+from stochrestore.book import pages, provenance
 
 PRESET = config.get("preset", "laptop")
 NOTEBOOKS = provenance.notebooks()
 PAGES = expand("book/executed/{name}.ipynb", name=NOTEBOOKS)
 GENERATED_PAGES = expand(
     "book/executed/{name}.md", name=("equations", "results", "environment", "running")
-) + expand("book/executed/figures/{name}.webp", name=book_pages.FRONT_FIGURES)
+) + expand("book/executed/figures/{name}.webp", name=pages.FRONT_FIGURES)
 THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
 LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 GENERATED = {"executed", "__pycache__"}
@@ -68,7 +68,7 @@ rule validate:
 rule claims:
     input:
         PAGES,
-        "src/stochrestore/claims.yaml",
+        "src/stochrestore/book/claims.yaml",
     output:
         "book/executed/claims.md",
     shell:
@@ -79,8 +79,8 @@ rule pages:
     input:
         PAGES,
         LIBRARY,
-        "src/stochrestore/claims.yaml",
-        "src/stochrestore/equations.yaml",
+        "src/stochrestore/book/claims.yaml",
+        "src/stochrestore/book/equations.yaml",
         "_config.yml",  # the address that sources are linked to
         RUNS,
     output:

@@ -9,17 +9,20 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, isolated, median_seconds, peak_bytes
-from stochrestore import config
 from stochrestore.attacks import initial_perturbation
 from stochrestore.degradations import Inpainting
 from stochrestore.estimators.base import SecondCoordinate, restore, sample
-from stochrestore.estimators.mlp import MLPCritic, MLPEstimator
-from stochrestore.estimators.resnet_critic import ResNetCritic
-from stochrestore.estimators.unet import StatisticsPerSeed, UNet
-from stochrestore.experiments import sr_scaling
+from stochrestore.experiments import registry, sr_scaling
 from stochrestore.losses import critic_gan_loss, estimator_gan_loss, r1_penalty
+from stochrestore.networks.mlp import MLPCritic, MLPEstimator
+from stochrestore.networks.resnet_critic import ResNetCritic
+from stochrestore.networks.unet import StatisticsPerSeed, UNet
 from stochrestore.problems.toy import Disk
-from stochrestore.training import AlternatingTrainer, TrainingSettings, keep_freed_memory
+from stochrestore.training.adversarial import (
+    AlternatingTrainer,
+    TrainingSettings,
+    keep_freed_memory,
+)
 
 SETTINGS = TrainingSettings(
     batch_size=32, robustness_weight=1e4, robustness_seeds=50, attack_steps=4
@@ -230,7 +233,7 @@ def _measure_images() -> tuple[dict[str, float], float]:
 
 def _measure_grid() -> dict[str, float]:
     keep_freed_memory()
-    settings = config.load("sr_scaling", "laptop", data="faces", scales=[4])
+    settings = registry.load("sr_scaling", "laptop", data="faces", scales=[4])
     jobs = {sr_scaling.model_of(job): job for job in sr_scaling.jobs_of(settings)}
     trainer = sr_scaling.job_trainer(jobs["robust_sto_gan"])
     # Some losses enter every n-th step: the mean is over as many as bring all of them round.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,15 @@ import nbformat
 ROOT = Path(__file__).parents[1]
 
 EXPERIMENT = """
+from typing import ClassVar
+
 from pydantic import Field
 
 from stochrestore.config import ExperimentSettings
 
 
 class Settings(ExperimentSettings):
+    experiment: ClassVar[str] = "{name}"
     robust: bool = False
     epsilon: float = Field(1e-3, gt=0)
 
@@ -46,9 +50,10 @@ epsilon = None  # type: float
 ---
 import sys
 from tqdm import tqdm
-from stochrestore import claims, config
+from stochrestore.experiments import registry
+from stochrestore.book import claims
 from stochrestore.experiments import NAME
-settings = config.load("NAME", preset, seed=seed, robust=robust, epsilon=epsilon)
+settings = registry.load("NAME", preset, seed=seed, robust=robust, epsilon=epsilon)
 assert settings.seed != 13, "unlucky"
 ---
 # NBVAL_IGNORE_OUTPUT
@@ -77,17 +82,22 @@ class Checkout:
         shutil.copytree(
             ROOT / "src" / "stochrestore",
             library,
-            ignore=shutil.ignore_patterns("weights", "__pycache__", "toy_*.py", "_toy_*.py"),
+            ignore=shutil.ignore_patterns("weights", "__pycache__", "toy_*.py"),
         )
         (root / "notebooks").mkdir()
-        (library / "claims.yaml").write_text(CLAIMS, encoding="utf-8")
+        (library / "book" / "claims.yaml").write_text(CLAIMS, encoding="utf-8")
+        registry = library / "experiments" / "registry.py"
+        chapters = re.sub(
+            r"CHAPTERS = \([^)]*\)", 'CHAPTERS = ("coin", "dice")', registry.read_text("utf-8")
+        )
+        registry.write_text(chapters, encoding="utf-8")
         for preset in ("smoke", "laptop", "gpu", "paper"):
             text = "coin: {epsilon: 0.5}\ndice: {epsilon: 0.5}\n"
             (library / "presets" / f"{preset}.yaml").write_text(text, encoding="utf-8")
         for name in ("coin", "dice"):
             roll = f"def roll():\n    return {name!r}\n"
             (library / "problems" / f"{name}_problem.py").write_text(roll, encoding="utf-8")
-            experiment = EXPERIMENT.format(problem=f"{name}_problem")
+            experiment = EXPERIMENT.format(name=name, problem=f"{name}_problem")
             (library / "experiments" / f"{name}.py").write_text(experiment, encoding="utf-8")
             nbformat.write(_notebook(name), root / "notebooks" / f"{name}.ipynb")
         for file in ("Snakefile", "conftest.py", "pyproject.toml"):

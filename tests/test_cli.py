@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from small_checkout import Checkout
-from stochrestore import doctor, provenance
+from stochrestore.book import doctor, provenance
 
 REFUSED = [
     (["cards"], ["notebook", "'cards'", "coin, dice"]),

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,9 +7,11 @@ from pydantic import Field
 
 from stochrestore import config
 from stochrestore.errors import InputError
+from stochrestore.experiments import registry
 
 
 class Settings(config.ExperimentSettings):
+    experiment: ClassVar[str] = "coin"
     steps: int = Field(10, ge=1)
     radius: float = Field(0.5, gt=0)
     robust: bool = False
@@ -28,27 +32,26 @@ values = st.one_of(
 
 @pytest.fixture(autouse=True)
 def _experiment(monkeypatch):
-    monkeypatch.setattr(config, "settings_class", lambda experiment: Settings)
     monkeypatch.setattr(config, "preset_values", lambda experiment, preset, given: PRESETS[preset])
 
 
 def test_what_is_given_replaces_the_preset_which_replaces_the_default():
-    assert config.load("coin", "laptop").steps == 10
-    assert config.load("coin", "smoke").steps == 2
-    assert config.load("coin", "smoke", steps=3).steps == 3
-    assert config.load("coin", "smoke", steps=None).steps == 2
-    assert config.load("coin", "gpu").radius == 2.0
+    assert Settings.load("laptop").steps == 10
+    assert Settings.load("smoke").steps == 2
+    assert Settings.load("smoke", steps=3).steps == 3
+    assert Settings.load("smoke", steps=None).steps == 2
+    assert Settings.load("gpu").radius == 2.0
 
 
 @given(st.fixed_dictionaries({}, optional=GOOD))
 def test_good_values_are_taken_as_given(changes):
-    settings = config.load("coin", "laptop", **changes)
+    settings = Settings.load("laptop", **changes)
     assert {name: getattr(settings, name) for name in changes} == changes
 
 
 def load_one(name, value):
     try:
-        return getattr(config.load("coin", "laptop", **{name: value}), name)
+        return getattr(Settings.load("laptop", **{name: value}), name)
     except InputError as error:
         return error
 
@@ -69,7 +72,7 @@ def test_a_value_is_taken_with_its_type_or_refused_in_one_line(name, value):
 
 def test_everything_wrong_is_said_at_once():
     with pytest.raises(InputError) as raised:
-        config.load("coin", "laptop", robust="false", step=5)
+        Settings.load("laptop", robust="false", step=5)
     assert "robust: got 'false' (str); allowed: a valid boolean" in str(raised.value)
     assert "step: unknown parameter; allowed: preset, seed, steps, radius, robust" in str(
         raised.value
@@ -78,26 +81,26 @@ def test_everything_wrong_is_said_at_once():
 
 def test_a_misspelt_preset_file_is_no_silent_default():
     with pytest.raises(InputError, match="oops: unknown parameter"):
-        config.load("coin", "paper")
+        Settings.load("paper")
 
 
 def test_settings_do_not_change_after_the_check():
     with pytest.raises(ValueError, match="frozen"):
-        config.load("coin", "laptop").steps = 5
+        Settings.load("laptop").steps = 5
 
 
 def test_unknown_experiment_and_preset_are_named(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(InputError, match=r"experiment: got 'cards'; allowed: .*toy_tradeoff"):
-        config.load("cards", "laptop")
+        registry.load("cards", "laptop")
     with pytest.raises(InputError, match="preset: got 'huge'; allowed: smoke, laptop, gpu, paper"):
-        config.load("toy_tradeoff", "huge")
+        registry.load("toy_tradeoff", "huge")
 
 
 @pytest.mark.parametrize("preset", config.PRESETS)
-@pytest.mark.parametrize("experiment", config.experiments())
+@pytest.mark.parametrize("experiment", registry.CHAPTERS)
 def test_every_preset_of_every_experiment_is_valid(monkeypatch, experiment, preset):
     monkeypatch.undo()
-    settings = config.load(experiment, preset)
+    settings = registry.load(experiment, preset)
     assert settings.preset == preset
     settings.model_dump_json()

@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import stochrestore
-from stochrestore import torchvision_ops
-from stochrestore.offline import external_references
+from stochrestore.book.offline import external_references
+from stochrestore.metrics import torchvision_ops
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -85,7 +85,7 @@ def test_the_reference_lists_every_module():
     files = [f for f in library.rglob("*.py") if not f.name.startswith("_")]
     modules = {".".join(f.relative_to(library).with_suffix("").parts) for f in files}
     assert len(listed) == len(set(listed))
-    assert modules == set(listed) - {"stochrestore.experiments"}
+    assert modules == set(listed)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -187,7 +187,7 @@ def test_what_a_page_would_fetch_from_elsewhere_is_found(tmp_path, name, text, f
 def test_piq_can_be_imported_beside_this_torch():
     script = """
 import torch
-from stochrestore.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import import_piq
 piq = import_piq()
 print(piq.FID.__name__, piq.psnr(torch.ones(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.5)).item())
 """

@@ -12,13 +12,13 @@ from stochrestore.attacks import Attack, initial_perturbation, project_on_ball, 
 from stochrestore.errors import InputError
 from stochrestore.estimators.base import SecondCoordinate
 from stochrestore.estimators.closed_form import PosteriorSampler, Sine
-from stochrestore.estimators.mlp import MLPCritic, MLPEstimator
 from stochrestore.losses import (
     critic_gan_loss,
     estimator_gan_loss,
     r1_penalty,
     robustness_loss,
 )
+from stochrestore.networks.mlp import MLPCritic, MLPEstimator
 
 
 class Linear:

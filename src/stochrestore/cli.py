@@ -11,20 +11,15 @@ from typing import Annotated, Any, TypeAlias
 import typer
 import yaml
 
-from stochrestore import (
-    book_pages,
-    book_pdf,
-    claims_page,
-    config,
-    doctor,
-    pages,
-    provenance,
-    runs,
-)
+from stochrestore import config
+from stochrestore.book import claims_page, doctor, execute, provenance, runs
+from stochrestore.book import pages as book_pages
+from stochrestore.book import pdf as book_pdf
+from stochrestore.data import downloads
 from stochrestore.errors import InputError, require
-from stochrestore.experiments._trainings import select, train_jobs
-from stochrestore.problems import downloads
-from stochrestore.training import TrainingDiverged
+from stochrestore.experiments import registry
+from stochrestore.training.adversarial import TrainingDiverged
+from stochrestore.training.jobs import select, train_jobs
 
 app = typer.Typer(
     help=__doc__,
@@ -45,7 +40,7 @@ def main() -> None:
     """Run the command; bad input ends in one line and status 2, a failed run in status 1."""
     try:
         app()
-    except (InputError, pages.ExecutionError, TrainingDiverged) as error:
+    except (InputError, execute.ExecutionError, TrainingDiverged) as error:
         print(f"stochrestore: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
 
@@ -77,7 +72,7 @@ def run(
 ) -> None:
     """Execute a notebook with its parameters checked first."""
     given = _assignments(parameter)
-    written = pages.execute(notebook, preset, given, output)
+    written = execute.execute(notebook, preset, given, output)
     print(f"{notebook} ({preset}): {written}")
 
 
@@ -109,7 +104,7 @@ def train(
     if experiment == "attributes":  # the features of faces: no notebook, no presets
         _train_attributes(given, output)
         return
-    settings = config.load(experiment, preset, **given)
+    settings = registry.load(experiment, preset, **given)
     module = import_module(f"stochrestore.experiments.{experiment}")
     folder = output or provenance.checkout() / "_build" / "weights" / experiment / preset
     commit, dirty = provenance.revision(provenance.checkout())
@@ -131,7 +126,7 @@ def train(
 
 
 def _train_attributes(given: dict[str, Any], output: Path | None) -> None:
-    from stochrestore.experiments._attributes import AttributesSettings, train_attributes
+    from stochrestore.experiments.attributes import AttributesSettings, train_attributes
 
     folder = output or provenance.checkout() / "_build" / "weights" / "features"
     train_attributes(config.validated(AttributesSettings, given), folder)
@@ -148,10 +143,10 @@ def reference(
     ] = None,
 ) -> None:
     """Run Figure 8 on a benchmark and write numbers, figure and page for the book."""
-    from stochrestore import reference  # draws, which a machine that only trains need not
+    from stochrestore.book import reference  # draws, which a machine that only trains need not
 
     given = _assignments(parameter)
-    settings = config.load("srflow_robustness", preset, **{**given, "data": data})
+    settings = registry.load("srflow_robustness", preset, **{**given, "data": data})
     folder = output or provenance.checkout() / reference.FOLDER
     print(reference.write(reference.measure(settings, given), folder))
 

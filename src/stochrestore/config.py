@@ -8,9 +8,8 @@ model's defaults.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module, resources
-from pathlib import Path
-from typing import Any, Literal, get_origin
+from importlib import resources
+from typing import Any, ClassVar, Literal, Self, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,19 +23,36 @@ PRESETS: tuple[Preset, ...] = ("smoke", "laptop", "gpu", "paper")
 
 
 class ExperimentSettings(BaseModel):
-    """What every experiment has; subclassed as ``Settings`` in each experiment's module."""
+    """What every experiment has; each experiment's module subclasses it as ``Settings``."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     preset: Preset = Field(description="where the values not given come from")
     seed: int = Field(0, ge=0, description="seed of every random draw")
 
+    experiment: ClassVar[str] = ""
+    """The experiment's name, which is also its notebook's and its section's in each preset."""
 
-def experiments() -> tuple[str, ...]:
-    """Names of all experiments; each is also the name of its notebook."""
-    folder = resources.files("stochrestore.experiments")
-    modules = (Path(entry.name) for entry in folder.iterdir())
-    return tuple(sorted(m.stem for m in modules if m.suffix == ".py" and m.stem[0] != "_"))
+    @classmethod
+    def load(cls, preset: str, **changes: Any) -> Self:
+        """The settings at a preset: the preset's values, then ``changes``.
+
+        Args:
+            preset: one of :data:`PRESETS`.
+            changes: values that replace the preset's; ``None`` keeps the preset's.
+
+        Raises:
+            InputError: an unknown preset or name, a wrong type, or a value out of range, in one
+                line that names the parameter, what was given and what is allowed.
+        """
+        given = {
+            name: _read(value, cls.model_fields.get(name))
+            for name, value in changes.items()
+            if value is not None
+        }
+        values = preset_values(cls.experiment, preset, given)
+        settings: Self = validated(cls, {"preset": preset, **values, **given})
+        return settings
 
 
 def preset_values(experiment: str, preset: str, given: Mapping[str, Any] = {}) -> dict[str, Any]:
@@ -62,39 +78,6 @@ def preset_values(experiment: str, preset: str, given: Mapping[str, Any] = {}) -
     return values
 
 
-def settings_class(experiment: str) -> type[ExperimentSettings]:
-    """The ``Settings`` model of an experiment."""
-    require(experiment in experiments(), "experiment", experiment, ", ".join(experiments()))
-    module = import_module(f"stochrestore.experiments.{experiment}")
-    model: type[ExperimentSettings] = module.Settings
-    return model
-
-
-def load(experiment: str, preset: str, **changes: Any) -> Any:
-    """The settings of an experiment: the preset's values, then ``changes``.
-
-    Args:
-        experiment: name of the experiment, e.g. ``"toy_tradeoff"``.
-        preset: one of :data:`PRESETS`.
-        changes: values that replace the preset's; ``None`` keeps the preset's.
-
-    Returns:
-        An instance of the experiment's ``Settings``.
-
-    Raises:
-        InputError: unknown experiment, preset or name, wrong type, value out of range; one line
-            that names the parameter, what was given and what is allowed.
-    """
-    model = settings_class(experiment)
-    given = {
-        name: _read(value, model.model_fields.get(name))
-        for name, value in changes.items()
-        if value is not None
-    }
-    values = preset_values(experiment, preset, given)
-    return validated(model, {"preset": preset, **values, **given})
-
-
 def _read(value: Any, field: FieldInfo | None) -> Any:
     """The list that a text holds, for a parameter that is one: papermill's ``-p`` gives texts."""
     if not isinstance(value, str) or field is None or get_origin(field.annotation) is not tuple:
@@ -109,7 +92,7 @@ def validated(model: type[BaseModel], values: Mapping[str, Any]) -> Any:
     """An instance of a settings model.
 
     Raises:
-        InputError: what does not fit, in one line, as :func:`load` says it.
+        InputError: what does not fit, in one line, as :meth:`ExperimentSettings.load` says it.
     """
     try:
         return model.model_validate(dict(values))

@@ -21,7 +21,7 @@ from stochrestore.errors import InputError
 
 def shipped(experiment: str) -> Path:
     """The folder of the weights that come with the library for an experiment."""
-    return Path(__file__).parents[1] / "weights" / experiment
+    return Path(__file__).parent / "weights" / experiment
 
 
 def save(module: nn.Module, path: Path, record: dict[str, Any], *, half: bool = False) -> None:

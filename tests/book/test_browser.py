@@ -16,7 +16,7 @@ from playwright.sync_api import TimeoutError, sync_playwright
 
 from stochrestore.figures.interactive import Frame, PictureBrowser
 
-HTML = Path(__file__).parents[1] / "_build" / "html"
+HTML = Path(__file__).parents[2] / "_build" / "html"
 LISTINGS = HTML / "_modules"  # of the library's code, all alike: one is looked at
 LARGEST = 3_000_000  # bytes a page, compressed as web servers do
 BEFORE_PAINT = 170_000  # of style sheets and scripts that the first paint waits for, likewise

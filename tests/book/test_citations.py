@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NUMBERS = r"(\d+(?:(?:\s*(?:–|,|and|or)\s*)\d+(?![\d.]*\s*[A-Za-z×·%]))*)"
 EQUATION = re.compile(rf"\bEqs?\.\s*{NUMBERS}|\bEquations?\s+{NUMBERS}")
 PLACES = {
@@ -109,7 +109,7 @@ def test_theory_names_its_place_in_the_paper(name):
 
 def test_theory_is_about_every_equation_of_appendices_c_and_d():
     chapters = [SOURCES[f"notebooks/{n}.ipynb"] for n in ("theorem_3_1", "appendix_c")]
-    claims = SOURCES["src/stochrestore/claims.yaml"]
+    claims = SOURCES["src/stochrestore/book/claims.yaml"]
     cited = set(equations("\n".join([*chapters, claims])))
     ends = {int(n) for pair in re.findall(r"Eq\. \D*(\d+)–(\d+)", claims) for n in pair}
     assert {1, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 25} <= cited | ends

@@ -10,9 +10,9 @@ import zipfile
 import pytest
 from PIL import Image
 
-from stochrestore import classroom
-from stochrestore.classroom import STUB, InputError, NotYet, check
-from stochrestore.provenance import checkout
+from stochrestore.book import classroom
+from stochrestore.book.classroom import STUB, InputError, NotYet, check
+from stochrestore.book.provenance import checkout
 
 ROOT = checkout()
 EXERCISES = ROOT / "notebooks" / "exercises"
@@ -328,7 +328,14 @@ def test_what_cannot_be_built_is_said_in_a_line(tmp_path):
         classroom.build(tmp_path, tmp_path / "class")
     (tmp_path / "broken.ipynb").write_text("{}")
     done = subprocess.run(
-        [sys.executable, "-m", "stochrestore.classroom", "build", tmp_path, tmp_path / "class"],
+        [
+            sys.executable,
+            "-m",
+            "stochrestore.book.classroom",
+            "build",
+            tmp_path,
+            tmp_path / "class",
+        ],
         capture_output=True,
         text=True,
     )
@@ -390,7 +397,7 @@ def test_what_cannot_be_marked_is_said_before_marking(course, tmp_path):
         path.write_text(content, encoding="utf-8")
 
     hand_in("ada", text)
-    command = [sys.executable, "-m", "stochrestore.classroom", "check", tmp_path]
+    command = [sys.executable, "-m", "stochrestore.book.classroom", "check", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "All that was handed in can be marked.\n")
     hand_in("ben", text[:100])

@@ -3,8 +3,8 @@ from collections import namedtuple
 
 import pytest
 
-from stochrestore import doctor
-from stochrestore.problems import downloads
+from stochrestore.book import doctor
+from stochrestore.data import downloads
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "book" / "_ext"
+FOLDER = Path(__file__).parents[2] / "book" / "_ext"
 
 
 def extension(name):

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from stochrestore import launch, provenance
-from stochrestore.classroom import code_cells
+from stochrestore.book import launch, provenance
+from stochrestore.book.classroom import code_cells
 from stochrestore.errors import InputError
 
 ROOT = provenance.checkout()
@@ -39,7 +39,7 @@ def test_every_notebook_begins_with_the_cell_and_has_it_once(path):
     cells = json.loads(path.read_text("utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     wanted = launch.cell(provenance.repository(ROOT).at)
-    assert code[0] == wanted, "write it with `python -m stochrestore.launch`"
+    assert code[0] == wanted, "write it with `python -m stochrestore.book.launch`"
     assert not any(cell["id"] == launch.ID for cell in code[1:])
 
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from stochrestore import book_pages, claims, claims_page, config, equations, provenance
-from stochrestore.runs import Run
+from stochrestore import config
+from stochrestore.book import claims, claims_page, equations, pages, provenance
+from stochrestore.book.runs import Run
+from stochrestore.experiments import registry
 
 MARK = {
     "commit": "0123456789abcdef",
@@ -22,6 +24,8 @@ MARK = {
     "memory": 512 * 2**20,
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
 }
+
+CLAIMS = "src/stochrestore/book/claims.yaml"
 
 
 RUN = Run(
@@ -96,12 +100,16 @@ def rows_of(claim, verdict="reproduced"):
 
 def test_every_claim_is_on_the_page_of_results_once(tmp_path):
     rows = [rows_of(claim) for claim in claims.registry().values()]
-    page = book_pages.results(rows, tmp_path)
+    page = pages.results(rows, tmp_path)
     assert page.count("<tr>") - page.count("<thead>") == len(rows)
     assert page.count("0.25 [0.2, 0.3]") == len(rows)
-    text = (provenance.checkout() / "src/stochrestore/claims.yaml").read_text("utf-8").splitlines()
+    text = (
+        (provenance.checkout() / "src/stochrestore/book/claims.yaml")
+        .read_text("utf-8")
+        .splitlines()
+    )
     for claim in claims.registry().values():
-        line = book_pages.source_line(claim.id)
+        line = pages.source_line(claim.id)
         assert text[line - 1] == f"- id: {claim.id}"
         assert f"<code>claims.yaml:{line}</code>" in page
 
@@ -120,7 +128,7 @@ def test_every_claim_is_on_the_page_of_results_once(tmp_path):
     ],
 )
 def test_a_claim_stands_under_what_it_is_about(place, expected):
-    assert book_pages.item(place).startswith(expected)
+    assert pages.item(place).startswith(expected)
 
 
 def test_results_name_the_cell_that_measured(tmp_path):
@@ -129,9 +137,9 @@ def test_results_name_the_cell_that_measured(tmp_path):
     cells = [{"execution_count": 7, "outputs": [output]}, {"source": "# A title"}]
     page = tmp_path / f"{claim.notebook}.ipynb"
     page.write_text(json.dumps({"cells": cells}), "utf-8")
-    assert book_pages.cell_number(page, claim.id) == 7
-    assert book_pages.cell_number(page, "other") is None
-    assert '#claims">cell [7]</a>' in book_pages.results([rows_of(claim)], tmp_path)
+    assert pages.cell_number(page, claim.id) == 7
+    assert pages.cell_number(page, "other") is None
+    assert '#claims">cell [7]</a>' in pages.results([rows_of(claim)], tmp_path)
 
 
 def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
@@ -141,7 +149,7 @@ def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
     def page(claim, *, verdict="reproduced", value=0.0, **changes):
         changes |= {"notebook": claim.notebook, "preset": "smoke"}
         run = RUN.model_copy(update=changes | {"measured": {claim.id: (value, value, value)}})
-        return book_pages.results([rows_of(claim, verdict)], tmp_path, [run])
+        return pages.results([rows_of(claim, verdict)], tmp_path, [run])
 
     found = claims.Measured.exact(0.0)
     here, other = "reproduced", "not reproduced"
@@ -152,22 +160,19 @@ def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
     assert "<br><small>smoke on a GPU:&nbsp;0" in page(told, device="NVIDIA H100")
     assert "<small>smoke" not in page(untold)
     assert ".json</code>, at 0123456, changed." in page(told, dirty=True)
-    assert "in grey" not in book_pages.results([rows_of(told)], tmp_path, [RUN])
+    assert "in grey" not in pages.results([rows_of(told)], tmp_path, [RUN])
 
 
 def test_sources_are_linked_where_they_are_published(tmp_path, monkeypatch):
     claim = next(c for c in claims.registry().values() if c.expected.get("smoke") == "reproduced")
     changes = {"preset": "smoke", "notebook": claim.notebook, "measured": {claim.id: (1, 1, 1)}}
     run, rows = RUN.model_copy(update=changes), [rows_of(claim)]
-    assert "<a href" not in book_pages.results(rows, tmp_path, [run])
+    assert "<a href" not in pages.results(rows, tmp_path, [run])
     at = "https://github.com/o/n/blob/abc"
     monkeypatch.setattr(provenance, "published", lambda root: at)
-    page = book_pages.results(rows, tmp_path, [run])
-    line = book_pages.source_line(claim.id)
-    assert (
-        f'<a href="{at}/src/stochrestore/claims.yaml#L{line}"><code>claims.yaml:{line}</code></a>'
-        in page
-    )
+    page = pages.results(rows, tmp_path, [run])
+    line = pages.source_line(claim.id)
+    assert f'<a href="{at}/{CLAIMS}#L{line}"><code>claims.yaml:{line}</code></a>' in page
     assert f'<a href="{at}/book/reference/runs/{run.file}"><code>{run.file}</code></a>' in page
 
 
@@ -187,7 +192,7 @@ def test_nothing_is_published_without_an_address_or_with_changes(monkeypatch, tm
 
 def test_the_environment_is_that_of_the_stamps():
     marks = {"inpaint": MARK, "toy_tradeoff": {**MARK, "versions": {"torch": "2.14.0"}}}
-    page = book_pages.environment(marks, {"inpaint": "Inpainting"})
+    page = pages.environment(marks, {"inpaint": "Inpainting"})
     assert (
         "| [Inpainting](inpaint.ipynb) | laptop | CPU, 2 cores | 2 min | `0123456789ab` |" in page
     )
@@ -197,17 +202,17 @@ def test_the_environment_is_that_of_the_stamps():
 
 @pytest.mark.parametrize(("seconds", "said"), [(89, "89 s"), (200, "3 min"), (9000, "2.5 h")])
 def test_durations_are_short(seconds, said):
-    assert book_pages.duration(seconds) == said
+    assert pages.duration(seconds) == said
 
 
 def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run():
-    page = book_pages.running([RUN], [], {}).replace("\N{NO-BREAK SPACE}", " ")
+    page = pages.running([RUN], [], {}).replace("\N{NO-BREAK SPACE}", " ")
     for name in provenance.notebooks():
         for preset in config.PRESETS:
             output = f"{name}-{preset}.ipynb"
             assert f"papermill notebooks/{name}.ipynb {output} -p preset {preset}\n" in page
-        fields = config.settings_class(name).model_fields
-        assert all(parameter in fields for parameter in book_pages._parameters(name))
+        fields = registry.chapter(name).Settings.model_fields
+        assert all(parameter in fields for parameter in pages._parameters(name))
     sizes = ["512 MiB", "1.0 + 4.0 MiB"]
     cells = ["`laptop`", "2 min", "3 min", *sizes, "CPU, 2 cores", "this build"]
     assert f"| {' | '.join(cells)} |" in page
@@ -221,16 +226,16 @@ def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run
 def test_other_runs_are_dated_and_those_on_a_gpu_have_a_line_of_their_own():
     smoke = RUN.model_copy(update={"preset": "smoke", "weights": 0, "dirty": True})
     gpu = RUN.model_copy(update={"device": "NVIDIA H100", "cpu_seconds": 0.0})
-    page = book_pages.running([RUN], [smoke, gpu], {}).replace("\N{NO-BREAK SPACE}", " ")
+    page = pages.running([RUN], [smoke, gpu], {}).replace("\N{NO-BREAK SPACE}", " ")
     assert "| 1.0 MiB | CPU, 2 cores | at 0123456, changed |" in page
     assert "| `laptop` | 2 min |  | 512 MiB |" in page
     assert page.count("| `laptop` | 2 min |") == 2
     assert "No run on a GPU" not in page
-    assert "No run on a GPU was measured." in book_pages.running([RUN], [smoke], {})
+    assert "No run on a GPU was measured." in pages.running([RUN], [smoke], {})
 
 
 def test_pages_are_written_beside_the_notebooks(tmp_path, capsys):
-    paths = book_pages.write(tmp_path)
+    paths = pages.write(tmp_path)
     assert {path.name for path in paths} == {
         "equations.md",
         "results.md",
@@ -250,7 +255,7 @@ def test_front_figures_are_small_copies_of_the_chapters(tmp_path):
         for name in ("fig-toy-estimators", "fig-of-no-interest")
     ]
     (tmp_path / "toy_tradeoff.ipynb").write_text(json.dumps({"cells": cells}), "utf-8")
-    (copy,) = book_pages.front_figures(tmp_path)
+    (copy,) = pages.front_figures(tmp_path)
     assert copy == tmp_path / "figures" / "fig-toy-estimators.webp"
     assert Image.open(copy).size == (900, 300)
 
@@ -258,4 +263,4 @@ def test_front_figures_are_small_copies_of_the_chapters(tmp_path):
 def test_every_front_figure_is_in_a_chapter():
     folder = provenance.checkout() / "notebooks"
     texts = "".join(path.read_text("utf-8") for path in folder.glob("*.ipynb"))
-    assert all(f'"name": "{name}"' in texts for name in book_pages.FRONT_FIGURES)
+    assert all(f'"name": "{name}"' in texts for name in pages.FRONT_FIGURES)

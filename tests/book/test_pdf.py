@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from stochrestore import book_pdf
+from stochrestore.book import pdf
 from stochrestore.errors import InputError
 
 TOC = """
@@ -35,11 +35,11 @@ def site(tmp_path):
 
 
 def test_chapters_are_those_of_the_contents_but_for_the_reference(site):
-    assert book_pdf.chapters(site / "_toc.yml") == ["book/intro", "book/executed/toy"]
+    assert pdf.chapters(site / "_toc.yml") == ["book/intro", "book/executed/toy"]
 
 
 def test_articles_are_joined_and_lead_to_each_other(site):
-    text = book_pdf.combined(site / "html", list(PAGES))
+    text = pdf.combined(site / "html", list(PAGES))
     assert "side" not in text
     assert text.index("Intro") < text.index("Toy")
     ids = re.findall(r'\bid="([^"]+)"', text)
@@ -55,7 +55,7 @@ def test_articles_are_joined_and_lead_to_each_other(site):
 
 
 def test_a_pdf_is_printed_with_a_page_a_chapter(site):
-    output = book_pdf.write(site / "html", site / "_toc.yml", site / "book.pdf")
+    output = pdf.write(site / "html", site / "_toc.yml", site / "book.pdf")
     content = output.read_bytes()
     assert content.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", content)) == 2
@@ -68,13 +68,13 @@ def test_paper_shows_what_is_folded_but_hidden_cells(site, kind, pages):
     folded = f"""<details class="{kind}"><summary>more</summary>
         <p style="break-before: page">on a page of its own</p></details></article>"""
     path.write_text(path.read_text().replace("</article>", folded))
-    output = book_pdf.write(site / "html", site / "_toc.yml", site / "book.pdf")
+    output = pdf.write(site / "html", site / "_toc.yml", site / "book.pdf")
     assert len(re.findall(rb"/Type\s*/Page\b", output.read_bytes())) == pages
 
 
 def test_without_a_book_or_a_browser_the_reason_is_said(site, monkeypatch):
     with pytest.raises(InputError, match="make book"):
-        book_pdf.write(site / "nothing", site / "_toc.yml", site / "book.pdf")
+        pdf.write(site / "nothing", site / "_toc.yml", site / "book.pdf")
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(InputError, match="chromium"):
-        book_pdf.write(site / "html", site / "_toc.yml", site / "book.pdf")
+        pdf.write(site / "html", site / "_toc.yml", site / "book.pdf")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stochrestore import provenance
+from stochrestore.book import provenance
 from stochrestore.errors import InputError
 
 STAMP = {
@@ -24,20 +24,21 @@ STAMP = {
 
 
 def test_a_page_depends_on_what_it_imports_and_on_nothing_else(checkout):
-    listing = "from stochrestore import provenance; print(*provenance.sources('coin', 'smoke'))"
+    listing = "from stochrestore.book import provenance; print(*provenance.sources('coin', 'smoke'))"
     sources = set(checkout.python("-c", listing).stdout.split())
     library = "src/stochrestore"
     assert sources == {
         "notebooks/coin.ipynb",
         f"{library}/__init__.py",
-        f"{library}/claims.py",
+        f"{library}/book/__init__.py",
+        f"{library}/book/claims.py",
         f"{library}/config.py",
         f"{library}/errors.py",
         f"{library}/experiments/__init__.py",
         f"{library}/experiments/coin.py",
         f"{library}/problems/__init__.py",
         f"{library}/problems/coin_problem.py",  # imported inside a function
-        f"{library}/claims.yaml#coin",
+        f"{library}/book/claims.yaml#coin",
         f"{library}/presets/smoke.yaml#coin",
     }
 
@@ -48,7 +49,7 @@ def test_magics_do_not_hide_imports(checkout):
     lines = "%matplotlib inline\nif True:\n    !ls\nimport stochrestore.attacks as attacks\n"
     notebook["cells"][2]["source"] = lines
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    listing = "from stochrestore import provenance; print(*provenance.modules('coin'))"
+    listing = "from stochrestore.book import provenance; print(*provenance.modules('coin'))"
     found = {Path(word).name for word in checkout.python("-c", listing).stdout.split()}
     assert {"attacks.py", "base.py"} <= found
     assert "losses.py" not in found
@@ -76,7 +77,7 @@ def test_revision_tells_commit_and_changes(tmp_path):
 
 def test_without_git_the_commit_is_unknown(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert provenance.revision(Path(__file__).parents[1]) == ("unknown", False)
+    assert provenance.revision(Path(__file__).parents[2]) == ("unknown", False)
 
 
 def test_the_footer_says_what_the_page_was_made_from():

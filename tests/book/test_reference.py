@@ -3,20 +3,21 @@ from pathlib import Path
 
 import pytest
 
-from stochrestore import cli, config, provenance, reference
+from stochrestore import cli, store
+from stochrestore.book import provenance, reference
 from stochrestore.errors import InputError
-from stochrestore.estimators import pretrained
-from stochrestore.experiments import _sr_networks as training
+from stochrestore.experiments import registry
+from stochrestore.experiments import sr_networks as training
 from stochrestore.experiments import srflow_robustness as experiment
 
-COMMITTED = sorted((Path(__file__).parents[1] / reference.FOLDER).glob("*.json"))
+COMMITTED = sorted((Path(__file__).parents[2] / reference.FOLDER).glob("*.json"))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A reference run of the smoke preset, by the command."""
     folder = tmp_path_factory.mktemp("reference")
-    smoke = config.load("srflow_robustness", "smoke")
+    smoke = registry.load("srflow_robustness", "smoke")
     training.train_all(smoke, folder / "weights", progress=False)
     options = ("train=false", f"weights={folder / 'weights'}", "alphas=[2.0, 8.0]")
     arguments = [text for option in options for text in ("-p", option)]
@@ -72,13 +73,13 @@ def test_the_same_record_gives_the_same_files(made, tmp_path):
 )
 def test_what_others_could_not_repeat_is_refused(change, message):
     with pytest.raises(InputError, match=message):
-        reference.measure(config.load("srflow_robustness", "laptop", **change), {})
+        reference.measure(registry.load("srflow_robustness", "laptop", **change), {})
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_a_committed_run_is_of_the_shipped_weights_and_its_page_of_its_numbers(path):
     record = json.loads(path.read_text("utf-8"))
-    shipped = pretrained.shipped("srflow_robustness")
+    shipped = store.shipped("srflow_robustness")
     for name, digest in record["weights"].items():
         assert json.loads((shipped / f"{name}.json").read_text())["sha256"] == digest
     assert path.with_suffix(".md").read_text("utf-8") == reference.markdown(record, path.stem)

@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from stochrestore import claims, config, provenance, runs
+from stochrestore import config
+from stochrestore.book import claims, provenance, runs
+from stochrestore.book.runs import Run
 from stochrestore.cli import app
 from stochrestore.errors import InputError
-from stochrestore.runs import Run
 
 MARK = {
     "commit": "0123456789abcdef",

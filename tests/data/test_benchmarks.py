@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from stochrestore import cli
+from stochrestore.data import downloads
+from stochrestore.data.benchmarks import as_tensors, folder_pairs, load_pairs, read_image
+from stochrestore.data.resize import bicubic_upscale, low_resolution
 from stochrestore.errors import InputError
-from stochrestore.problems import downloads
-from stochrestore.problems.benchmarks import as_tensors, folder_pairs, load_pairs, read_image
-from stochrestore.problems.resize import bicubic_upscale, low_resolution
 
-REAL_SET5 = Path(__file__).parents[2] / "shared" / "data" / "Set5"
+REAL_SET5 = Path(__file__).parents[3] / "shared" / "data" / "Set5"
 
 
 def photo(seed=0, h=16, w=24):

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stochrestore.data import imagenet64 as module
+from stochrestore.data.imagenet64 import imagenet64, read_rows
+from stochrestore.data.images import ByteImages, load_images
 from stochrestore.errors import InputError
-from stochrestore.problems import imagenet64 as module
-from stochrestore.problems.imagenet64 import imagenet64, read_rows
-from stochrestore.problems.images import ByteImages, load_images
 
 EACH = 5  # images in a file
 

@@ -10,10 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stochrestore.errors import InputError
-from stochrestore.problems import images as images_module
-from stochrestore.problems.faces import Faces
-from stochrestore.problems.images import (
+from stochrestore.data import images as images_module
+from stochrestore.data.images import (
     ByteImages,
     celeba_split,
     digest,
@@ -22,6 +20,8 @@ from stochrestore.problems.images import (
     load_images,
     preprocess,
 )
+from stochrestore.errors import InputError
+from stochrestore.problems.faces.distribution import Faces
 
 
 def load(data, size=8, *, seed=0, training_images=1000, validation_images=1000, skip_bad=0):
@@ -131,7 +131,7 @@ def test_preprocessing_at_64_is_the_papers():
 
 
 def test_preprocessing_agrees_with_torchvisions():
-    from stochrestore.torchvision_ops import declare_missing_operators
+    from stochrestore.metrics.torchvision_ops import declare_missing_operators
 
     declare_missing_operators()
     from torchvision import transforms

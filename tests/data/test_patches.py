@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stochrestore.data import patches as module
+from stochrestore.data.images import ByteImages, load_images
+from stochrestore.data.patches import SOURCES, TILE, natural_patches, tiles
+from stochrestore.data.photographs import Source, photograph
 from stochrestore.errors import InputError
-from stochrestore.problems import patches as module
-from stochrestore.problems.images import ByteImages, load_images
-from stochrestore.problems.patches import SOURCES, TILE, natural_patches, tiles
-from stochrestore.problems.photographs import Source, photograph
 
 
 def use(monkeypatch, photographs):

@@ -3,8 +3,7 @@ from itertools import pairwise, permutations
 import pytest
 import torch
 
-from stochrestore.errors import InputError
-from stochrestore.problems.photographs import (
+from stochrestore.data.photographs import (
     HELD_OUT,
     PHOTOGRAPHS,
     TRAINING,
@@ -15,7 +14,8 @@ from stochrestore.problems.photographs import (
     photograph,
     training_pairs,
 )
-from stochrestore.problems.resize import low_resolution
+from stochrestore.data.resize import low_resolution
+from stochrestore.errors import InputError
 
 
 def test_split_by_photograph_and_licences_named():

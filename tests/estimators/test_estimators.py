@@ -12,8 +12,8 @@ from stochrestore.estimators.closed_form import (
     RingCrossingHole,
     Sine,
 )
-from stochrestore.estimators.mlp import MLPEstimator
 from stochrestore.estimators.zigzag import TwistedSampler, Zigzag
+from stochrestore.networks.mlp import MLPEstimator
 from stochrestore.problems.toy import Disk, Ring
 
 DETERMINISTIC = {

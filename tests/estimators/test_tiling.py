@@ -8,8 +8,8 @@ import sr_networks
 from stochrestore.attacks import SignAttack, sign_attack
 from stochrestore.errors import InputError
 from stochrestore.estimators.base import restore
-from stochrestore.estimators.rrdb import RRDBNet
 from stochrestore.estimators.tiling import Tiled
+from stochrestore.networks.rrdb import RRDBNet
 
 REACH = {"edsr": 10, "rrdb": 34, "srflow": 60}
 """Margins beyond the receptive fields of the test networks, pixels of y."""

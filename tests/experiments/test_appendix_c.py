@@ -9,6 +9,7 @@ import torch
 from stochrestore import config
 from stochrestore.errors import InputError
 from stochrestore.estimators.zigzag import Zigzag, lipschitz_bound, optimal_transport
+from stochrestore.experiments import registry
 from stochrestore.experiments.appendix_c import (
     Settings,
     conditional_wasserstein,
@@ -27,7 +28,7 @@ SETTINGS = Settings(preset="smoke", samples=150, repeats=4)
 
 @pytest.mark.parametrize("preset", config.PRESETS)
 def test_every_preset_is_valid(preset):
-    assert config.load("appendix_c", preset).preset == preset
+    assert registry.load("appendix_c", preset).preset == preset
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_every_preset_is_valid(preset):
 )
 def test_bad_settings(change, message):
     with pytest.raises(InputError, match=message):
-        config.load("appendix_c", "smoke", **change)
+        registry.load("appendix_c", "smoke", **change)
 
 
 @pytest.mark.parametrize("f", [1, 2, 3, 16])

@@ -9,16 +9,15 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stochrestore import config
+from stochrestore import store
 from stochrestore.errors import InputError
-from stochrestore.estimators import pretrained
-from stochrestore.experiments import inpaint
-from stochrestore.experiments._image_evaluation import student
-from stochrestore.experiments._trainings import MODELS, finished, select, train_job, train_jobs
+from stochrestore.experiments import inpaint, registry
+from stochrestore.experiments.evaluation import student
 from stochrestore.figures import images as figures
-from stochrestore.metrics.bootstrap import Interval
+from stochrestore.metrics.intervals import Interval
+from stochrestore.training.jobs import MODELS, finished, select, train_job, train_jobs
 
-SHIPPED = pretrained.shipped("inpaint")
+SHIPPED = store.shipped("inpaint")
 
 
 def noise_image(path, seed, size=(40, 50)):
@@ -50,7 +49,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("kind", ["celeba", "folder"])
 def test_images_of_the_reader_run_through_training_and_evaluation(kind, request):
     root = request.getfixturevalue(kind)
-    settings = config.load(
+    settings = registry.load(
         "inpaint", "smoke", data=f"{kind}:{root}", features="pixels", n_eval=12, robust=True
     )
     trained = inpaint.load_or_train(settings)
@@ -64,7 +63,7 @@ def test_images_of_the_reader_run_through_training_and_evaluation(kind, request)
 def test_bad_images_are_counted_before_anything_is_trained(folder):
     (folder / "7.png").write_bytes(b"no image")
     data = f"folder:{folder}"
-    settings = config.load("inpaint", "smoke", data=data, features="pixels")
+    settings = registry.load("inpaint", "smoke", data=data, features="pixels")
     with pytest.raises(InputError, match=r"7\.png"):
         inpaint.load_or_train(settings)
     tolerant = settings.model_copy(update={"skip_bad": 1})
@@ -85,13 +84,13 @@ def test_bad_images_are_counted_before_anything_is_trained(folder):
 )
 def test_bad_settings_end_in_one_line(change, line):
     with pytest.raises(InputError, match=line) as caught:
-        config.load("inpaint", "laptop", **change)
+        registry.load("inpaint", "laptop", **change)
     assert "\n" not in str(caught.value)
 
 
 def test_paper_preset_is_the_paper():
     """App. E.2."""
-    paper = config.load("inpaint", "paper", data="celeba:x")
+    paper = registry.load("inpaint", "paper", data="celeba:x")
     fixed = {
         "size": 64,
         "width": 24,
@@ -121,20 +120,20 @@ def test_paper_preset_is_the_paper():
 @pytest.mark.parametrize("data", ["faces", "digits"])
 def test_the_attack_is_as_large_at_every_size(preset, data):
     """The paper's AI-PSNR, 32.9 dB, over the whole image."""
-    settings = config.load("inpaint", preset, data=data)
+    settings = registry.load("inpaint", preset, data=data)
     pixels = np.prod(settings.shape)
     assert -10 * np.log10(settings.epsilon**2 / pixels) == pytest.approx(32.94, abs=0.03)
 
 
 def test_robust_restricts_to_a_pair():
-    settings = config.load("inpaint", "laptop", robust=True)
+    settings = registry.load("inpaint", "laptop", robust=True)
     assert list(inpaint.shown_models(settings)) == ["robust_gan", "robust_sto_gan"]
-    settings = config.load("inpaint", "laptop", robust=False)
+    settings = registry.load("inpaint", "laptop", robust=False)
     assert list(inpaint.shown_models(settings)) == ["erratic_gan", "sto_gan"]
 
 
 def test_jobs_are_picked_by_kind():
-    jobs = inpaint.all_jobs(config.load("inpaint", "laptop"))
+    jobs = inpaint.all_jobs(registry.load("inpaint", "laptop"))
     (job,) = select(jobs, stochastic=True, robust=True)
     assert job.model == MODELS["robust_sto_gan"]
     with pytest.raises(InputError, match="only: got 'nothing'"):
@@ -142,7 +141,7 @@ def test_jobs_are_picked_by_kind():
 
 
 def test_training_again_gives_the_same_bits_and_a_full_record(tmp_path):
-    settings = config.load("inpaint", "smoke")
+    settings = registry.load("inpaint", "smoke")
     (job,) = select(inpaint.all_jobs(settings), stochastic=True, robust=True)
     for name in "ab":
         train_job(job, tmp_path / name, inpaint.METHOD, about={"commit": "c"}, progress=False)
@@ -155,7 +154,7 @@ def test_training_again_gives_the_same_bits_and_a_full_record(tmp_path):
 
 
 def test_sweeps_leave_measurements_and_no_weights(tmp_path):
-    settings = config.load("inpaint", "smoke", data="digits", steps=2)
+    settings = registry.load("inpaint", "smoke", data="digits", steps=2)
     jobs = [*inpaint.sweep_jobs(settings), *inpaint.seed_jobs(settings)]
     train_jobs(jobs[:1] + jobs[-1:], tmp_path, inpaint.METHOD)
     assert not list(tmp_path.rglob("*.safetensors"))
@@ -167,10 +166,10 @@ def test_sweeps_leave_measurements_and_no_weights(tmp_path):
 def test_shipped_networks_are_those_of_the_preset():
     """Their records name the settings that the preset has now, and their data."""
     for data in ("faces", "digits"):
-        settings = config.load("inpaint", "laptop", data=data)
+        settings = registry.load("inpaint", "laptop", data=data)
         for job in inpaint.main_jobs(settings):
             assert finished(job, SHIPPED, inpaint.METHOD), job.name
-            record = pretrained.read_record((SHIPPED / job.name).with_suffix(".json"))
+            record = store.read_record((SHIPPED / job.name).with_suffix(".json"))
             # A row is written every twentieth of the steps.
             assert settings.steps * 19 / 20 < record["history"][-1]["step"] <= settings.steps
             assert len(record["commit"]) == 40
@@ -178,14 +177,14 @@ def test_shipped_networks_are_those_of_the_preset():
 
 
 def test_shipped_weights_keep_the_repository_light():
-    weights = Path(pretrained.__file__).parents[1] / "weights"
+    weights = Path(store.__file__).parent / "weights"
     files = [f for f in weights.rglob("*") if f.is_file()]
     assert max(f.stat().st_size for f in files) <= 4 * 2**20
     assert sum(f.stat().st_size for f in files) <= 30 * 2**20
 
 
 def test_the_posterior_is_the_ceiling_of_variability():
-    settings = config.load("inpaint", "laptop", n_eval=48, std_inputs=16, attacked_inputs=8)
+    settings = registry.load("inpaint", "laptop", n_eval=48, std_inputs=16, attacked_inputs=8)
     trained = inpaint.load_or_train(settings)
     rows = {row["estimator"]: row for row in inpaint.table_1(trained)}
     ceiling = rows.pop("posterior_sampler")

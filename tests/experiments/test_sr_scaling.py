@@ -6,22 +6,21 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from stochrestore import config
 from stochrestore.attacks import worst_perturbation
 from stochrestore.degradations import Averaging
 from stochrestore.errors import InputError
 from stochrestore.estimators.base import restore
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
-from stochrestore.experiments import sr_scaling
+from stochrestore.experiments import registry, sr_scaling
 from stochrestore.figures import images as figures
-from stochrestore.metrics.bootstrap import Interval
 from stochrestore.metrics.information import gaussian_bits
+from stochrestore.metrics.intervals import Interval
 from stochrestore.metrics.restoration import consistency_psnr
 
 
 @pytest.fixture(scope="module")
 def trained():
-    settings = config.load("sr_scaling", "smoke", data="digits", scales=[2, 8])
+    settings = registry.load("sr_scaling", "smoke", data="digits", scales=[2, 8])
     return sr_scaling.load_or_train(settings)
 
 
@@ -69,12 +68,12 @@ def test_a_sheet_agrees_with_its_inputs(trained):
 
 @pytest.mark.parametrize(("scale", "printed"), [(4, 0.553), (8, 0.276), (16, 0.138)])
 def test_the_radii_are_the_papers(scale, printed):
-    settings = config.load("sr_scaling", "paper", data="faces")
+    settings = registry.load("sr_scaling", "paper", data="faces")
     assert sr_scaling.at_scale(settings, scale).epsilon == pytest.approx(printed, abs=1e-3)
 
 
 def test_all_stands_for_every_built_in_set():
-    settings = config.load("sr_scaling", "smoke", data="all", seed=3)
+    settings = registry.load("sr_scaling", "smoke", data="all", seed=3)
     kinds = {each.kind: each for each in sr_scaling.image_sets(settings)}
     assert tuple(kinds) == sr_scaling.BUILT_IN
     assert kinds["digits"].scales == (2, 4, 8)
@@ -95,17 +94,17 @@ def test_all_stands_for_every_built_in_set():
     ],
 )
 def test_of_all_sets_scales_choose_among_their_own(scales, kept):
-    settings = config.load("sr_scaling", "smoke", data="all", scales=scales)
+    settings = registry.load("sr_scaling", "smoke", data="all", scales=scales)
     assert {each.kind: each.scales for each in sr_scaling.image_sets(settings)} == kept
 
 
 def test_scales_may_come_as_the_text_that_papermill_gives():
-    settings = config.load("sr_scaling", "smoke", data="digits", scales="[2, 8]")
+    settings = registry.load("sr_scaling", "smoke", data="digits", scales="[2, 8]")
     assert settings.scales == (2, 8)
 
 
 def test_scales_that_no_set_has_are_refused():
-    settings = config.load("sr_scaling", "smoke", data="all", scales=[3, 5])
+    settings = registry.load("sr_scaling", "smoke", data="all", scales=[3, 5])
     with pytest.raises(InputError, match=r"scales: got \[3, 5\]; allowed: of \[2, 4, 8, 16\]"):
         sr_scaling.image_sets(settings)
 
@@ -124,11 +123,11 @@ def test_scales_that_no_set_has_are_refused():
 )
 def test_settings_that_do_not_fit_are_refused_before_any_work(change, line):
     with pytest.raises(InputError, match=line):
-        config.load("sr_scaling", "smoke", **{"data": "digits", **change})
+        registry.load("sr_scaling", "smoke", **{"data": "digits", **change})
 
 
 def test_a_size_the_network_cannot_halve_is_refused():
-    settings = config.load("sr_scaling", "smoke", data="faces", size=24, scales=[4])
+    settings = registry.load("sr_scaling", "smoke", data="faces", size=24, scales=[4])
     with pytest.raises(InputError, match="UNet: size: got 24"):
         sr_scaling.load_or_train(settings)
 
@@ -172,7 +171,7 @@ def test_bits_of_a_gaussian():
 
 
 def test_coarser_averages_lose_more_bits():
-    settings = config.load("sr_scaling", "smoke", data="digits")
+    settings = registry.load("sr_scaling", "smoke", data="digits")
     x = sr_scaling.images(settings).train[:]
     bits = [
         gaussian_bits(x.flatten(1), Averaging(s).degrade(x).flatten(1), levels=17)

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from sr_networks import STATES
 from stochrestore import cli
-from stochrestore.problems.downloads import registry
-from test_official import STATES
+from stochrestore.data.downloads import registry
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "srflow_robustness.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "srflow_robustness.ipynb"
 
 
 def papermill(folder, **parameters):

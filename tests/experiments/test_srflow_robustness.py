@@ -7,21 +7,21 @@ import torch
 from PIL import Image
 
 import sr_networks
-from stochrestore import config
+from stochrestore import store
+from stochrestore.data.photographs import Pair, Patches
+from stochrestore.data.resize import low_resolution
 from stochrestore.errors import InputError
-from stochrestore.estimators import pretrained
-from stochrestore.estimators.edsr import EDSR
-from stochrestore.estimators.rrdb import RRDBNet
-from stochrestore.estimators.srflow import SRFlow
 from stochrestore.estimators.tiling import Tiled
-from stochrestore.experiments import _sr_networks as training
+from stochrestore.experiments import registry
+from stochrestore.experiments import sr_networks as training
 from stochrestore.experiments import srflow_robustness as experiment
 from stochrestore.figures import sr_robustness as figures
 from stochrestore.metrics.psnr import psnr
-from stochrestore.problems.photographs import Pair, Patches
-from stochrestore.problems.resize import low_resolution
+from stochrestore.networks.edsr import EDSR
+from stochrestore.networks.rrdb import RRDBNet
+from stochrestore.networks.srflow import SRFlow
 
-SMOKE = config.load("srflow_robustness", "smoke")
+SMOKE = registry.load("srflow_robustness", "smoke")
 NETWORKS = {"edsr": sr_networks.edsr, "esrgan": sr_networks.rrdb, "srflow": sr_networks.srflow}
 
 
@@ -190,7 +190,7 @@ def test_lpips_is_a_column_where_its_weights_are(networks, images, monkeypatch):
 )
 def test_bad_settings_end_in_one_line_before_any_work(change, message):
     with pytest.raises(InputError, match=message) as caught:
-        config.load("srflow_robustness", "laptop", **change)
+        registry.load("srflow_robustness", "laptop", **change)
     assert "\n" not in str(caught.value)
 
 
@@ -321,7 +321,7 @@ def test_networks_start_as_bilinear_interpolation(network):
 
 
 def test_shipped_networks_are_worth_their_names():
-    settings = config.load("srflow_robustness", "laptop")
+    settings = registry.load("srflow_robustness", "laptop")
     networks = experiment.load_or_train(settings)
     rows = experiment.quality_rows(
         networks, experiment.groups(settings, "photographs", crop=128), settings
@@ -341,5 +341,5 @@ def test_shipped_networks_are_worth_their_names():
         y = experiment.groups(settings, "photographs", crop=200)[0].y[:1]
         z = network.seed(y, 1, generator=torch.Generator().manual_seed(0))[0]
         assert (tiled[name](y, z) - network(y, z)).abs().max() < 1e-2 / 255  # no seams
-    folder = pretrained.shipped("srflow_robustness")
+    folder = store.shipped("srflow_robustness")
     assert sum(path.stat().st_size for path in folder.rglob("*.safetensors")) <= 4e6

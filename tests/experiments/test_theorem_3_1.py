@@ -10,6 +10,7 @@ from stochrestore import config
 from stochrestore.errors import InputError
 from stochrestore.estimators.base import SecondCoordinate, restore
 from stochrestore.estimators.zigzag import TwistedSampler, Zigzag
+from stochrestore.experiments import registry
 from stochrestore.experiments.theorem_3_1 import (
     Settings,
     both_sensitivities,
@@ -35,7 +36,7 @@ SETTINGS = Settings(preset="smoke", inputs=12, problems=60, gaussians=10)
 
 @pytest.mark.parametrize("preset", config.PRESETS)
 def test_every_preset_is_valid(preset):
-    assert config.load("theorem_3_1", preset).preset == preset
+    assert registry.load("theorem_3_1", preset).preset == preset
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_every_preset_is_valid(preset):
 )
 def test_bad_settings(change, message):
     with pytest.raises(InputError, match=message):
-        config.load("theorem_3_1", "smoke", **change)
+        registry.load("theorem_3_1", "smoke", **change)
 
 
 def test_random_problems_are_of_every_kind():

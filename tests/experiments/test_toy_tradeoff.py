@@ -8,19 +8,19 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from stochrestore import config
 from stochrestore.errors import InputError
-from stochrestore.experiments import _toy_gans as gans
+from stochrestore.experiments import registry
+from stochrestore.experiments import toy_gans as gans
 from stochrestore.experiments import toy_tradeoff as toy
-from stochrestore.experiments._trainings import select, train_job, train_jobs
 from stochrestore.figures import toy as figures
+from stochrestore.training.jobs import select, train_job, train_jobs
 
 mpl.use("agg")
 
 
 @pytest.fixture(scope="module")
 def settings():
-    return config.load("toy_tradeoff", "smoke", steps=4, runs=2, sweep_steps=2, samples=60)
+    return registry.load("toy_tradeoff", "smoke", steps=4, runs=2, sweep_steps=2, samples=60)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_deterministic_rows_have_one_sensitivity(rows):
 
 
 def test_posterior_sampler_has_perfect_quality_up_to_sampling():
-    laptop = config.load("toy_tradeoff", "laptop")
+    laptop = registry.load("toy_tradeoff", "laptop")
     measured = toy.evaluate(toy.CLOSED_FORM["posterior_sampler"], laptop, seed=1)
     assert measured["precision"] > 0.98
     assert measured["recall"] > 0.98
@@ -64,13 +64,13 @@ def test_posterior_sampler_has_perfect_quality_up_to_sampling():
     ("name", "precision", "recall"), [("avoiding_hole", 0.95, 0.71), ("crossing_hole", 0.77, 0.94)]
 )
 def test_ring_estimators_come_out_like_the_paper(name, precision, recall):
-    rows = toy.ring_rows(config.load("toy_tradeoff", "laptop"))
+    rows = toy.ring_rows(registry.load("toy_tradeoff", "laptop"))
     mean = [sum(values(rows, name, q)) / 5 for q in ("precision", "recall")]
     assert mean == pytest.approx([precision, recall], abs=0.03)
 
 
 def test_sine_curve_is_a_trade_off():
-    rows = toy.sine_rows(config.load("toy_tradeoff", "laptop"), [1.0, 10.0, 50.0])
+    rows = toy.sine_rows(registry.load("toy_tradeoff", "laptop"), [1.0, 10.0, 50.0])
     first, middle, last = rows[::5]
     assert first["sensitivity"] < middle["sensitivity"] < last["sensitivity"]
     assert first["recall"] < middle["recall"] < last["recall"]
@@ -109,7 +109,7 @@ def test_training_skips_what_is_there_and_nothing_else(settings, tmp_path):
 
 def test_paper_preset_is_the_paper():
     """Table 2 and App. E.1."""
-    paper = config.load("toy_tradeoff", "paper")
+    paper = registry.load("toy_tradeoff", "paper")
     fixed = {
         "steps": 20_000,
         "width": 512,
@@ -142,7 +142,7 @@ def test_paper_preset_is_the_paper():
 )
 def test_bad_settings_end_in_one_line(change, line):
     with pytest.raises(InputError, match=line) as caught:
-        config.load("toy_tradeoff", "laptop", **change)
+        registry.load("toy_tradeoff", "laptop", **change)
     assert "\n" not in str(caught.value)
 
 
@@ -152,7 +152,7 @@ def test_unknown_training_is_refused(settings, tmp_path):
 
 
 def test_missing_weights_are_named(tmp_path):
-    settings = config.load("toy_tradeoff", "laptop", weights=str(tmp_path / "nowhere"))
+    settings = registry.load("toy_tradeoff", "laptop", weights=str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"robust_gan-seed0\.json cannot be read"):
         toy.load_or_train(settings)
 
@@ -176,7 +176,7 @@ def test_figures_draw_what_they_are_given(trained, rows, settings):
     assert table.loc["RobustGAN", ("recall", "here")].startswith(f"{mean:.3f} ±")
 
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -10,9 +10,9 @@ from matplotlib.container import ErrorbarContainer
 from stochrestore.figures import images, sr_robustness, toy
 from stochrestore.figures.interactive import weight_browser
 from stochrestore.figures.style import NAMES
-from stochrestore.metrics.bootstrap import Interval
+from stochrestore.metrics.intervals import Interval
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 MODELS = ("robust_gan", "erratic_gan", "robust_sto_gan", "sto_gan")
 
 

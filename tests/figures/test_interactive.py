@@ -10,7 +10,7 @@ from PIL import Image
 from stochrestore.attacks import Attack
 from stochrestore.errors import InputError
 from stochrestore.estimators.closed_form import PosteriorSampler, Sine
-from stochrestore.experiments._attack_grid import attack_grid
+from stochrestore.experiments.attack_grid import attack_grid
 from stochrestore.figures import interactive
 from stochrestore.figures.interactive import Frame, PictureBrowser
 from stochrestore.problems.toy import Disk

@@ -9,11 +9,12 @@ import torch
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
+from stochrestore import store
 from stochrestore.cli import app
+from stochrestore.data.patches import natural_patches
 from stochrestore.degradations import Averaging
 from stochrestore.errors import InputError
-from stochrestore.estimators import pretrained
-from stochrestore.experiments._attributes import (
+from stochrestore.experiments.attributes import (
     AttributeReader,
     AttributesSettings,
     labelled_faces,
@@ -24,9 +25,8 @@ from stochrestore.experiments._attributes import (
 from stochrestore.metrics import features as module
 from stochrestore.metrics.features import AttributeNetwork, FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
-from stochrestore.problems.faces import HIDDEN, VISIBLE, Faces
-from stochrestore.problems.patches import natural_patches
-from stochrestore.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import import_piq
+from stochrestore.problems.faces.distribution import HIDDEN, VISIBLE, Faces
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_no_feature_is_silent(attributes):
 
 
 def test_the_record_says_how_the_network_was_trained_and_what_it_can(attributes):
-    record = pretrained.read_record(pretrained.shipped("features") / "attributes.json")
+    record = store.read_record(store.shipped("features") / "attributes.json")
     assert record["settings"] == AttributesSettings().model_dump(mode="json")
     accuracy, largest = record["held_out"]["accuracy"], record["held_out"]["largest_class"]
     assert set(accuracy) == {latent.name for latent in VISIBLE + HIDDEN if latent.classes}
@@ -181,7 +181,7 @@ def test_training_is_repeatable_and_written_with_its_record(tmp_path):
     assert files[0] == files[1]
     assert len(files[0]) < 1e6
     network = AttributeNetwork()
-    written = pretrained.load(network, tmp_path / "a" / "attributes.safetensors")
+    written = store.load(network, tmp_path / "a" / "attributes.safetensors")
     assert written["sha256"] == hashlib.sha256(files[0]).hexdigest()
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from stochrestore.errors import InputError
 from stochrestore.metrics.frechet import Moments, frechet_distance, frechet_from_moments
+from stochrestore.metrics.torchvision_ops import import_piq
 from stochrestore.metrics.wasserstein import wasserstein_gaussian
-from stochrestore.torchvision_ops import import_piq
 
 
 def normal(*shape, seed=0, dtype=torch.float64):

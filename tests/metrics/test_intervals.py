@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stochrestore.errors import InputError
-from stochrestore.metrics.bootstrap import (
+from stochrestore.metrics.frechet import frechet_distance
+from stochrestore.metrics.intervals import (
     Interval,
     difference,
     frechet_interval,
     mean_interval,
     share_interval,
 )
-from stochrestore.metrics.frechet import frechet_distance
 
 
 def normal(*shape, seed=0):
@@ -51,7 +51,7 @@ def test_19_intervals_of_20_hold_the_mean(generator):
 def test_blocks_of_memory_do_not_matter(generator, monkeypatch):
     values = normal(30)
     whole = mean_interval(values, generator=torch.Generator().manual_seed(1), repeats=100)
-    monkeypatch.setattr("stochrestore.metrics.bootstrap._BLOCK", 90)
+    monkeypatch.setattr("stochrestore.metrics.intervals._BLOCK", 90)
     assert mean_interval(values, generator=generator.manual_seed(1), repeats=100) == whole
 
 

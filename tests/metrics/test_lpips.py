@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from stochrestore import torchvision_ops
 from stochrestore.errors import InputError
 from stochrestore.metrics import lpips as module
+from stochrestore.metrics import torchvision_ops
 from stochrestore.metrics.lpips import LINEAR_FILE, lpips, missing_weights
 
 CHANNELS = (64, 128, 256, 512, 512)

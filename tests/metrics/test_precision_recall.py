@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stochrestore.errors import InputError
 from stochrestore.metrics import PrecisionRecall, knn_radii, precision_recall
-from stochrestore.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import import_piq
 
 
 def normal(*shape, seed=0, dtype=torch.float32):

@@ -8,13 +8,13 @@ import torch
 from stochrestore.attacks import Attack
 from stochrestore.degradations import Inpainting
 from stochrestore.errors import InputError
-from stochrestore.estimators.unet import UNet
 from stochrestore.metrics.restoration import (
     attack_checks,
     consistency_psnr,
     per_pixel_std,
     robustness,
 )
+from stochrestore.networks.unet import UNet
 
 INPAINTING = Inpainting(8)
 KNOWN, HIDDEN = 2, 6

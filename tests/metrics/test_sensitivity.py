@@ -12,10 +12,10 @@ from stochrestore.attacks import Attack
 from stochrestore.errors import InputError
 from stochrestore.estimators.base import SecondCoordinate
 from stochrestore.estimators.closed_form import PosteriorMean, PosteriorSampler, Sine
-from stochrestore.estimators.mlp import MLPEstimator
-from stochrestore.experiments._toy_gans import exact_sensitivity, midpoints, seed_quantiles
+from stochrestore.experiments.toy_gans import exact_sensitivity, midpoints, seed_quantiles
 from stochrestore.experiments.toy_tradeoff import posterior_sensitivity
 from stochrestore.metrics.sensitivity import scalar_sensitivity, sensitivity
+from stochrestore.networks.mlp import MLPEstimator
 
 EPSILON = 1e-3
 

@@ -5,8 +5,8 @@ import torch
 
 import sr_networks
 from stochrestore.errors import InputError
-from stochrestore.estimators.edsr import EDSR
-from stochrestore.estimators.official import load_edsr, official_shapes
+from stochrestore.networks.edsr import EDSR
+from stochrestore.networks.official import load_edsr, official_shapes
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from stochrestore.degradations import Inpainting
 from stochrestore.errors import InputError
 from stochrestore.estimators.base import restore, sample
 from stochrestore.estimators.face_posterior import FacePosterior
-from stochrestore.estimators.mlp import ImageMLP
-from stochrestore.estimators.resnet_critic import ResNetCritic
-from stochrestore.estimators.unet import BatchNorm, StatisticsPerSeed, UNet
 from stochrestore.losses import robustness_loss
-from stochrestore.problems.faces import Faces
+from stochrestore.networks.mlp import ImageMLP
+from stochrestore.networks.resnet_critic import ResNetCritic
+from stochrestore.networks.unet import BatchNorm, StatisticsPerSeed, UNet
+from stochrestore.problems.faces.distribution import Faces
 
 
 def face_posterior():

@@ -8,29 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-import sr_networks
+from sr_networks import STATES
 from stochrestore.errors import InputError
-from stochrestore.estimators.official import load_edsr, load_esrgan, load_srflow
-from stochrestore.estimators.srflow import SRFlow
+from stochrestore.networks.official import load_edsr, load_esrgan, load_srflow
 
 LOADERS = {"edsr": load_edsr, "rrdb": load_esrgan, "srflow": load_srflow}
-
-
-def srflow():
-    return sr_networks.fill(SRFlow(4, 2, 2, steps=1, hidden=3, stacked=(1,)))
-
-
-def published(name):
-    """The tensors of a small network as its published file names them."""
-    network = srflow() if name == "srflow" else sr_networks.NETWORKS[name]()
-    state = dict(network.state_dict())
-    if name == "srflow":
-        unused = {"weight": torch.zeros(96, 8, 3, 3), "bias": torch.zeros(96)}
-        state |= {f"flowUpsamplerNet.f.0.{key}": tensor for key, tensor in unused.items()}
-    return state
-
-
-STATES = {name: published(name) for name in LOADERS}
 
 
 def refusal(name, path):

@@ -3,8 +3,8 @@ import torch
 
 import sr_networks
 from stochrestore.errors import InputError
-from stochrestore.estimators.official import load_esrgan, official_shapes, renamed
-from stochrestore.estimators.rrdb import RRDBNet
+from stochrestore.networks.official import load_esrgan, official_shapes, renamed
+from stochrestore.networks.rrdb import RRDBNet
 
 OFFICIAL_KEYS = "dbc678fa9396bc1015ce16fb5e96b1f7bd84501be2009de9fc4c4f203472d0f4"
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 import sr_networks
 from stochrestore.errors import InputError
 from stochrestore.estimators.base import restore
-from stochrestore.estimators.official import load_srflow, official_shapes
-from stochrestore.estimators.srflow import (
+from stochrestore.networks.official import load_srflow, official_shapes
+from stochrestore.networks.srflow import (
     FlowStep,
     Seeds,
     Squeeze,

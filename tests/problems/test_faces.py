@@ -10,7 +10,7 @@ from scipy import stats
 from torch.nn.functional import avg_pool2d
 
 from stochrestore.errors import InputError
-from stochrestore.problems.faces import HIDDEN, VISIBLE, Faces, Latents
+from stochrestore.problems.faces.distribution import HIDDEN, VISIBLE, Faces, Latents
 
 SIZES = (16, 32, 64, 128)
 

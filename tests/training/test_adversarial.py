@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from stochrestore import training
 from stochrestore.errors import InputError
-from stochrestore.estimators.mlp import MLPCritic, MLPEstimator
-from stochrestore.training import AlternatingTrainer, TrainingDiverged, TrainingSettings
+from stochrestore.networks.mlp import MLPCritic, MLPEstimator
+from stochrestore.training import adversarial as training
+from stochrestore.training.adversarial import AlternatingTrainer, TrainingDiverged, TrainingSettings
 
 SETTINGS = TrainingSettings(
     steps=12, batch_size=16, lr=1e-3, robustness_weight=0.1, robustness_seeds=2
@@ -216,7 +216,7 @@ def test_full_disk_loses_nothing(tmp_path, monkeypatch):
 KILLED = """
 import sys, torch
 sys.path.insert(0, {tests!r})
-import test_training as t
+import test_adversarial as t
 run = t.trainer(t.SETTINGS.model_copy(update={{"steps": 10**6}}))
 from pathlib import Path
 run.train(checkpoint=Path({path!r}), checkpoint_every=3, progress=False)

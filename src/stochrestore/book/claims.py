@@ -104,7 +104,7 @@ class Measured:
 @cache
 def registry() -> dict[str, Claim]:
     """All claims, by id, in the order of ``claims.yaml``."""
-    text = resources.files("stochrestore").joinpath("claims.yaml").read_text("utf-8")
+    text = resources.files("stochrestore.book").joinpath("claims.yaml").read_text("utf-8")
     claims = TypeAdapter(list[Claim]).validate_python(yaml.safe_load(text))
     ids = [claim.id for claim in claims]
     require(len(set(ids)) == len(ids), "claims.yaml: ids", ids, "each id once")

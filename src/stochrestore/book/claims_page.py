@@ -8,7 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stochrestore.claims import MIME_TYPE, html_table, measured_text, record, registry, surprising
+from stochrestore.book.claims import (
+    MIME_TYPE,
+    html_table,
+    measured_text,
+    record,
+    registry,
+    surprising,
+)
 
 Record = Mapping[str, Any]
 _MARKS = {"reproduced": "✓", "not reproduced": "✗", "not tested": "–"}
@@ -21,7 +28,7 @@ def records(folder: Path) -> list[Record]:
         folder: holds executed notebooks; a claim whose notebook is not there is not tested.
 
     Returns:
-        Records as :func:`stochrestore.claims.record` makes them.
+        Records as :func:`stochrestore.book.claims.record` makes them.
     """
     notebooks = {claim.notebook for claim in registry().values()}
     pages = (folder / f"{name}.ipynb" for name in sorted(notebooks))

@@ -3,9 +3,9 @@
 A source notebook holds its solutions between ``### BEGIN SOLUTION`` and ``### END SOLUTION``;
 ``make class`` makes the students' versions from it::
 
-    python -m stochrestore.classroom build notebooks/exercises _build/class
-    python -m stochrestore.classroom check _build/class
-    python -m stochrestore.classroom draw notebooks/exercises
+    python -m stochrestore.book.classroom build notebooks/exercises _build/class
+    python -m stochrestore.book.classroom check _build/class
+    python -m stochrestore.book.classroom draw notebooks/exercises
 
 The second says what in the students' folders cannot be marked; the third draws the pictures of the
 expected results again, from the solved notebooks.
@@ -229,7 +229,7 @@ def _zip(folder: Path, target: Path) -> Path:
 
 def main() -> None:
     """``build EXERCISES COURSE``, ``check COURSE`` or ``draw EXERCISES``."""
-    parser = argparse.ArgumentParser(prog="python -m stochrestore.classroom")
+    parser = argparse.ArgumentParser(prog="python -m stochrestore.book.classroom")
     commands = parser.add_subparsers(dest="command", required=True)
     arguments = {"build": ("exercises", "course"), "check": ("course",), "draw": ("exercises",)}
     for name, folders in arguments.items():

@@ -8,10 +8,10 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stochrestore import provenance
+from stochrestore.book import provenance
+from stochrestore.book.offline import external_references
+from stochrestore.data import downloads
 from stochrestore.errors import InputError
-from stochrestore.offline import external_references
-from stochrestore.problems import downloads
 
 _INSTALL = "install the versions of requirements.lock: `make book` does"
 _RESTORE = "restore it from the repository: `git checkout -- src/stochrestore/weights`"
@@ -66,12 +66,12 @@ def _inception() -> Finding:
 
 def weights() -> list[Finding]:
     """Whether the weights that come with the library are what their records say."""
-    folder = Path(__file__).parent / "weights"
+    folder = Path(__file__).parents[1] / "weights"
     return [_weights(path) for path in sorted(folder.rglob("*.safetensors"))]
 
 
 def _weights(path: Path) -> Finding:
-    from stochrestore.estimators.pretrained import read_record
+    from stochrestore.store import read_record
 
     what, digest = f"weights {path.stem}", provenance.sha256(path.read_bytes())
     try:
@@ -123,7 +123,7 @@ def _gpu() -> Finding:
 
 
 def _piq() -> Finding:
-    from stochrestore.torchvision_ops import compiled_operators_work, import_piq
+    from stochrestore.metrics.torchvision_ops import compiled_operators_work, import_piq
 
     try:
         version = import_piq().__version__

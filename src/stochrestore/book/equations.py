@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from stochrestore import claims
+from stochrestore.book import claims
 
 _MENTION = re.compile(r"\bEqs?\. ?(\d+(?:(?:–|-|, | and )\d+)*)")
 
@@ -35,7 +35,7 @@ class Equation(BaseModel):
 @cache
 def paper() -> dict[int, Equation]:
     """The paper's equations, by number."""
-    text = resources.files("stochrestore").joinpath("equations.yaml").read_text("utf-8")
+    text = resources.files("stochrestore.book").joinpath("equations.yaml").read_text("utf-8")
     found = TypeAdapter(list[Equation]).validate_python(yaml.safe_load(text))
     return {equation.number: equation for equation in found}
 
@@ -56,7 +56,7 @@ def functions() -> dict[str, set[int]]:
 
     A module is listed for those equations only that nothing in it names itself.
     """
-    root = Path(__file__).parent
+    root = Path(__file__).parents[1]
     found: dict[str, set[int]] = {}
     for path in sorted(root.rglob("*.py")):
         module = ".".join(path.relative_to(root.parent).with_suffix("").parts)

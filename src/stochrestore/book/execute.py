@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stochrestore import config, provenance
+from stochrestore.book import provenance
 from stochrestore.errors import InputError, require
+from stochrestore.experiments import registry
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -48,7 +49,7 @@ def execute(name: str, preset: str, given: Mapping[str, Any], output: Path | Non
     allowed = parameter_names(source)
     for parameter in given:
         require(parameter in allowed, f"{name}: parameter", parameter, ", ".join(allowed))
-    settings = config.load(name, preset, **given)
+    settings = registry.load(name, preset, **given)
     output = output or root / "_build" / "runs" / f"{name}.ipynb"
     require(output.suffix == ".ipynb", "output", str(output), "a path that ends in .ipynb")
     before, start = provenance.sources(name, preset), time.monotonic()

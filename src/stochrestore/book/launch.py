@@ -3,7 +3,7 @@
 Colab opens one file, without the rest of the repository. What it installs from is ``repository``
 of ``_config.yml``, the address behind the launch buttons; once that is set,
 
-    python -m stochrestore.launch
+    python -m stochrestore.book.launch
 
 writes it into all notebooks. Where the library can be imported the cell does nothing.
 """
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stochrestore import provenance
+from stochrestore.book import provenance
 from stochrestore.errors import InputError
 
 ID = "install"
@@ -24,7 +24,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-repository = ADDRESS  # as in _config.yml; written by `python -m stochrestore.launch`
+repository = ADDRESS  # as in _config.yml; written by `python -m stochrestore.book.launch`
 if find_spec("stochrestore") is None:
     if not repository:
         raise ModuleNotFoundError(
@@ -39,7 +39,7 @@ def cell(address: str) -> dict[str, Any]:
     """The cell, as a notebook keeps it; hidden from who reads the book.
 
     Args:
-        address: see :func:`stochrestore.provenance.repository`.
+        address: see :func:`stochrestore.book.provenance.repository`.
     """
     source = SOURCE.replace("ADDRESS", json.dumps(address))
     return {

@@ -16,10 +16,12 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from stochrestore import claims_page, config, equations, provenance, runs
-from stochrestore.claims import MIME_TYPE, measured_text
+from stochrestore import config
+from stochrestore.book import claims_page, equations, provenance, runs
+from stochrestore.book.claims import MIME_TYPE, measured_text
+from stochrestore.book.runs import Run
 from stochrestore.errors import InputError
-from stochrestore.runs import Run
+from stochrestore.experiments import registry
 
 Record = Mapping[str, Any]
 Stamps = Mapping[str, Mapping[str, Any]]
@@ -120,7 +122,7 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
     """The paper's figures and tables, each with its claims: the paper's number, ours, verdict.
 
     Args:
-        rows: see :func:`stochrestore.claims_page.records`.
+        rows: see :func:`stochrestore.book.claims_page.records`.
         folder: holds the executed notebooks, to say which of their cells measured.
         more: runs at other presets, whose numbers stand below this build's.
     """
@@ -163,7 +165,7 @@ def _cells(row: Record, folder: Path, more: Sequence[Run], published: str) -> It
     yield measured_text(row) + "".join(_also(row, *found) for found in runs.rows(more, row["id"]))
     yield row["verdict"]
     yield row["preset"] or "–"
-    line = _source(published, "src/stochrestore/claims.yaml", source_line(row["id"]))
+    line = _source(published, "src/stochrestore/book/claims.yaml", source_line(row["id"]))
     number = cell_number(folder / f"{row['notebook']}.ipynb", row["id"])
     if number is None:
         yield line
@@ -191,7 +193,7 @@ def _source(published: str, file: str, line: int | None = None) -> str:
 
 def source_line(identity: str) -> int:
     """The line of ``claims.yaml`` where a claim begins, from 1."""
-    text = resources.files("stochrestore").joinpath("claims.yaml").read_text("utf-8")
+    text = resources.files("stochrestore.book").joinpath("claims.yaml").read_text("utf-8")
     return text.splitlines().index(f"- id: {identity}") + 1
 
 
@@ -323,7 +325,7 @@ def _section(name: str, measured: Sequence[tuple[Run, str]]) -> Iterator[str]:
         found = [_cost(run, when) for run, when in measured if run.preset == preset]
         lines += found or [f"| `{preset}` | – | | | | | not\N{NO-BREAK SPACE}measured |"]
     yield "\n".join(lines)
-    fields = config.settings_class(name).model_fields
+    fields = registry.chapter(name).Settings.model_fields
     allowed = [n for n in _parameters(name) if n in fields]
     rows = [f"| `{n}` | {fields[n].description or ''} |".replace("\n", " ") for n in allowed]
     table = "\n".join(["| parameter | meaning |", "|:--|:--|", *rows])
@@ -360,7 +362,7 @@ def _refusals() -> Iterator[str]:
         ("laptop", "seed", "-1"),
     ):
         try:
-            config.load(name, preset, **{parameter: yaml.safe_load(text)})
+            registry.load(name, preset, **{parameter: yaml.safe_load(text)})
         except InputError as error:
             command = f"stochrestore run {name} --preset {preset} -p {parameter}={text}"
             yield f"```text\n$ {command}\nstochrestore: {error}\n```"

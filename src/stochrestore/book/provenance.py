@@ -21,7 +21,8 @@ from typing import Any
 
 import yaml
 
-from stochrestore import claims, config
+from stochrestore import config
+from stochrestore.book import claims
 from stochrestore.errors import InputError, require
 
 PACKAGE = "stochrestore"
@@ -35,7 +36,7 @@ def checkout() -> Path:
     Raises:
         InputError: the library was not installed from a checkout, and this is not one.
     """
-    for root in (Path(__file__).resolve().parents[2], Path.cwd()):
+    for root in (Path(__file__).resolve().parents[3], Path.cwd()):
         if (root / "notebooks").is_dir() and (root / "src" / PACKAGE).is_dir():
             return root
     raise InputError(
@@ -108,7 +109,7 @@ def sources(name: str, preset: str) -> dict[str, str]:
     files += sorted(path for path in weights.rglob("*") if path.is_file())
     digests = {path.relative_to(root).as_posix(): sha256(path.read_bytes()) for path in files}
     own = [claim.model_dump() for claim in claims.registry().values() if claim.notebook == name]
-    sections = {f"presets/{preset}": config.preset_values(name, preset), "claims": own}
+    sections = {f"presets/{preset}": config.preset_values(name, preset), "book/claims": own}
     for file, section in sections.items():
         text = json.dumps(section, sort_keys=True)
         digests[f"src/{PACKAGE}/{file}.yaml#{name}"] = sha256(text.encode())

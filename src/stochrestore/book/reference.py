@@ -13,14 +13,14 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from stochrestore import provenance
+from stochrestore.book import provenance
+from stochrestore.data.downloads import BENCHMARKS
 from stochrestore.errors import require
-from stochrestore.estimators.pretrained import write_atomically, write_record
 from stochrestore.experiments import srflow_robustness as experiment
-from stochrestore.experiments._sr_networks import NETWORKS
+from stochrestore.experiments.sr_networks import NETWORKS
 from stochrestore.figures import sr_robustness as figures
 from stochrestore.figures import style
-from stochrestore.problems.downloads import BENCHMARKS
+from stochrestore.store import write_atomically, write_record
 
 Record = Mapping[str, Any]
 Row = experiment.Row

@@ -13,10 +13,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stochrestore import claims, claims_page, config, provenance
-from stochrestore.claims import Measured
+from stochrestore import config
+from stochrestore.book import claims, claims_page, provenance
+from stochrestore.book.claims import Measured
 from stochrestore.errors import InputError
-from stochrestore.estimators.pretrained import write_record
+from stochrestore.store import write_record
 
 FOLDER = Path("book") / "reference" / "runs"
 """Where records are kept, from the checkout's root."""
@@ -131,8 +132,8 @@ def beyond(here: Iterable[Run], others: Iterable[Run]) -> list[Run]:
 def rows(runs: Iterable[Run], identity: str) -> Iterator[tuple[Run, Mapping[str, Any]]]:
     """The runs that tested a claim, each with the claim's record of it.
 
-    A record is as :func:`stochrestore.claims.record` makes it: relation, and so verdict, are those
-    of the claim as it stands now.
+    A record is as :func:`stochrestore.book.claims.record` makes it: relation, and so verdict, are
+    those of the claim as it stands now.
     """
     claim = claims.registry()[identity]
     for run in runs:

@@ -9,11 +9,11 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from stochrestore.data.downloads import BENCHMARKS, local_benchmark
+from stochrestore.data.images import SUFFIXES, rgb
+from stochrestore.data.photographs import SCALE, Pair, held_out_crops
+from stochrestore.data.resize import low_resolution
 from stochrestore.errors import InputError, require
-from stochrestore.problems.downloads import BENCHMARKS, local_benchmark
-from stochrestore.problems.images import SUFFIXES, rgb
-from stochrestore.problems.photographs import SCALE, Pair, held_out_crops
-from stochrestore.problems.resize import low_resolution
 
 PHOTOGRAPHS = "photographs"
 _HIGH, _LOW = "_HR", "_LR"

@@ -33,7 +33,7 @@ def data_folder() -> Path:
 def registry(name: str) -> dict[str, str]:
     """The files of a benchmark, ×4 (path → sha256)."""
     require(name in BENCHMARKS, "data set", name, ", ".join(BENCHMARKS))
-    text = resources.files("stochrestore.problems").joinpath("selfexsr_x4.json").read_text("utf-8")
+    text = resources.files("stochrestore.data").joinpath("selfexsr_x4.json").read_text("utf-8")
     return {path: digest for path, digest in json.loads(text).items() if _set_of(path) == name}
 
 

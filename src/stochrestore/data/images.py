@@ -20,11 +20,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
+from stochrestore.data.imagenet64 import LAYOUT as IMAGENET64_LAYOUT
+from stochrestore.data.imagenet64 import imagenet64
+from stochrestore.data.patches import natural_patches
 from stochrestore.errors import InputError, require
-from stochrestore.problems.faces import Faces
-from stochrestore.problems.imagenet64 import LAYOUT as IMAGENET64_LAYOUT
-from stochrestore.problems.imagenet64 import imagenet64
-from stochrestore.problems.patches import natural_patches
+from stochrestore.problems.faces.distribution import Faces
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 CELEBA_LAYOUT = "img_align_celeba/000001.jpg … and list_eval_partition.txt"

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stochrestore.data.photographs import PHOTOGRAPHS, photograph
 from stochrestore.errors import InputError, require
-from stochrestore.problems.photographs import PHOTOGRAPHS, photograph
 
 SOURCES = {
     name: PHOTOGRAPHS[name]

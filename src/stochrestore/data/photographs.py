@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stochrestore.data.resize import low_resolution
 from stochrestore.errors import require
-from stochrestore.problems.resize import low_resolution
 
 SCALE = 4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stochrestore.problems.faces import Faces, Latents
+from stochrestore.problems.faces.distribution import Faces, Latents
 
 
 class FacePosterior:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ Array = NDArray[np.float64]
 
 class Settings(ExperimentSettings):
     """What the chapter on Appendix C can be asked to do."""
+
+    experiment: ClassVar[str] = "appendix_c"
 
     frequency: int = Field(3, ge=1, le=64, description="f of Figure 6")
     largest: int = Field(256, ge=256, le=4096, description="largest f of the fitted slope")

@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from stochrestore import store
 from stochrestore.errors import silent
-from stochrestore.estimators import pretrained
 from stochrestore.metrics.features import ATTRIBUTE_DIMS, ATTRIBUTE_SIZE, AttributeNetwork
-from stochrestore.problems.faces import HIDDEN, VISIBLE, Faces
+from stochrestore.problems.faces.distribution import HIDDEN, VISIBLE, Faces
 
 NAME = "attributes"
 
@@ -92,7 +92,7 @@ def train_attributes(
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seconds": round(time.perf_counter() - started, 1),
     }
-    pretrained.save(reader.network, folder / f"{NAME}.safetensors", record, half=True)
+    store.save(reader.network, folder / f"{NAME}.safetensors", record, half=True)
     return record
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from stochrestore.degradations import ImageDegradation
 from stochrestore.estimators.base import Estimator, sample
-from stochrestore.experiments._image_gans import ImageSettings, images
-from stochrestore.metrics.bootstrap import Interval, frechet_interval, mean_interval, share_interval
+from stochrestore.experiments.image_gans import ImageSettings, images
 from stochrestore.metrics.features import FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
+from stochrestore.metrics.intervals import Interval, frechet_interval, mean_interval, share_interval
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
 from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
 

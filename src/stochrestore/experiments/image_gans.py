@@ -14,17 +14,17 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
+from stochrestore import store
+from stochrestore.data.images import ALL_DATA, ImageSet, is_known, load_images
 from stochrestore.degradations import ImageDegradation
-from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator
-from stochrestore.estimators.mlp import ImageMLP, MLPCritic
-from stochrestore.estimators.resnet_critic import ResNetCritic
-from stochrestore.estimators.unet import StatisticsPerSeed, UNet
-from stochrestore.experiments._device import DeviceSettings
-from stochrestore.experiments._trainings import MODELS, Job, Method, Model, train_jobs
+from stochrestore.experiments.devices import DeviceSettings
 from stochrestore.losses import RobustnessScale
-from stochrestore.problems.images import ALL_DATA, ImageSet, is_known, load_images
-from stochrestore.training import AlternatingTrainer, TrainingSettings
+from stochrestore.networks.mlp import ImageMLP, MLPCritic
+from stochrestore.networks.resnet_critic import ResNetCritic
+from stochrestore.networks.unet import StatisticsPerSeed, UNet
+from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
+from stochrestore.training.jobs import MODELS, Job, Method, Model, train_jobs
 
 CriticInit = Literal["default", "he"]
 
@@ -230,7 +230,7 @@ def weights_folder(
 ) -> Iterator[Path]:
     """Where the jobs' weights are: those shipped, ``settings.weights``, or trained now."""
     if not settings.train:
-        yield Path(settings.weights) if settings.weights else pretrained.shipped(experiment)
+        yield Path(settings.weights) if settings.weights else store.shipped(experiment)
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(settings.weights or scratch)
@@ -248,5 +248,5 @@ def load_job(
         InputError: missing or other weights.
     """
     network = build_estimator(job.model, job.settings, degradation)
-    record = pretrained.load(network, folder / f"{job.name}.safetensors")
+    record = store.load(network, folder / f"{job.name}.safetensors")
     return network.to(job.settings.torch_device()).eval().requires_grad_(False), record

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from stochrestore import config
+from stochrestore import store
 from stochrestore.attacks import worst_perturbation
+from stochrestore.data.images import digest, face_seeds
 from stochrestore.degradations import Inpainting
-from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator, restore
 from stochrestore.estimators.face_posterior import FacePosterior
-from stochrestore.experiments import _image_gans
-from stochrestore.experiments._attack_grid import attack_grid
-from stochrestore.experiments._image_evaluation import (
+from stochrestore.experiments import image_gans
+from stochrestore.experiments.attack_grid import attack_grid
+from stochrestore.experiments.evaluation import (
     Reference,
     behaviour,
     input_dims_of_the_image,
@@ -31,8 +31,8 @@ from stochrestore.experiments._image_evaluation import (
     reference,
     restorations,
 )
-from stochrestore.experiments._image_evaluation import over_runs as over_runs
-from stochrestore.experiments._image_gans import (
+from stochrestore.experiments.evaluation import over_runs as over_runs
+from stochrestore.experiments.image_gans import (
     CriticInit,
     ImageSettings,
     build_critic,
@@ -43,11 +43,10 @@ from stochrestore.experiments._image_gans import (
     model_of,
     weights_folder,
 )
-from stochrestore.experiments._trainings import MODELS, Job, Method, Model
 from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
-from stochrestore.problems.faces import Faces
-from stochrestore.problems.images import digest, face_seeds
-from stochrestore.training import AlternatingTrainer, Metrics
+from stochrestore.problems.faces.distribution import Faces
+from stochrestore.training.adversarial import AlternatingTrainer, Metrics
+from stochrestore.training.jobs import MODELS, Job, Method, Model
 
 EXPERIMENT = "inpaint"
 PAPER_TABLE_1 = {
@@ -69,6 +68,8 @@ Row = dict[str, Any]
 
 class Settings(ImageSettings):
     """The inpainting experiment."""
+
+    experiment: ClassVar[str] = EXPERIMENT
 
     robust: bool | None = Field(None, description="only the robust or erratic pair; None: all")
     sweep_weights: tuple[PositiveFloat, ...] = Field(
@@ -181,7 +182,7 @@ UNRELATED = ("robust", "sweep_weights", "seed_layers", "seed_lengths", "sweep_ru
 
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings one training depends on, as its record keeps them."""
-    return _image_gans.recorded(settings, *UNRELATED)
+    return image_gans.recorded(settings, *UNRELATED)
 
 
 METHOD = Method(build=job_trainer, recorded=recorded, evaluate=job_evaluation, half=True)
@@ -200,8 +201,7 @@ def load_or_train(settings: Settings) -> Trained:
 
 def with_data(settings: Settings, data: str) -> Settings:
     """The same preset's settings for other data."""
-    changed: Settings = config.load(
-        EXPERIMENT,
+    return Settings.load(
         settings.preset,
         data=data,
         seed=settings.seed,
@@ -209,7 +209,6 @@ def with_data(settings: Settings, data: str) -> Settings:
         device=settings.device,
         train=settings.train,
     )
-    return changed
 
 
 def _load(settings: Settings, folder: Path) -> Trained:
@@ -242,7 +241,7 @@ def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
                 "layer": s.seed_layer,
                 "length": s.seed_dims,
             }
-            rows.append({**row, **pretrained.read_record(path)["history"][-1]})
+            rows.append({**row, **store.read_record(path)["history"][-1]})
     return rows
 
 

@@ -14,25 +14,25 @@ from pydantic import Field
 from torch import Tensor, nn
 from tqdm import trange
 
+from stochrestore import store
 from stochrestore.config import ExperimentSettings
-from stochrestore.errors import InputError, silent
-from stochrestore.estimators import pretrained
-from stochrestore.estimators.base import sample
-from stochrestore.estimators.edsr import EDSR
-from stochrestore.estimators.patch_critic import PatchCritic
-from stochrestore.estimators.rrdb import RRDBNet
-from stochrestore.estimators.srflow import SRFlow, fit_actnorms
-from stochrestore.losses import critic_gan_loss, estimator_gan_loss, r1_penalty
-from stochrestore.metrics.psnr import psnr
-from stochrestore.problems.photographs import (
+from stochrestore.data.photographs import (
     Pair,
     Patches,
     digest,
     held_out_crops,
     training_pairs,
 )
-from stochrestore.problems.resize import low_resolution
-from stochrestore.training import Metrics, TrainingDiverged, save_checkpoint
+from stochrestore.data.resize import low_resolution
+from stochrestore.errors import InputError, silent
+from stochrestore.estimators.base import sample
+from stochrestore.losses import critic_gan_loss, estimator_gan_loss, r1_penalty
+from stochrestore.metrics.psnr import psnr
+from stochrestore.networks.edsr import EDSR
+from stochrestore.networks.patch_critic import PatchCritic
+from stochrestore.networks.rrdb import RRDBNet
+from stochrestore.networks.srflow import SRFlow, fit_actnorms
+from stochrestore.training.adversarial import Metrics, TrainingDiverged, save_checkpoint
 
 EXPERIMENT = "srflow_robustness"
 NETWORKS = ("edsr", "esrgan", "srflow")
@@ -331,7 +331,7 @@ def train_all(
         start = None
         if name in ("esrgan", "srflow"):
             start = build("rrdb", settings)
-            pretrained.load(start, path_of("rrdb", folder))
+            store.load(start, path_of("rrdb", folder))
         trainer = SRTrainer(name, settings, patches_of(name, settings, pairs), start)
         checkpoint = folder / "checkpoints" / f"{name}.pt"
         trainer.train(
@@ -346,7 +346,7 @@ def train_all(
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "seconds": round(trainer.seconds, 1),
         }
-        pretrained.save(trainer.network, target, record, half=name != "rrdb")
+        store.save(trainer.network, target, record, half=name != "rrdb")
         checkpoint.unlink(missing_ok=True)
 
 
@@ -372,11 +372,11 @@ def finished(name: str, settings: NetworkSettings, target: Path) -> bool:
     record = target.with_suffix(".json")
     if not record.exists():
         return False
-    return bool(pretrained.read_record(record)["settings"] == recorded(name, settings))
+    return bool(store.read_record(record)["settings"] == recorded(name, settings))
 
 
 def load(name: str, settings: NetworkSettings, folder: Path) -> nn.Module:
     """A trained network, in evaluation mode."""
     network = build(name, settings)
-    pretrained.load(network, path_of(name, folder))
+    store.load(network, path_of(name, folder))
     return network.eval().requires_grad_(False)

@@ -9,26 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
-from stochrestore import config
+from stochrestore.data.images import digest
 from stochrestore.degradations import Averaging
 from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator, restore
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
-from stochrestore.experiments import _image_gans
-from stochrestore.experiments._image_evaluation import (
+from stochrestore.experiments import image_gans
+from stochrestore.experiments.evaluation import (
     behaviour,
     over_runs,
     quality,
     reference,
     restorations,
 )
-from stochrestore.experiments._image_gans import (
+from stochrestore.experiments.image_gans import (
     ImageSettings,
     build_trainer,
     images,
@@ -37,11 +37,10 @@ from stochrestore.experiments._image_gans import (
     model_of,
     weights_folder,
 )
-from stochrestore.experiments._trainings import MODELS, Job, Method
-from stochrestore.metrics.bootstrap import Interval, difference
 from stochrestore.metrics.information import gaussian_bits
-from stochrestore.problems.images import digest
-from stochrestore.training import AlternatingTrainer
+from stochrestore.metrics.intervals import Interval, difference
+from stochrestore.training.adversarial import AlternatingTrainer
+from stochrestore.training.jobs import MODELS, Job, Method
 
 EXPERIMENT = "sr_scaling"
 BUILT_IN = ("digits", "faces", "patches")
@@ -51,6 +50,8 @@ Row = dict[str, Any]
 
 class Settings(ImageSettings):
     """The super-resolution experiment."""
+
+    experiment: ClassVar[str] = EXPERIMENT
 
     scales: tuple[PositiveInt, ...] = Field(
         (4, 8, 16), strict=False, min_length=1, description="s, each with its own networks"
@@ -99,11 +100,11 @@ def image_sets(settings: Settings) -> list[Settings]:
     """
     if settings.data != "all":
         return [settings]
-    preset = config.load(EXPERIMENT, settings.preset).model_dump()
+    preset = Settings.load(settings.preset).model_dump()
     shared = ("seed", "train", "device", "n_eval", "runs", "steps", "weights", "features")
     given = {name: getattr(settings, name) for name in shared}
     changed = {name: value for name, value in given.items() if value != preset[name]}
-    sets = [config.load(EXPERIMENT, settings.preset, data=kind, **changed) for kind in BUILT_IN]
+    sets = [Settings.load(settings.preset, data=kind, **changed) for kind in BUILT_IN]
     if settings.scales == preset["scales"]:
         return sets
     offered = sorted({scale for each in sets for scale in each.scales})
@@ -140,7 +141,7 @@ UNRELATED = ("scales", "prior_draws", "posterior_width", "least_sample_size")
 
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings one training depends on, as its record keeps them."""
-    return _image_gans.recorded(settings, *UNRELATED)
+    return image_gans.recorded(settings, *UNRELATED)
 
 
 METHOD = Method(build=job_trainer, recorded=recorded, half=True)

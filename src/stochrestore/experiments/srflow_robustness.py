@@ -11,21 +11,23 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, field_validator
 from torch import Tensor, nn
 
+from stochrestore import store
 from stochrestore.attacks import SignAttack, sign_attack
+from stochrestore.data.benchmarks import PHOTOGRAPHS, as_tensors, load_pairs
+from stochrestore.data.downloads import BENCHMARKS
+from stochrestore.data.photographs import SCALE, Pair, digest
+from stochrestore.data.resize import bicubic_upscale
 from stochrestore.errors import require
-from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator, restore
-from stochrestore.estimators.official import load_edsr, load_esrgan, load_srflow
-from stochrestore.estimators.srflow import SRFlow
 from stochrestore.estimators.tiling import Tiled
-from stochrestore.experiments._device import DeviceSettings
-from stochrestore.experiments._sr_networks import (
+from stochrestore.experiments.devices import DeviceSettings
+from stochrestore.experiments.sr_networks import (
     EXPERIMENT,
     NETWORKS,
     STAGES,
@@ -36,10 +38,8 @@ from stochrestore.experiments._sr_networks import (
 )
 from stochrestore.metrics import lpips
 from stochrestore.metrics.psnr import Channels, psnr
-from stochrestore.problems.benchmarks import PHOTOGRAPHS, as_tensors, load_pairs
-from stochrestore.problems.downloads import BENCHMARKS
-from stochrestore.problems.photographs import SCALE, Pair, digest
-from stochrestore.problems.resize import bicubic_upscale
+from stochrestore.networks.official import load_edsr, load_esrgan, load_srflow
+from stochrestore.networks.srflow import SRFlow
 
 Row = dict[str, Any]
 SHAVE = 4
@@ -54,6 +54,8 @@ SSIM_LEAST_SIDE = 11
 
 class Settings(NetworkSettings, DeviceSettings):
     """What the chapter on Appendix G can be asked to do."""
+
+    experiment: ClassVar[str] = "srflow_robustness"
 
     data: str = Field(
         "photographs", description="or set5, set14, bsd100, several joined by +, folder:PATH"
@@ -189,7 +191,7 @@ def load_or_train(settings: Settings) -> dict[str, Estimator]:
     given = official_networks(settings)
     missing = [name for name in NETWORKS if name not in given]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(settings.weights) if settings.weights else pretrained.shipped(EXPERIMENT)
+        folder = Path(settings.weights) if settings.weights else store.shipped(EXPERIMENT)
         if settings.train and missing:
             folder = Path(settings.weights or scratch)
             train(settings, folder)
@@ -200,7 +202,7 @@ def load_or_train(settings: Settings) -> dict[str, Estimator]:
 
 def weight_files(settings: Settings) -> dict[str, Path]:
     """The file of each network's weights, where they are not trained now."""
-    folder = Path(settings.weights) if settings.weights else pretrained.shipped(EXPERIMENT)
+    folder = Path(settings.weights) if settings.weights else store.shipped(EXPERIMENT)
     given = {name: getattr(settings, f"{name}_weights") for name in NETWORKS}
     return {
         name: Path(path).expanduser() if path else path_of(name, folder)
@@ -376,7 +378,7 @@ def lpips_note() -> str:
 
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:
-    from stochrestore.torchvision_ops import import_piq
+    from stochrestore.metrics.torchvision_ops import import_piq
 
     if min(a.shape[-2:]) < SSIM_LEAST_SIDE:
         return torch.tensor(torch.nan)

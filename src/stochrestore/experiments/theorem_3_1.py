@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ Array = NDArray[np.float64]
 
 class Settings(ExperimentSettings):
     """What the chapter on Theorem 3.1 can be asked to do."""
+
+    experiment: ClassVar[str] = "theorem_3_1"
 
     problems: int = Field(200, ge=1, le=100_000, description="random finite problems")
     levels: int = Field(4, ge=4, le=6, description="grey values of the two-pixel images")

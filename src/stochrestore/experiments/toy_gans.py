@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor
 
+from stochrestore import store
 from stochrestore.config import ExperimentSettings
-from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator, SecondCoordinate, sample
-from stochrestore.estimators.mlp import MLPCritic, MLPEstimator, SeedDistribution
-from stochrestore.experiments._trainings import MODELS, Job, Method, Model
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.metrics.sensitivity import ScalarSensitivity, scalar_sensitivity
+from stochrestore.networks.mlp import MLPCritic, MLPEstimator, SeedDistribution
 from stochrestore.problems.toy import Disk, ToyProblem
-from stochrestore.training import AlternatingTrainer, Metrics, TrainingSettings
+from stochrestore.training.adversarial import AlternatingTrainer, Metrics, TrainingSettings
+from stochrestore.training.jobs import MODELS, Job, Method, Model
 
 EXPERIMENT = "toy_tradeoff"
 
 
 class ToySettings(ExperimentSettings, TrainingSettings):
     """Networks, data and evaluation of the toy GANs (App. E.1), beside their training."""
+
+    experiment: ClassVar[str] = EXPERIMENT
 
     width: int = Field(512, ge=1, description="hidden units of estimator and critic (Table 2)")
     seed_distribution: SeedDistribution = Field("uniform", description="Z ~ U[0, 1] or N(0, 1)")
@@ -148,7 +150,7 @@ def build_trainer(job: Job) -> AlternatingTrainer:
 def load_estimator(job: Job, folder: Path) -> tuple[MLPEstimator, dict[str, Any]]:
     """A trained network, in evaluation mode, and its record."""
     estimator = build_estimator(job.model, job.settings)
-    record = pretrained.load(estimator, folder / f"{job.name}.safetensors")
+    record = store.load(estimator, folder / f"{job.name}.safetensors")
     return estimator.eval().requires_grad_(False), record
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stochrestore import store
 from stochrestore.attacks import Attack, worst_perturbation
-from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator, SecondCoordinate, restore, squared_distance
 from stochrestore.estimators.closed_form import (
     PosteriorMean,
@@ -26,7 +26,7 @@ from stochrestore.estimators.closed_form import (
     RingCrossingHole,
     Sine,
 )
-from stochrestore.experiments._toy_gans import (
+from stochrestore.experiments.toy_gans import (
     EXPERIMENT,
     METHOD,
     ToySettings,
@@ -40,10 +40,10 @@ from stochrestore.experiments._toy_gans import (
     sweep_jobs,
     variant_jobs,
 )
-from stochrestore.experiments._trainings import MODELS, Job, Method, train_jobs
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.problems.toy import Disk, Ring
-from stochrestore.training import Metrics
+from stochrestore.training.adversarial import Metrics
+from stochrestore.training.jobs import MODELS, Job, Method, train_jobs
 
 Settings = ToySettings
 Row = dict[str, Any]
@@ -74,7 +74,7 @@ class Trained:
 def load_or_train(settings: ToySettings) -> Trained:
     """The networks of Fig. 3: those shipped, those of ``settings.weights``, or trained now."""
     if not settings.train:
-        folder = Path(settings.weights) if settings.weights else pretrained.shipped(EXPERIMENT)
+        folder = Path(settings.weights) if settings.weights else store.shipped(EXPERIMENT)
         return _load(settings, folder)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(settings.weights or scratch)
@@ -103,7 +103,7 @@ def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
     """The last measurement of each job, with what tells it from the others."""
     rows = []
     for job in jobs:
-        record = pretrained.read_record((folder / job.name).with_suffix(".json"))
+        record = store.read_record((folder / job.name).with_suffix(".json"))
         model, label, _ = Path(job.name).name.split("-", 2)
         row = {"estimator": model, "variant": label, "run": job.seed}
         rows.append({**row, "weight": job.settings.robustness_weight, **record["history"][-1]})

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES
-from stochrestore.metrics.bootstrap import Interval
+from stochrestore.metrics.intervals import Interval
 from stochrestore.metrics.restoration import AttackChecks
 
 Rows = Sequence[Mapping[str, Any]]

@@ -310,7 +310,7 @@ def restoration_browser(
 
     Args:
         restored: an estimator's key → images (factors, seeds, inputs, C, S, S) in [0, 1]; see
-            :func:`stochrestore.experiments._attack_grid.attack_grid`.
+            :func:`stochrestore.experiments.attack_grid.attack_grid`.
         factors: the radius of each attack, in units of ε.
         name: see :class:`PictureBrowser`.
     """

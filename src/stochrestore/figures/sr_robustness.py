@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stochrestore.experiments.srflow_robustness import SHAVE
 from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES
-from stochrestore.metrics.bootstrap import Interval, mean_interval
+from stochrestore.metrics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:  # names of results only
     from stochrestore.experiments.srflow_robustness import Attacked

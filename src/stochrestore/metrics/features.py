@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stochrestore import store
 from stochrestore.errors import InputError, require
-from stochrestore.estimators import pretrained
-from stochrestore.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import import_piq
 
 FeatureName = Literal["pixels", "centre", "inception", "attributes"]
 
@@ -110,7 +110,7 @@ def feature_extractor(
         return FeatureExtractor(name, lambda images: _centre(images).flatten(1), device)
     if name == "attributes":
         attributes = AttributeNetwork()
-        pretrained.load(attributes, pretrained.shipped("features") / "attributes.safetensors")
+        store.load(attributes, store.shipped("features") / "attributes.safetensors")
         attributes = attributes.to(device).eval()
         return FeatureExtractor(name, lambda images: attributes(_rgb(images)), device)
     require(
@@ -177,7 +177,7 @@ def _rgb(images: Tensor) -> Tensor:
 class AttributeNetwork(nn.Module):
     """Features from which the latents of a procedural face can be read.
 
-    Trained as the trunk of a classifier by :mod:`stochrestore.experiments._attributes`; the
+    Trained as the trunk of a classifier by :mod:`stochrestore.experiments.attributes`; the
     features are its last hidden layer.
     """
 

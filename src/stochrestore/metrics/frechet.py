@@ -18,7 +18,7 @@ from scipy.linalg import blas, lapack
 from torch import Tensor
 
 from stochrestore.errors import require
-from stochrestore.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import import_piq
 
 Array = NDArray[np.float64]
 Mode = Literal["exact", "piq"]

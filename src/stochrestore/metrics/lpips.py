@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stochrestore.errors import InputError, require
-from stochrestore.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import import_piq
 
 VGG_FILE = "vgg16-397923af.pth"
 """torchvision's VGG16; the name ends in the first digits of the file's sha256."""

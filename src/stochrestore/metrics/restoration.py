@@ -1,7 +1,7 @@
 """What an estimator's outputs are like, image by image: variability, robustness, consistency.
 
 Every function gives one number an image, so that a mean comes with its interval
-(:func:`stochrestore.metrics.bootstrap.mean_interval`). Inputs pass in batches; the batch decides
+(:func:`stochrestore.metrics.intervals.mean_interval`). Inputs pass in batches; the batch decides
 how the random draws are shared out, so other sizes give other draws of the same distribution.
 """
 

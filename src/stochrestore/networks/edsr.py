@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stochrestore.estimators.base import no_seed
-from stochrestore.estimators.rrdb import conv3x3
+from stochrestore.networks.rrdb import conv3x3
 
 RANGE = 255.0
 """The network computes in grey levels."""

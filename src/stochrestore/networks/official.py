@@ -18,9 +18,9 @@ from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
 
 from stochrestore.errors import InputError, require
-from stochrestore.estimators.edsr import EDSR
-from stochrestore.estimators.rrdb import RRDBNet
-from stochrestore.estimators.srflow import SRFlow
+from stochrestore.networks.edsr import EDSR
+from stochrestore.networks.rrdb import RRDBNet
+from stochrestore.networks.srflow import SRFlow
 
 Network = TypeVar("Network", bound=nn.Module)
 Shapes = dict[str, tuple[int, ...]]

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stochrestore.errors import require
-from stochrestore.estimators.rrdb import RRDBNet
+from stochrestore.networks.rrdb import RRDBNet
 
 MINIMAL_SCALE = 1e-4
 

@@ -26,7 +26,6 @@ from tqdm import tqdm
 from stochrestore.attacks import Attack
 from stochrestore.errors import InputError, silent
 from stochrestore.estimators.base import Estimator, sample
-from stochrestore.estimators.pretrained import write_atomically
 from stochrestore.losses import (
     R1Convention,
     RobustnessScale,
@@ -35,6 +34,7 @@ from stochrestore.losses import (
     r1_penalty,
     robustness_loss,
 )
+from stochrestore.store import write_atomically
 
 Metrics = dict[str, float]
 Precision = Literal["float32", "tf32", "bf16"]

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from stochrestore import store
 from stochrestore.errors import InputError, require
-from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator
-from stochrestore.training import (
+from stochrestore.training.adversarial import (
     AlternatingTrainer,
     Metrics,
     TrainingSettings,
@@ -112,9 +112,9 @@ def train_job(
     target = folder / f"{job.name}.safetensors"
     if job.keep_weights:
         with trainer.averaged_weights():
-            pretrained.save(trainer.estimator, target, record, half=method.half)
+            store.save(trainer.estimator, target, record, half=method.half)
     else:
-        pretrained.write_record(target.with_suffix(".json"), record)
+        store.write_record(target.with_suffix(".json"), record)
     checkpoint.unlink(missing_ok=True)
 
 
@@ -202,6 +202,6 @@ def finished(job: Job, folder: Path, method: Method) -> bool:
         return False
     fields = TrainingSettings.model_fields.items()
     defaults = {name: field.default for name, field in fields if not field.is_required()}
-    known = json.loads(json.dumps(defaults)) | pretrained.read_record(record)["settings"]
+    known = json.loads(json.dumps(defaults)) | store.read_record(record)["settings"]
     needed = method.recorded(job.settings)
     return all(known.get(name) == value for name, value in needed.items())

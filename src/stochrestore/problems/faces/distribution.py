@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from stochrestore.errors import require
-from stochrestore.problems.canvas import Canvas
-from stochrestore.problems.face_latents import HIDDEN, VISIBLE, Latents, class_index, values
-from stochrestore.problems.face_parts import paint_face
+from stochrestore.problems.faces.canvas import Canvas
+from stochrestore.problems.faces.latents import HIDDEN, VISIBLE, Latents, class_index, values
+from stochrestore.problems.faces.parts import paint_face
 
 __all__ = ["HIDDEN", "VISIBLE", "Faces", "Latents"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stochrestore.problems.canvas import Canvas, hsv, palette
-from stochrestore.problems.face_latents import HIDDEN, Values
+from stochrestore.problems.faces.canvas import Canvas, hsv, palette
+from stochrestore.problems.faces.latents import HIDDEN, Values
 
 # Colours, one row each; continuous palettes are interpolated between their rows.
 _SKIN = ((1.0, 0.87, 0.76), (0.95, 0.75, 0.6), (0.8, 0.57, 0.41), (0.56, 0.36, 0.25),
