@@ -50,7 +50,6 @@ epsilon = None  # type: float
 ---
 import sys
 from tqdm import tqdm
-from stochrestore.experiments import registry
 from stochrestore.book import claims
 from stochrestore.experiments import NAME
 settings = registry.load("NAME", preset, seed=seed, robust=robust, epsilon=epsilon)
