@@ -52,7 +52,7 @@ import sys
 from tqdm import tqdm
 from stochrestore.book import claims
 from stochrestore.experiments import NAME
-settings = registry.load("NAME", preset, seed=seed, robust=robust, epsilon=epsilon)
+settings = NAME.Settings.load(preset, seed=seed, robust=robust, epsilon=epsilon)
 assert settings.seed != 13, "unlucky"
 ---
 # NBVAL_IGNORE_OUTPUT
