@@ -1,6 +1,5 @@
 import base64
 import io
-import json
 import re
 from importlib import import_module
 
@@ -11,7 +10,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from stochrestore import config
-from stochrestore.book import claims, claims_page, equations, pages, provenance
+from stochrestore.book import claims, claims_page, equations, notebook, pages, provenance
 from stochrestore.book.runs import Run
 from stochrestore.experiments import registry
 
@@ -89,6 +88,13 @@ def test_ranges_and_lists_of_equations_are_read(first, more, dash):
     assert equations.mentioned(f"Eq. {first}, in {last} steps, Sec. 3") == {first}
 
 
+def executed(path, *cells):
+    """An executed notebook, of what matters in each cell."""
+    empty = {"cell_type": "code", "metadata": {}, "source": ""}
+    found = {"cells": [empty | cell for cell in cells], "metadata": {}, "nbformat": 4}
+    notebook.write(path, found)
+
+
 # --- Results ---------------------------------------------------------------------------------
 
 
@@ -134,9 +140,8 @@ def test_a_claim_stands_under_what_it_is_about(place, expected):
 def test_results_name_the_cell_that_measured(tmp_path):
     claim = next(iter(claims.registry().values()))
     output = {"data": {claims.MIME_TYPE: [rows_of(claim)]}}
-    cells = [{"execution_count": 7, "outputs": [output]}, {"source": "# A title"}]
     page = tmp_path / f"{claim.notebook}.ipynb"
-    page.write_text(json.dumps({"cells": cells}), "utf-8")
+    executed(page, {"outputs": [output], "execution_count": 7})
     assert pages.cell_number(page, claim.id) == 7
     assert pages.cell_number(page, "other") is None
     assert '#claims">cell [7]</a>' in pages.results([rows_of(claim)], tmp_path)
@@ -212,7 +217,8 @@ def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run
             output = f"{name}-{preset}.ipynb"
             assert f"papermill notebooks/{name}.ipynb {output} -p preset {preset}\n" in page
         fields = registry.chapter(name).Settings.model_fields
-        assert all(parameter in fields for parameter in pages._parameters(name))
+        source = provenance.checkout() / "notebooks" / f"{name}.ipynb"
+        assert set(notebook.parameter_names(source)) <= set(fields)
     sizes = ["512 MiB", "1.0 + 4.0 MiB"]
     cells = ["`laptop`", "2 min", "3 min", *sizes, "CPU, 2 cores", "this build"]
     assert f"| {' | '.join(cells)} |" in page
@@ -254,7 +260,7 @@ def test_front_figures_are_small_copies_of_the_chapters(tmp_path):
         {"metadata": {"mystnb": {"figure": {"name": name}}}, "outputs": [{"data": data}]}
         for name in ("fig-toy-estimators", "fig-of-no-interest")
     ]
-    (tmp_path / "toy_tradeoff.ipynb").write_text(json.dumps({"cells": cells}), "utf-8")
+    executed(tmp_path / "toy_tradeoff.ipynb", *cells)
     (copy,) = pages.front_figures(tmp_path)
     assert copy == tmp_path / "figures" / "fig-toy-estimators.webp"
     assert Image.open(copy).size == (900, 300)
