@@ -56,10 +56,7 @@ def fetch(
         str, typer.Option(help="address of a mirror with the same paths")
     ] = downloads.SELFEXSR,
 ) -> None:
-    """Fetch a benchmark of super-resolution by 4, and check it by sha256.
-
-    An interrupted download continues where it stopped.
-    """
+    """Fetch a benchmark, checked by sha256; an interrupted download continues where it stopped."""
     print(downloads.fetch(name, source=source))
 
 
@@ -150,8 +147,8 @@ def reference(
 
     given = _assignments(parameter)
     settings = registry.load("srflow_robustness", preset, **{**given, "data": data})
-    folder = output or provenance.checkout() / reference.FOLDER
-    print(reference.write(reference.measure(settings, given), folder))
+    record = reference.measure(settings, given)
+    print(reference.write(record, _or_default(output, reference.FOLDER)))
 
 
 @app.command()
@@ -173,7 +170,7 @@ def claims(
 
     With --check, the status is 1 if a verdict differs from the expected one.
     """
-    folder = folder or provenance.checkout() / "book" / "executed"
+    folder = _or_default(folder, "book/executed")
     rows = claims_page.records(folder)
     if verify:
         surprises = claims_page.surprises(rows)
@@ -195,7 +192,7 @@ def write_pages(
     ] = None,
 ) -> None:
     """Write the pages of the book that are made from its executed notebooks."""
-    for path in book_pages.write(folder or provenance.checkout() / "book" / "executed"):
+    for path in book_pages.write(_or_default(folder, "book/executed")):
         print(path)
 
 
@@ -208,7 +205,7 @@ def keep(
 ) -> None:
     """Keep records of what runs cost and measured, which the book's pages show."""
     for page in executed:
-        print(runs.keep(page, folder or provenance.checkout() / runs.FOLDER))
+        print(runs.keep(page, _or_default(folder, runs.FOLDER)))
 
 
 @app.command()
@@ -221,59 +218,45 @@ def pdf(
     ] = None,
 ) -> None:
     """Print the built book to one PDF with Chromium, which takes minutes."""
-    root = provenance.checkout()
-    built, written = html or root / "_build" / "html", output or root / "_build" / "book.pdf"
-    print(book_pdf.write(built, root / "_toc.yml", written))
+    built, written = _or_default(html, "_build/html"), _or_default(output, "_build/book.pdf")
+    print(book_pdf.write(built, provenance.checkout() / "_toc.yml", written))
 
 
-class_app = typer.Typer(help="The exercises, for those who teach.", no_args_is_help=True)
-app.add_typer(class_app, name="class")
+classes = typer.Typer(help="The exercises, for those who teach.", no_args_is_help=True)
+app.add_typer(classes, name="class")
 Exercises: TypeAlias = Annotated[
-    Path | None, typer.Argument(help="solved notebooks; default: notebooks/exercises")
+    Path | None, typer.Argument(help="folder of solved notebooks; default: notebooks/exercises")
 ]
 Course: TypeAlias = Annotated[
     Path | None, typer.Argument(help="nbgrader's course folder; default: _build/class")
 ]
 
 
-@class_app.command("build")
+@classes.command("build")
 def build_class(exercises: Exercises = None, course: Course = None) -> None:
     """Make the notebooks that students get, and a zip of them to hand out."""
-    print(classroom.build(exercises or _exercises(), course or _course()))
+    solved = _or_default(exercises, "notebooks/exercises")
+    print(classroom.build(solved, _or_default(course, "_build/class")))
 
 
-@class_app.command("check")
+@classes.command("check")
 def check_class(course: Course = None) -> None:
-    """Name the work that was handed in and cannot be marked.
-
-    The status is 1 if there is any.
-    """
-    if found := classroom.unmarkable(course or _course()):
+    """Name the work that was handed in and cannot be marked; status 1 if there is any."""
+    if found := classroom.unmarkable(_or_default(course, "_build/class")):
         print("\n".join(found), file=sys.stderr)
         raise typer.Exit(1)
     print("All that was handed in can be marked.")
 
 
-@class_app.command("draw")
+@classes.command("draw")
 def draw_class(exercises: Exercises = None) -> None:
     """Draw the pictures of the expected results again, from the solved notebooks."""
-    classroom.draw(exercises or _exercises())
-
-
-def _exercises() -> Path:
-    return provenance.checkout() / "notebooks" / "exercises"
-
-
-def _course() -> Path:
-    return provenance.checkout() / "_build" / "class"
+    classroom.draw(_or_default(exercises, "notebooks/exercises"))
 
 
 @app.command("install-cell")
 def install_cell() -> None:
-    """Write the cell that installs the library into every notebook, with the book's address.
-
-    The address is the repository of _config.yml; the notebooks that changed are printed.
-    """
+    """Write the cell that installs the library, from the address in _config.yml, into notebooks."""
     for path in launch.write(provenance.checkout()):
         print(path)
 
@@ -303,6 +286,11 @@ def check(
             print(f"    → {finding.advice}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
+
+
+def _or_default(given: Path | None, default: str | Path) -> Path:
+    """The path that was given, or the default one in the checkout."""
+    return provenance.checkout() / default if given is None else given.expanduser()
 
 
 def _assignments(texts: list[str] | None) -> dict[str, Any]:

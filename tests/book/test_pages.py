@@ -14,16 +14,6 @@ from stochrestore.book import claims, claims_page, equations, notebook, pages, p
 from stochrestore.book.runs import Run
 from stochrestore.experiments import registry
 
-MARK = {
-    "commit": "0123456789abcdef",
-    "dirty": False,
-    "preset": "laptop",
-    "device": "CPU, 2 cores",
-    "seconds": 150.0,
-    "memory": 512 * 2**20,
-    "versions": {"python": "3.11.7", "torch": "2.13.0"},
-}
-
 CLAIMS = "src/stochrestore/book/claims.yaml"
 
 
@@ -69,6 +59,12 @@ def test_every_function_of_the_map_exists_and_names_its_equations():
         for part in parts[split:]:
             found = getattr(found, part)
         assert numbers <= equations.mentioned(found.__doc__)
+
+
+def test_the_map_leads_to_the_code_that_trains():
+    about_training = [n for n, numbers in equations.functions().items() if 8 in numbers]
+    assert any(name.startswith("stochrestore.training.") for name in about_training)
+    assert any(".experiments.toy_gans." in name for name in equations.functions())
 
 
 def test_the_page_of_equations_has_a_section_and_a_label_each():
@@ -195,12 +191,12 @@ def test_nothing_is_published_without_an_address_or_with_changes(monkeypatch, tm
 # --- Environment and running -----------------------------------------------------------------
 
 
-def test_the_environment_is_that_of_the_stamps():
-    marks = {"inpaint": MARK, "toy_tradeoff": {**MARK, "versions": {"torch": "2.14.0"}}}
-    page = pages.environment(marks, {"inpaint": "Inpainting"})
-    assert (
-        "| [Inpainting](inpaint.ipynb) | laptop | CPU, 2 cores | 2 min | `0123456789ab` |" in page
-    )
+def test_the_environment_is_that_of_the_runs():
+    toy = RUN.model_copy(update={"versions": {"torch": "2.13.0"}})
+    other = RUN.model_copy(update={"notebook": "inpaint", "versions": {"torch": "2.14.0"}})
+    page = pages.environment([toy, other], {"toy_tradeoff": "A toy", "inpaint": "Inpainting"})
+    line = "| [Inpainting](inpaint.ipynb) | laptop | CPU, 2 cores | 2 min | `0123456789ab` |"
+    assert line in page
     assert "| torch | 2.13.0, 2.14.0 |" in page
     assert "took 5 min" in page
 

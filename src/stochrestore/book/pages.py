@@ -23,7 +23,6 @@ from stochrestore.errors import InputError
 from stochrestore.experiments import registry
 
 Record = Mapping[str, Any]
-Stamps = Mapping[str, Mapping[str, Any]]
 
 # The figures, tables and sections that claims are about, in the paper's order. A claim belongs to
 # the first one whose pattern is found in its field `where`.
@@ -58,7 +57,7 @@ def write(folder: Path) -> list[Path]:
     makers: dict[str, Callable[[], str]] = {
         "equations": partial(equations.markdown, titles),
         "results": partial(results, claims_page.records(folder), folder, more),
-        "environment": partial(environment, stamps(folder), titles),
+        "environment": partial(environment, here, titles),
         "running": partial(running, here, more, titles),
     }
     paths = []
@@ -67,13 +66,6 @@ def write(folder: Path) -> list[Path]:
         path.write_text(make(), "utf-8")
         paths.append(path)
     return paths + front_figures(folder)
-
-
-def stamps(folder: Path) -> dict[str, dict[str, Any]]:
-    """The stamp of each executed notebook in a folder, by name."""
-    pages = {name: folder / f"{name}.ipynb" for name in provenance.notebooks()}
-    found = {name: notebook.stamp(page) for name, page in pages.items() if page.exists()}
-    return {name: mark for name, mark in found.items() if mark}
 
 
 def front_figures(folder: Path, width: int = 900) -> list[Path]:
@@ -202,44 +194,36 @@ def cell_number(page: Path, identity: str) -> int | None:
 # --- Environment -----------------------------------------------------------------------------
 
 
-def environment(marks: Stamps, titles: Mapping[str, str]) -> str:
+def environment(here: Sequence[Run], titles: Mapping[str, str]) -> str:
     """The page that says with which versions, on what hardware and how long the chapters ran.
 
     Args:
-        marks: see :func:`stamps`.
-        titles: notebook → title.
+        here: the runs of this build.
+        titles: title by notebook.
     """
     lines = ["| chapter | preset | device | time | commit |", "|:--|:--|:--|--:|:--|"]
-    for name, mark in marks.items():
-        changed = ", changed" if mark["dirty"] else ""
-        commit = f"`{mark['commit'][:12]}`{changed}"
-        time, device = duration(mark["seconds"]), mark["device"]
-        lines.append(
-            f"| {_chapter(name, titles)} | {mark['preset']} | {device} | {time} | {commit} |"
-        )
     packages: dict[str, set[str]] = {}
-    for mark in marks.values():
-        for package, version in mark["versions"].items():
+    for run in here:
+        chapter = f"[{titles[run.notebook]}]({run.notebook}.ipynb)"
+        commit = f"`{run.commit[:12]}`{', changed' if run.dirty else ''}"
+        cells = (chapter, run.preset, run.device, duration(run.seconds), commit)
+        lines.append(f"| {' | '.join(cells)} |")
+        for package, version in run.versions.items():
             packages.setdefault(package, set()).add(version)
     versions = ["| package | version |", "|:--|:--|"]
     versions += [f"| {name} | {', '.join(sorted(found))} |" for name, found in packages.items()]
-    total = sum(mark["seconds"] for mark in marks.values())
-    return (
-        "\n\n".join(
-            [
-                "# The environment of this build",
-                f"Executing all {len(marks)} chapters took {duration(total)} of wall time, summed; "
-                "they run side by side. All versions, down to the last dependency, are in "
-                "`requirements.lock`. The settings, and the checksums of weights and data, are at "
-                "the end of each chapter.",
-                "## Chapters",
-                "\n".join(lines),
-                "## Versions",
-                "\n".join(versions),
-            ]
-        )
-        + "\n"
-    )
+    total = duration(sum(run.seconds for run in here))
+    parts = [
+        "# The environment of this build",
+        f"Executing all {len(here)} chapters took {total} of wall time, summed; they run side by "
+        "side. All versions, down to the last dependency, are in `requirements.lock`. The "
+        "settings, and the checksums of weights and data, are at the end of each chapter.",
+        "## Chapters",
+        "\n".join(lines),
+        "## Versions",
+        "\n".join(versions),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def duration(seconds: float) -> str:
@@ -247,10 +231,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _chapter(name: str, titles: Mapping[str, str]) -> str:
-    return f"[{titles[name]}]({name}.ipynb)" if name in titles else name
 
 
 # --- Running ---------------------------------------------------------------------------------
@@ -270,7 +250,7 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
     Args:
         here: the runs of this build.
         more: other runs whose records are kept.
-        titles: notebook → title.
+        titles: title by notebook.
     """
     parts = [
         "# Running the notebooks",
