@@ -1,6 +1,6 @@
 """Typed settings: a preset's YAML, a caller's changes, one validated object.
 
-Each experiment module of :mod:`stochrestore.experiments` declares a pydantic model named
+Each experiment module of ``stochrestore.experiments`` declares a pydantic model named
 ``Settings``; each file of ``presets/`` gives, per experiment, the values that differ from the
 model's defaults.
 """
@@ -30,8 +30,9 @@ class ExperimentSettings(BaseModel):
     preset: Preset = Field(description="where the values not given come from")
     seed: int = Field(0, ge=0, description="seed of every random draw")
 
+    # The experiment's name, which is also its notebook's and its section's in each preset. A
+    # docstring here would make Sphinx edit pydantic's annotations, which breaks later models.
     experiment: ClassVar[str] = ""
-    """The experiment's name, which is also its notebook's and its section's in each preset."""
 
     @classmethod
     def load(cls, preset: str, **changes: Any) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def save(module: nn.Module, path: Path, record: dict[str, Any], *, half: bool = 
         state = {k: t.half() if t.is_floating_point() else t for k, t in state.items()}
     state = {name: tensor.contiguous() for name, tensor in state.items()}
     data = tensors_to_bytes(state)
-    digest = hashlib.sha256(data).hexdigest()
+    digest = sha256([data])
     write_atomically(path, data)
     write_record(path.with_suffix(".json"), {"sha256": digest, **record})
 
@@ -54,7 +55,7 @@ def load(module: nn.Module, path: Path) -> dict[str, Any]:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"weights {path.name} cannot be read: {error.strerror}") from None
-    digest = hashlib.sha256(data).hexdigest()
+    digest = sha256([data])
     if digest != record["sha256"]:
         raise InputError(
             f"weights {path.name}: sha256 is {digest[:12]}…, its record says "
@@ -66,6 +67,14 @@ def load(module: nn.Module, path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"weights {path.name} are of another network: {reason}") from None
     return record
+
+
+def sha256(parts: Iterable[Any]) -> str:
+    """The sha256, in hexadecimal digits, of bytes or arrays of bytes, one after the other."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part)
+    return total.hexdigest()
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -246,5 +246,5 @@ def test_any_bytes_end_in_one_line(tmp_path_factory, noise):
 
 
 def test_the_seed_is_checked(root):
-    with pytest.raises(InputError, match="imagenet64: seed: got -1"):
+    with pytest.raises(InputError, match="images: seed: got -1"):
         imagenet64(root, 64, -1, 1, 1)

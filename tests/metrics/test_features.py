@@ -26,7 +26,8 @@ from stochrestore.metrics import features as module
 from stochrestore.metrics.features import AttributeNetwork, FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
 from stochrestore.metrics.torchvision_ops import import_piq
-from stochrestore.problems.faces.distribution import HIDDEN, VISIBLE, Faces
+from stochrestore.problems.faces.distribution import Faces
+from stochrestore.problems.faces.latents import HIDDEN, VISIBLE
 
 
 @pytest.fixture(scope="module")

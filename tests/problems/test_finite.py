@@ -157,7 +157,8 @@ def test_least_mse_of_perfect_quality(problem):
     mse = (squared_error(problem) * best).sum()
     posterior_mse = (squared_error(problem) * as_array(problem.posterior)).sum()
     p_y, mass = as_array([problem.p_y])[0], as_array([problem.mass])[0]
-    w2 = wasserstein_discrete(problem.posterior_means, problem.coordinates, p_y, mass)
+    means = as_array(problem.posterior).T @ problem.coordinates
+    w2 = wasserstein_discrete(means, problem.coordinates, p_y, mass)
     assert mse == pytest.approx(posterior_mse / 2 + w2**2, abs=1e-9)  # MMSE + W₂²
     if mse < posterior_mse - 1e-9:
         assert inconsistency(problem, best) > 0

@@ -1,4 +1,4 @@
-"""Images for super-resolution ×4: photographs, benchmarks, anyone's folder, as pairs."""
+"""Pairs of images for super-resolution ×4: from photographs, benchmarks or a folder."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from stochrestore.data.downloads import BENCHMARKS, local_benchmark
-from stochrestore.data.images import SUFFIXES, rgb
+from stochrestore.data.files import SUFFIXES, image_files, rgb
 from stochrestore.data.photographs import SCALE, Pair, held_out_crops
 from stochrestore.data.resize import low_resolution
 from stochrestore.errors import InputError, require
@@ -24,16 +24,16 @@ def load_pairs(data: str, *, crop: int, crops_each: int) -> dict[str, Pair]:
     """The images that ``data`` names, with their low-resolution versions.
 
     Args:
-        data: ``photographs`` (crops of the held-out ones, see photographs.py), ``set5``,
-            ``set14``, ``bsd100`` (fetched before) or ``folder:PATH``.
-        crop: side of the photographs' crops, pixels, a multiple of 4.
-        crops_each: how many of each photograph.
+        data: ``photographs`` (crops of the held-out ones, see :mod:`data.photographs`), ``set5``,
+            ``set14``, ``bsd100`` (which must have been fetched) or ``folder:PATH``.
+        crop: side of the photographs' crops in pixels, a multiple of 4.
+        crops_each: how many crops are taken of each photograph.
 
     Returns:
-        Name → pair.
+        The pairs by name.
 
     Raises:
-        InputError: unknown data, a folder or file that is missing or cannot be read.
+        InputError: the data are unknown, or a folder or file is missing or cannot be read.
     """
     if data == PHOTOGRAPHS:
         require(crop % SCALE == 0, "crop", crop, f"a multiple of {SCALE}")
@@ -50,16 +50,16 @@ def load_pairs(data: str, *, crop: int, crops_each: int) -> dict[str, Pair]:
 
 
 def folder_pairs(folder: Path) -> dict[str, Pair]:
-    """All images below a folder, in the order of their names.
+    """All images below a folder, as pairs, in the order of their names.
 
-    A file ``…_HR.png`` that has a partner ``…_LR.png`` is paired with it, as the benchmarks are
-    published; any other image gives a pair with the low-resolution version made from it.
+    A file ``…_HR.png`` beside a file ``…_LR.png`` forms a pair with it, as the benchmarks are
+    published. For any other image the low-resolution version is computed.
 
     Raises:
-        InputError: no image, an unreadable one, one smaller than 8×8, a partner of a wrong size.
+        InputError: there is no image; an image cannot be read or is smaller than 8×8; or the size
+            of a low-resolution file is not a quarter of the other's.
     """
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    files = [path for path in found if not _is_partner(path)]
+    files = [path for path in image_files(folder) if not _is_partner(path)]
     require(bool(files), f"{folder}: images found", 0, f"at least 1 ({', '.join(SUFFIXES)})")
     return {path.relative_to(folder).as_posix(): _pair_of(path) for path in files}
 
@@ -84,7 +84,7 @@ def _pair_of(path: Path) -> Pair:
 
 
 def _pair(high: Tensor, where: str = "image") -> Pair:
-    """An image cut to multiples of four, and its low-resolution version."""
+    """An image, cut to sides that are multiples of four, and its low-resolution version."""
     height, width = (side // SCALE * SCALE for side in high.shape[1:])
     require(min(height, width) >= 2 * SCALE, f"{where}: size", (height, width), "at least 8×8")
     high = high[:, :height, :width]
@@ -92,16 +92,14 @@ def _pair(high: Tensor, where: str = "image") -> Pair:
 
 
 def read_image(path: Path) -> Tensor:
-    """An image file as RGB, (3, H, W), uint8.
-
-    Greyscale becomes grey RGB, transparency white, 16 bits 8; the camera's rotation is undone.
+    """An image file as RGB, (3, H, W), uint8; see :func:`files.rgb`.
 
     Raises:
-        InputError: not an image, a truncated one, floating-point pixels.
+        InputError: the file is not an image, is truncated or holds floating-point pixels.
     """
     try:
         with Image.open(path) as file:
-            pixels = np.asarray(rgb(ImageOps.exif_transpose(file)))
+            pixels = np.asarray(rgb(file))
     except UnidentifiedImageError:
         raise InputError(f"{path}: not an image") from None
     except (OSError, ValueError, SyntaxError) as error:

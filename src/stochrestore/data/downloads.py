@@ -1,4 +1,4 @@
-"""Data sets fetched on demand, each file checked against a sha256 that comes with the library."""
+"""Data sets that are downloaded on demand; the library knows the sha256 of each file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ SELFEXSR = (
 )
 """The benchmarks of super-resolution as Huang et al. (2015) published them."""
 BENCHMARKS = {"set5": "Set5", "set14": "Set14", "bsd100": "BSD100"}
+"""The names of the benchmarks and of their folders."""
 
 
 def data_folder() -> Path:
-    """Where data sets are kept: ``STOCHRESTORE_DATA``, or the platform's folder for caches."""
+    """Where data sets are kept: in ``STOCHRESTORE_DATA``, else in the user's folder for caches."""
     given = os.environ.get(FOLDER_VARIABLE)
     if given:
         return Path(given).expanduser()
@@ -31,35 +32,33 @@ def data_folder() -> Path:
 
 
 def registry(name: str) -> dict[str, str]:
-    """The files of a benchmark, ×4 (path → sha256)."""
+    """The sha256 of each file of a benchmark at ×4, by the file's path."""
     require(name in BENCHMARKS, "data set", name, ", ".join(BENCHMARKS))
     text = resources.files("stochrestore.data").joinpath("selfexsr_x4.json").read_text("utf-8")
-    return {path: digest for path, digest in json.loads(text).items() if _set_of(path) == name}
-
-
-def _set_of(path: str) -> str:
-    return path.partition("/")[0].lower()
+    files = json.loads(text).items()
+    return {path: digest for path, digest in files if path.startswith(f"{BENCHMARKS[name]}/")}
 
 
 def fetch(
     name: str, *, source: str = SELFEXSR, folder: Path | None = None, progress: bool = True
 ) -> Path:
-    """Download what is missing of a benchmark; files already there and right are kept.
+    """Download the files of a benchmark that are missing or damaged; the others are kept.
 
-    Each file is moved to its place only once it is whole and right, so that an interrupted call
-    can be repeated.
+    A file is moved to its place only after it has been checked, so that an interrupted call can
+    be repeated.
 
     Args:
         name: one of :data:`BENCHMARKS`.
-        source: address the paths of the registry are relative to.
-        folder: default: :func:`data_folder`.
+        source: the address that the paths in the registry are relative to.
+        folder: where to put the files; :func:`data_folder` where it is not given.
+        progress: whether to show a progress bar.
 
     Returns:
         The benchmark's folder.
 
     Raises:
-        InputError: no network, a file that is not the published one, a folder that cannot be
-            written; what arrived is kept.
+        InputError: there is no network, a downloaded file is not the published one, or the folder
+            cannot be written. Files that had arrived are kept.
     """
     files = registry(name)
     try:
@@ -75,33 +74,29 @@ def fetch(
         try:
             keeper.fetch(path, downloader=downloader)
         except requests.RequestException as error:
-            raise InputError(
-                _line(name, path, f"cannot be downloaded ({_reason(error)})")
-            ) from None
+            raise _stopped(name, path, f"cannot be downloaded ({_reason(error)})") from None
         except ValueError:
-            raise InputError(
-                _line(name, path, "what arrived is not the published file (sha256)")
-            ) from None
+            raise _stopped(name, path, "is not the published file (sha256)") from None
         except OSError as error:
             raise InputError(f"{folder / path} cannot be written: {error.strerror}") from None
     return folder / BENCHMARKS[name]
 
 
-def _line(name: str, path: str, what: str) -> str:
-    return f"{path}: {what}; `stochrestore data fetch {name}` continues where it stopped"
+def _stopped(name: str, path: str, why: str) -> InputError:
+    return InputError(f"{path}: {why}; `stochrestore data fetch {name}` continues from here")
 
 
 def _reason(error: Exception) -> str:
-    """A few words of what requests has to say."""
+    """The server's status where it answered, else the kind of error."""
     response = getattr(error, "response", None)
     return type(error).__name__ if response is None else f"status {response.status_code}"
 
 
 def local_benchmark(name: str) -> Path:
-    """The folder of a benchmark that was fetched.
+    """The folder of a benchmark that has been fetched.
 
     Raises:
-        InputError: it was not, or not all of it.
+        InputError: some of its files are missing.
     """
     folder = data_folder()
     missing = [path for path in registry(name) if not (folder / path).is_file()]

@@ -1,11 +1,11 @@
 """ImageNet at 64×64 (Chrabaszcz et al., 2017) as it is distributed, pickled or as npz.
 
-A folder holds ``train_data_batch_1`` … ``train_data_batch_10`` and ``val_data``, each with
-``.npz`` or without; in each, ``data`` is (N, 12288) of uint8, a row the red, the green, then the
-blue pixels of an image. The order of the official files is random.
+A folder holds ``train_data_batch_1`` … ``train_data_batch_10`` and ``val_data``, each with the
+ending ``.npz`` or without. In each file, ``data`` is an array (N, 12288) of uint8; a row holds the
+red, then the green, then the blue pixels of one image. The official files are in random order.
 
-A pickle is a program, and what it may call here is a handful of harmless stand-ins: not even
-NumPy's own functions, whose arguments a hostile file could choose.
+A pickle is a program that may call functions. Here it may call a few harmless stand-ins only, not
+even NumPy's own functions, because a hostile file could choose their arguments.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stochrestore.data.resize import block_means
+from stochrestore.data.splits import shuffled
 from stochrestore.errors import InputError, require
 
 SIDE = 64
@@ -37,19 +39,19 @@ def imagenet64(
 ) -> tuple[Tensor, Tensor]:
     """The original training and validation images, (N, 3, S, S) each, uint8 (App. E.2).
 
-    Files are read one after the other, and no more of them than it takes: memory is what is asked
-    for and one file, 1.6 GB. Each file's images come in a random order.
+    Files are read one after the other, and only as many as are needed. So memory holds the images
+    asked for and one file, 1.6 GB. The images of each file come in random order.
 
     Args:
         root: the folder.
-        size: S, a divisor of 64; below 64, pixels are means of blocks, rounded.
+        size: S, a divisor of 64; where it is smaller, pixels are means of blocks, rounded.
         seed: decides the order.
         training: how many to train on, at most.
         validation: how many to keep for evaluation, at most.
 
     Raises:
-        InputError: a size that does not divide 64; a file that is missing, damaged, not of this
-            layout, or a pickle that holds anything but arrays, lists, numbers and text.
+        InputError: the size does not divide 64; a file is missing, damaged or of another layout;
+            or a pickle holds anything but arrays, lists, numbers and text.
     """
     divides = 1 <= size <= SIDE and SIDE % size == 0
     require(divides, "imagenet64: size", size, f"a divisor of {SIDE}")
@@ -74,30 +76,24 @@ def _existing(root: Path, name: str) -> Path:
 
 
 def _shuffled_images(path: Path, size: int, seed: int, n: int) -> Tensor:
-    """At most n of a file's images, in a random order, (N, 3, S, S)."""
-    require(0 <= seed < 2**64, "imagenet64: seed", seed, "an integer in [0, 2⁶⁴)")
+    """At most n of a file's images, in random order, (N, 3, S, S)."""
     rows = read_rows(path)
-    raw = np.random.Philox(key=seed).random_raw(len(rows))
-    chosen = np.argsort(raw, kind="stable")[:n]
+    chosen = shuffled(len(rows), seed)[:n]
     chunks = [chosen[i : i + _CHUNK] for i in range(0, len(chosen), _CHUNK)]
     return torch.cat([_images(rows[chunk], size) for chunk in chunks])
 
 
 def _images(rows: NDArray[np.uint8], size: int) -> Tensor:
-    """(N, 12288) → (N, 3, S, S): means of blocks, rounded."""
-    s = SIDE // size
-    blocks = rows.reshape(len(rows), 3, size, s, size, s)
-    if s > 1:
-        means = blocks.sum((3, 5), dtype=np.uint32) / s**2
-        blocks = np.floor(means + 0.5).astype(np.uint8)
-    return torch.from_numpy(blocks.reshape(len(rows), 3, size, size))
+    """Rows (N, 12288) as images (N, 3, S, S)."""
+    images = torch.from_numpy(rows.reshape(-1, 3, SIDE, SIDE))
+    return images if size == SIDE else block_means(images, SIDE // size)
 
 
 def read_rows(path: Path) -> NDArray[np.uint8]:
-    """``data`` of one file, (N, 12288), uint8.
+    """The array ``data`` of one file, (N, 12288), uint8.
 
     Raises:
-        InputError: the file cannot be read or is not of the layout.
+        InputError: the file cannot be read, or its layout is another.
     """
     try:
         data = _npz(path) if path.suffix == ".npz" else _pickle(path)
@@ -133,7 +129,7 @@ def _pickle(path: Path) -> Any:
 
 
 class _StandIn:
-    """What a pickle gets instead of a function or class of NumPy; accepts any arguments."""
+    """What a pickle gets in place of a function or class of NumPy; it takes any arguments."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -144,17 +140,17 @@ class _StandIn:
 
 
 class _Type(_StandIn):
-    """numpy.dtype: its name is the first argument."""
+    """Stands in for numpy.dtype, whose first argument is the name of the type."""
 
     def plain(self) -> np.dtype[Any]:
-        """The type, if it is a plain number's; only data of uint8 are of use."""
+        """The NumPy type; a ValueError where it is not uint8, the type of all data here."""
         if not self.arguments or self.arguments[0] not in ("u1", "|u1"):
             raise ValueError(f"data of type {self.arguments[:1]}, where uint8 is expected")
         return np.dtype(np.uint8)
 
 
 class _Array(_StandIn):
-    """numpy's _reconstruct: the array is in the state (version, shape, type, Fortran, bytes)."""
+    """Stands in for NumPy's _reconstruct; its state is version, shape, type, order, bytes."""
 
     def array(self) -> NDArray[Any]:
         """The array of bytes."""
@@ -166,7 +162,7 @@ class _Array(_StandIn):
 
 
 class _FromBuffer(_Array):
-    """numpy's _frombuffer (bytes, type, shape, order), of protocol 5."""
+    """Stands in for NumPy's _frombuffer (bytes, type, shape, order), of protocol 5."""
 
     def array(self) -> NDArray[Any]:
         """The array of bytes."""
@@ -175,7 +171,7 @@ class _FromBuffer(_Array):
 
 
 class _Encoded(bytes):
-    """_codecs.encode, by which protocols 0 to 2 hold bytes as text."""
+    """Stands in for _codecs.encode, with which protocols 0 to 2 keep bytes as text."""
 
     def __new__(cls, text: str, encoding: str) -> _Encoded:
         """The bytes of a text in Latin 1."""
@@ -203,7 +199,7 @@ _ALLOWED: dict[tuple[str, str], type] = {
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles arrays and what Python writes without calling anything."""
+    """Unpickles arrays, and what Python pickles without calling a function."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         super().__init__(file, encoding="latin1")  # as Python 2 wrote its text and arrays

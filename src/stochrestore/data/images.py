@@ -5,29 +5,30 @@ Built in: procedural faces, digits, natural patches. From disk: CelebA, ImageNet
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
+from stochrestore.data.files import rgb
 from stochrestore.data.imagenet64 import LAYOUT as IMAGENET64_LAYOUT
 from stochrestore.data.imagenet64 import imagenet64
 from stochrestore.data.patches import natural_patches
+from stochrestore.data.splits import CELEBA_LAYOUT, celeba_split, folder_split, shuffled
 from stochrestore.errors import InputError, require
 from stochrestore.problems.faces.distribution import Faces
+from stochrestore.store import sha256
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-CELEBA_LAYOUT = "img_align_celeba/000001.jpg … and list_eval_partition.txt"
 BUILT_IN = ("faces", "digits", "patches")
 WITH_PATH = {
     "celeba": f"celeba:PATH, a folder with {CELEBA_LAYOUT}",
@@ -36,13 +37,12 @@ WITH_PATH = {
 }
 ALL_DATA = ", ".join([*BUILT_IN, *(f"{kind}:PATH" for kind in WITH_PATH)])
 """What :func:`load_images` takes, in words."""
-TRAINING_SHARE = (4, 5)  # a random 80 % of CelebA's training partition trains (App. E.2)
 TRAINING_DIGITS = 900  # of 1797
 
 
 @dataclass(frozen=True)
 class ByteImages:
-    """Images kept as bytes, a quarter of float32's memory, and given out in [0, 1].
+    """Images kept as bytes, in a quarter of float32's memory; an index gives floats in [0, 1].
 
     Args:
         pixels: (N, C, S, S), uint8.
@@ -54,7 +54,7 @@ class ByteImages:
         return len(self.pixels)
 
     def __getitem__(self, index: int | slice | Tensor) -> Tensor:
-        """What the index picks of the images, float32 in [0, 1]."""
+        """The images at an index, float32 in [0, 1]."""
         return self.pixels[index].float() / 255
 
     @property
@@ -64,7 +64,7 @@ class ByteImages:
 
     @property
     def device(self) -> torch.device:
-        """Where the bytes are."""
+        """The device that holds the bytes."""
         return self.pixels.device
 
     def to(self, device: torch.device | str) -> ByteImages:
@@ -77,13 +77,13 @@ Images = Tensor | ByteImages
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images to train on and images to restore, disjoint.
+    """Images to train on and images to restore; none is in both parts.
 
     Args:
-        name: what ``load_images`` was asked for.
+        name: the argument ``data`` of :func:`load_images`.
         train: (N, C, S, S); indexing gives float32 in [0, 1].
         validation: (M, C, S, S), likewise.
-        skipped: the bad files that were left out, each with the reason.
+        skipped: the unreadable files that were left out, each with the reason.
     """
 
     name: str
@@ -108,14 +108,14 @@ def load_images(
             size), ``patches`` (of photographs that come with packages, endless), ``celeba:PATH``,
             ``imagenet64:PATH`` (the official layouts) or ``folder:PATH`` (searched recursively).
         size: S, side of the images in pixels.
-        seed: decides the split or order, and the faces and patches.
+        seed: decides the split and its order, or the faces and patches that are drawn.
         training_images: how many to train on, at most.
         validation_images: how many to keep for evaluation, at most.
-        skip_bad: how many missing or unreadable files to leave out before giving up.
+        skip_bad: how many missing or unreadable files may be left out.
 
     Raises:
-        InputError: unknown data; a folder, list or image that is missing or cannot be read, more
-            often than ``skip_bad`` allows; an empty split.
+        InputError: the data are unknown; a folder or list is missing; more files than
+            ``skip_bad`` are missing or cannot be read; or one of the two parts is empty.
     """
     kind, _, path = data.partition(":")
     require(is_known(data), "data", data, WITH_PATH.get(kind, ALL_DATA))
@@ -142,13 +142,13 @@ def _of_bytes(name: str, train: Tensor, validation: Tensor) -> ImageSet:
 
 
 def is_known(data: str) -> bool:
-    """Whether ``data`` has the form of something that :func:`load_images` takes."""
+    """Whether ``data`` has a form that :func:`load_images` takes; its folder may be missing."""
     kind, colon, path = data.partition(":")
     return kind in WITH_PATH and path != "" if colon else data in BUILT_IN
 
 
 def faces(size: int, seed: int, training_images: int, validation_images: int) -> ImageSet:
-    """Procedural faces: training and validation are two endless sequences, see face_seeds."""
+    """Procedural faces; training and validation are the sequences of :func:`face_seeds`."""
     drawn = Faces(size)
     train, validation = face_seeds(seed)
     return ImageSet(
@@ -159,7 +159,7 @@ def faces(size: int, seed: int, training_images: int, validation_images: int) ->
 
 
 def face_seeds(seed: int) -> tuple[int, int]:
-    """Seeds of :class:`Faces` for the training and the validation images of ``seed``."""
+    """The seeds of the training and the validation faces that belong to a seed of a data set."""
     return 2 * seed, 2 * seed + 1
 
 
@@ -176,121 +176,48 @@ def digits(seed: int, training_images: int, validation_images: int) -> ImageSet:
             "digits: need scikit-learn; pip install 'stochrestore[notebooks]'"
         ) from None
     grey = load_digits().images  # whole numbers from 0 to 16
-    order = _shuffled(len(grey), seed)
+    order = shuffled(len(grey), seed)
     images = torch.from_numpy(grey[order].astype(np.float32) / 16)[:, None]
     train, validation = images[:TRAINING_DIGITS], images[TRAINING_DIGITS:]
     return ImageSet("digits", train[:training_images], validation[:validation_images])
 
 
-def celeba_split(root: Path, seed: int) -> tuple[list[Path], list[Path]]:
-    """The paper's split: 80 % of CelebA's training partition, against the rest and validation.
-
-    Of the real 162 770 + 19 867 images, 130 216 train and 52 421 validate (App. E.2). Both lists
-    come shuffled, so that a part of them stands for the whole.
-
-    Raises:
-        InputError: a folder or the list of partitions missing or damaged; an empty partition.
-    """
-    folder = _first_existing(root, "img_align_celeba", "Img/img_align_celeba")
-    table = _first_existing(root, "list_eval_partition.txt", "Eval/list_eval_partition.txt")
-    parts: dict[str, list[Path]] = {"0": [], "1": [], "2": []}
-    lines = table.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
-        match line.split():
-            case []:
-                continue
-            case [name, ("0" | "1" | "2") as part]:
-                parts[part].append(folder / name)
-            case _:
-                raise InputError(
-                    f"{table}, line {number}: got {line!r}; allowed: a file name and 0, 1 or 2"
-                )
-    for part, meaning in (("0", "training"), ("1", "validation")):
-        require(bool(parts[part]), f"{table}: {meaning} images ({part})", 0, "at least 1")
-    train, rest = _share(parts["0"], seed)
-    validation = rest + parts["1"]
-    return train, [validation[i] for i in _shuffled(len(validation), seed)]
-
-
-def folder_split(root: Path, seed: int) -> tuple[list[Path], list[Path]]:
-    """All images below a folder: a random 80 % to train on, the others for validation.
-
-    Raises:
-        InputError: fewer than two images.
-    """
-    found = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-    files = sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
-    allowed = f"at least 2, one for each part of the split ({', '.join(SUFFIXES)})"
-    require(len(files) >= 2, f"{root}: images found", len(files), allowed)
-    return _share(files, seed)
-
-
 def preprocess(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """Resized to round(102/64·S) square, bilinear, whatever its shape was; its S×S centre.
+    """The S×S centre of an image that is first resized to a square of side round(102/64·S).
 
-    Greyscale becomes grey RGB, transparency white, 16 bits 8; for S = 64 this is App. E.2's.
+    The resizing is bilinear and does not keep the aspect ratio; for S = 64 this is the
+    preprocessing of App. E.2. Colours become RGB by :func:`files.rgb`.
 
     Returns:
-        (3, S, S).
+        (3, S, S), uint8.
 
     Raises:
-        ValueError: an image of a mode without a fixed range (floating point).
+        ValueError: the pixels are floating-point numbers, whose range is not fixed.
     """
     resized = round(102 / 64 * size)
     margin = (resized - size) // 2
-    upright = rgb(ImageOps.exif_transpose(image))
-    square = upright.resize((resized, resized), Image.Resampling.BILINEAR)
+    square = rgb(image).resize((resized, resized), Image.Resampling.BILINEAR)
     centre = square.crop((margin, margin, margin + size, margin + size))
     return np.asarray(centre).transpose(2, 0, 1)
 
 
 def digest(image_set: ImageSet) -> str:
-    """sha256 of all pixels, as bytes, and of the shapes: what a training's record names."""
-    total = hashlib.sha256()
+    """The sha256 of the shapes and pixels, as bytes; the record of a training keeps it."""
+    return sha256(_content(image_set))
+
+
+def _content(image_set: ImageSet) -> Iterator[Any]:
     for part in (image_set.train, image_set.validation):
-        total.update(repr(tuple(part.shape)).encode())
+        yield repr(tuple(part.shape)).encode()
         for first in range(0, len(part), 1024):
             levels = (part[first : first + 1024] * 255).round().byte().cpu()
-            total.update(levels.contiguous().numpy().tobytes())
-    return total.hexdigest()
-
-
-def rgb(image: Image.Image) -> Image.Image:
-    """RGB with 8 bits; transparency over white."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range; convert to 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip
-        levels = np.asarray(image).astype(np.float64) / 257
-        image = Image.fromarray(levels.clip(0, 255).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
-
-
-def _shuffled(n: int, seed: int) -> NDArray[np.int64]:
-    """A random order of 0 … n − 1, the same with every version of NumPy."""
-    require(0 <= seed < 2**64, "load_images: seed", seed, "an integer in [0, 2⁶⁴)")
-    return np.argsort(np.random.Philox(key=seed).random_raw(n), kind="stable")
-
-
-def _share(files: list[Path], seed: int) -> tuple[list[Path], list[Path]]:
-    shuffled = [files[i] for i in _shuffled(len(files), seed)]
-    cut = max(1, len(files) * TRAINING_SHARE[0] // TRAINING_SHARE[1])
-    return shuffled[:cut], shuffled[cut:]
-
-
-def _first_existing(root: Path, *names: str) -> Path:
-    existing = [root / name for name in names if (root / name).exists()]
-    if not existing:
-        raise InputError(f"celeba:{root}: {names[0]} is missing; expected there: {CELEBA_LAYOUT}")
-    return existing[0]
+            yield levels.contiguous().numpy()
 
 
 def _read(
     data: str, root: Path, train: list[Path], validation: list[Path], size: int, skip_bad: int
 ) -> ImageSet:
-    """Both parts decoded; missing files are found before the first is."""
+    """Both parts, decoded; missing files are found before any file is decoded."""
     files = train + validation
     present = {file for folder in {f.parent for f in files} for file in _listed(folder)}
     missing = [f for f in files if f not in present]
@@ -325,7 +252,7 @@ def _too_many_bad(file: Path, why: str, bad: int, skip_bad: int) -> InputError:
 
 
 def _decode_all(files: Sequence[Path], size: int) -> Generator[NDArray[np.uint8] | str]:
-    """The preprocessed images in order, or why one could not be read."""
+    """The preprocessed images in order; for a file that cannot be read, the reason."""
 
     def decode(file: Path) -> NDArray[np.uint8] | str:
         try:

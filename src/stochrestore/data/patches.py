@@ -1,11 +1,13 @@
-"""Natural patches: random crops of photographs, in the role of ImageNet64.
+"""Natural patches: random crops of photographs, which stand in for ImageNet64.
 
-Each photograph is cut into tiles, like a chessboard; the black ones are for training, the white
-ones for validation, and a patch lies in one tile. So no pixel serves both, and both show the same
-scenes, as the two parts of ImageNet do. With whole photographs for validation instead, what the
-scenes differ in would hide what restorations differ in: for 16×16 patches the Fréchet distance of
-the central 8×8 pixels is 4.5 between the parts then, 0.1 now, and 0.9 between patches and the same
-with flat 4×4 blocks.
+Each photograph is divided into tiles like a chessboard. Patches of black tiles are for training,
+those of white tiles for validation, and each patch lies within one tile. So no pixel serves both
+parts, and both parts show the same scenes, as those of ImageNet do.
+
+If whole photographs were kept for validation instead, the difference between scenes would hide the
+difference between restorations. For 16×16 patches, and the central 8×8 pixels as features, the
+Fréchet distance between the two parts would be 4.5 then. It is 0.1 with tiles, and 0.9 between
+patches and the same patches with flat 4×4 blocks.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stochrestore.data.photographs import PHOTOGRAPHS, photograph
+from stochrestore.data.resize import block_means
 from stochrestore.errors import InputError, require
 
 SOURCES = {
@@ -27,22 +29,25 @@ SOURCES = {
 }
 """The colour photographs of scenes that come with scikit-image and scikit-learn, with licences.
 
-Left out are Hubble's deep field, almost all black, and images that are none of scenes.
+Hubble's deep field is left out, because almost all of it is black; so are textures and coins.
 """
 
 TILE = 128
-"""Least side of the tiles, pixels."""
+"""The least side of a tile, in pixels."""
 
 REACH = TILE // 2
-"""Most pixels of a photograph that a side of a patch spans, so that each tile has many patches."""
+"""The most pixels of a photograph that the side of a patch spans; so each tile has many patches."""
 
 REDUCTIONS = (1, 2, 4, 8)
-"""By how much a photograph is reduced, by area, before a patch is taken: those at which the patch
-spans no more than the reach. The larger ones show objects where the smaller ones show surfaces."""
+"""Factors by which a photograph is made smaller before a patch is taken from it.
+
+Of these, a patch has those at which it spans at most :data:`REACH` pixels of the photograph. Large
+factors show objects, small ones show surfaces.
+"""
 
 
 def tiles(x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """The black and the white tiles of a photograph (3, H, W): for training, for validation."""
+    """The black tiles of a photograph (3, H, W), for training, and the white, for validation."""
     rows, columns = (
         np.linspace(0, side, side // TILE + 1).astype(int).tolist() for side in x.shape[1:]
     )
@@ -56,16 +61,18 @@ def tiles(x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 def natural_patches(size: int, seed: int, training: int, validation: int) -> tuple[Tensor, Tensor]:
     """Patches for training and for validation, (N, 3, S, S) each, uint8.
 
-    A patch is drawn in four steps, each uniform: photograph, reduction, tile, place; half of them
-    are mirrored. The k-th patch of a part does not depend on how many are drawn, nor on the
-    machine.
+    Photograph, factor of :data:`REDUCTIONS`, tile and place are drawn one after the other, each
+    uniformly; then half of the patches are mirrored. The k-th patch of a part depends neither on
+    the number of patches nor on the machine.
 
     Args:
-        size: S, from 1 to 64.
-        seed: in [0, 2⁶³).
+        size: S, side of the patches in pixels, from 1 to 64.
+        seed: decides all patches, in [0, 2⁶³).
+        training: how many patches to train on.
+        validation: how many to keep for evaluation.
 
     Raises:
-        InputError: size or seed out of range; scikit-image or scikit-learn is not installed.
+        InputError: size or seed is out of range, or scikit-image or scikit-learn is not installed.
     """
     require(1 <= size <= REACH, "patches: size", size, f"1 to {REACH}")
     require(0 <= seed < 2**63, "patches: seed", seed, "an integer in [0, 2⁶³)")
@@ -80,7 +87,7 @@ def natural_patches(size: int, seed: int, training: int, validation: int) -> tup
 
 
 def _draw(photographs: list[list[Tensor]], size: int, key: int, n: int) -> Tensor:
-    """n patches of the tiles of each photograph."""
+    """n patches, (n, 3, S, S); photographs are lists of tiles, and key decides the draws."""
     reductions = [r for r in REDUCTIONS if r * size <= REACH]
     drawn = np.random.Philox(key=key).random_raw(6 * n).reshape(n, 6)
     which, reduction = drawn[:, 0] % len(photographs), drawn[:, 1] % len(reductions)
@@ -90,20 +97,14 @@ def _draw(photographs: list[list[Tensor]], size: int, key: int, n: int) -> Tenso
         for k, pixels in enumerate(photographs[i]):
             chosen = np.flatnonzero((which == i) & (reduction == j) & (tile == k))
             if len(chosen):
-                patches[chosen] = _crops(_reduced(pixels, reductions[j]), size, drawn[chosen, 3:])
+                patches[chosen] = _crops(
+                    block_means(pixels, reductions[j]), size, drawn[chosen, 3:]
+                )
     return patches
 
 
-def _reduced(x: Tensor, factor: int) -> Tensor:
-    """(3, H, W) uint8 → (3, ⌊H/r⌋, ⌊W/r⌋) uint8: the mean of each r×r block, rounded.
-
-    Sums of bytes are exact, so all machines round alike.
-    """
-    return (F.avg_pool2d(x.double(), factor) + 0.5).floor().byte()
-
-
 def _crops(x: Tensor, size: int, drawn: NDArray[np.uint64]) -> Tensor:
-    """A crop (3, S, S) of x for each row of numbers: top, left, mirrored."""
+    """Crops of x, one for each row of drawn numbers (top, left, mirrored): (n, 3, S, S)."""
     windows = x.unfold(1, size, 1).unfold(2, size, 1)  # (3, rows, columns, S, S)
     rows, columns = windows.shape[1:3]
     top, left = (

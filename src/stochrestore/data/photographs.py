@@ -1,11 +1,10 @@
 """The photographs that come with scikit-image and scikit-learn: natural images, no download.
 
-They are split by photograph: networks are trained on some and judged on others.
+Networks are trained on some of the photographs and evaluated on the others.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,10 @@ from torch import Tensor
 
 from stochrestore.data.resize import low_resolution
 from stochrestore.errors import require
+from stochrestore.store import sha256
 
 SCALE = 4
+"""The factor of super-resolution."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,17 @@ PHOTOGRAPHS = {
     "china.jpg": Source("sklearn", "CC BY 2.0 (danielbuechele)"),
     "flower.jpg": Source("sklearn", "CC BY 2.0 (vultilion)"),
 }
-"""All of them, with their licences."""
+"""All photographs by name, with their licences."""
 
 HELD_OUT = ("chelsea", "coffee", "flower.jpg")
-"""Those that a network trained on :data:`TRAINING` is judged on."""
+"""The photographs that networks are evaluated on."""
 
 TRAINING = tuple(name for name in PHOTOGRAPHS if name not in HELD_OUT)
+"""The photographs that networks are trained on."""
 
 
 def photograph(name: str) -> Tensor:
-    """One of :data:`PHOTOGRAPHS`, (3, H, W), uint8; grey ones with three equal channels."""
+    """One of :data:`PHOTOGRAPHS`, (3, H, W), uint8; a grey one has three equal channels."""
     require(name in PHOTOGRAPHS, "photograph", name, ", ".join(PHOTOGRAPHS))
     if PHOTOGRAPHS[name].package == "sklearn":
         from sklearn.datasets import load_sample_image
@@ -67,14 +69,21 @@ def photograph(name: str) -> Tensor:
 def held_out_crops(side: int, per_photograph: int) -> list[Tensor]:
     """Square crops of the held-out photographs, (3, side, side), in [0, 1].
 
-    They lie in a row along the middle of each photograph, evenly spaced.
+    The centres of a photograph's crops are evenly spaced along its horizontal middle line.
+
+    Args:
+        side: of the crops, in pixels.
+        per_photograph: how many crops are taken from each photograph.
+
+    Raises:
+        InputError: so many crops of this side do not fit beside each other.
     """
     crops = []
     for name in HELD_OUT:
         x = photograph(name).float() / 255
         _, height, width = x.shape
-        room = min(height, width // per_photograph)
-        require(side <= room, "held_out_crops: side", side, f"at most {room}")
+        most = min(height, width // per_photograph)
+        require(side <= most, "held_out_crops: side", side, f"at most {most}")
         top = (height - side) // 2
         for number in range(per_photograph):
             centre = width * (2 * number + 1) // (2 * per_photograph)
@@ -85,7 +94,7 @@ def held_out_crops(side: int, per_photograph: int) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its low-resolution version, as it is stored: both in grey levels, uint8."""
+    """An image and its low-resolution version, both in grey levels, uint8."""
 
     high: Tensor
     """(3, 4h, 4w)."""
@@ -105,21 +114,20 @@ def training_pairs() -> list[Pair]:
 
 def digest(pairs: Sequence[Pair]) -> str:
     """The sha256 of all pixels."""
-    content = hashlib.sha256()
-    for pair in pairs:
-        content.update(pair.high.numpy().tobytes())
-        content.update(pair.low.numpy().tobytes())
-    return content.hexdigest()
+    return sha256(x.contiguous().numpy() for pair in pairs for x in (pair.high, pair.low))
 
 
 class Patches:
-    """Random patches of photographs, turned and mirrored at random.
+    """Random patches of photographs, turned by a multiple of 90° and mirrored at random.
 
     Args:
         pairs: the photographs; each is drawn in proportion to its area.
-        side: of the low-resolution patches.
-        permute_colours: whether the three channels of each patch come in a random order, so that
-            few photographs show many colours.
+        side: of the low-resolution patches, in pixels.
+        permute_colours: whether the three channels of each patch are put in a random order, so
+            that few photographs show many colours.
+
+    Raises:
+        InputError: no photograph is as large as the patches.
     """
 
     def __init__(self, pairs: Sequence[Pair], side: int, *, permute_colours: bool = False) -> None:

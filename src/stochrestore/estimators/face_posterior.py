@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stochrestore.problems.faces.distribution import Faces, Latents
+from stochrestore.problems.faces.distribution import Faces
+from stochrestore.problems.faces.latents import Latents
 
 
 class FacePosterior:

@@ -20,7 +20,8 @@ from tqdm import tqdm
 from stochrestore import store
 from stochrestore.errors import silent
 from stochrestore.metrics.features import ATTRIBUTE_DIMS, ATTRIBUTE_SIZE, AttributeNetwork
-from stochrestore.problems.faces.distribution import HIDDEN, VISIBLE, Faces
+from stochrestore.problems.faces.distribution import Faces
+from stochrestore.problems.faces.latents import HIDDEN, VISIBLE
 
 NAME = "attributes"
 

@@ -1,6 +1,6 @@
 """EDSR (Lim et al., 2017): ×4 super-resolution by plain residual blocks, trained with L1.
 
-Modules carry the names of the officially published weights, so that those load as they are.
+Modules have the names that the officially published weights use.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from stochrestore.estimators.base import no_seed
 from stochrestore.networks.rrdb import conv3x3
 
 RANGE = 255.0
-"""The network computes in grey levels."""
+"""The network computes in grey levels, from 0 to this number."""
 MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of the DIV2K photographs, as a fraction of the range."""
 
 
 class EDSR(nn.Module):
-    """×4 super-resolution; deterministic, Z = 0.
+    """×4 super-resolution; the network is deterministic, with Z = 0.
 
     Args:
         features: channels (64 in the baseline, 256 in the full network).
         blocks: residual blocks (16, 32).
-        residual_scale: what each block's residual is multiplied by (1, 0.1).
+        residual_scale: the factor of each block's residual (1, 0.1).
     """
 
     scale = 4
@@ -66,7 +66,7 @@ class ResidualBlock(nn.Module):
 
 
 class MeanShift(nn.Conv2d):
-    """Adds or subtracts the mean colour, as a 1×1 convolution that is not trained."""
+    """A 1×1 convolution that adds or subtracts the mean colour and is not trained."""
 
     def __init__(self, sign: int) -> None:
         super().__init__(3, 3, 1)
@@ -77,5 +77,5 @@ class MeanShift(nn.Conv2d):
 
 
 def doubled(features: int) -> tuple[nn.Module, nn.Module]:
-    """Twice the resolution: a convolution to four times the channels, then pixel shuffle."""
+    """A convolution to four times the channels and a pixel shuffle, which double both sides."""
     return conv3x3(features, 4 * features), nn.PixelShuffle(2)

@@ -17,7 +17,7 @@ SeedDistribution = Literal["uniform", "normal"]
 
 
 def fully_connected(width: int, fan_in: int = 2, fan_out: int = 1) -> nn.Sequential:
-    """Table 2: fan_in → width → width → width → width → fan_out, ReLU between."""
+    """The network of Table 2: four hidden layers of ``width`` units, each followed by ReLU."""
     sizes = [fan_in, width, width, width, width]
     hidden = [
         layer
@@ -28,7 +28,7 @@ def fully_connected(width: int, fan_in: int = 2, fan_out: int = 1) -> nn.Sequent
 
 
 class MLPEstimator(nn.Module):
-    """X̂ = (Y, g(Y, Z)) with the network g of Table 2; Z = 0 where deterministic.
+    """X̂ = (Y, g(Y, Z)) with the network g of Table 2; Z = 0 in the deterministic estimator.
 
     Args:
         width: units of each hidden layer (512 in the paper).
@@ -66,12 +66,15 @@ class ImageMLP(nn.Module):
     """X̂ = project(g(Y, Z), Y) for small images, with the network g of Table 2.
 
     Args:
-        degradation: gives y from an image, and makes the output consistent.
+        degradation: D, whose projection makes the output consistent.
         shape: (channels, size, size) of the images.
         width: units of each hidden layer.
         stochastic: whether Z ~ N(0, I) is drawn or fixed to 0; the network is the same.
         seed_dims: K, the length of Z.
-        seed_layer: which of the five layers Z enters, beside that layer's input; 0 is the first.
+        seed_layer: the number of the layer, 0 to 4, to whose input Z is appended.
+
+    Raises:
+        InputError: ``seed_layer`` or ``seed_dims`` is out of range.
     """
 
     def __init__(
@@ -99,11 +102,9 @@ class ImageMLP(nn.Module):
 
     def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
         """n seeds for each y, (n, N, K), or zeros (n, N, 1) where deterministic."""
-        return (
-            normal_seed(y, n, self.seed_dims, generator=generator)
-            if self.stochastic
-            else (no_seed(y, n))
-        )
+        if not self.stochastic:
+            return no_seed(y, n)
+        return normal_seed(y, n, self.seed_dims, generator=generator)
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, …), z (N, K) or zeros (N, 1) → x̂ (N, channels, size, size), D(x̂) = y."""
@@ -117,11 +118,11 @@ class ImageMLP(nn.Module):
 
 
 class MLPCritic(nn.Module):
-    """Table 2 as a critic: x → one logit each; it does not see Y apart from x.
+    """The network of Table 2 as a critic, which gives a logit for each x and does not see Y.
 
     Args:
         width: units of each hidden layer.
-        dims: numbers in one x: 2 in the toy, the pixels of a small image.
+        dims: how many numbers one x has: 2 in the toy problems, the pixels of a small image.
     """
 
     def __init__(self, width: int = 512, dims: int = 2) -> None:

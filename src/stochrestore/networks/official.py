@@ -1,7 +1,7 @@
-"""The published weights of EDSR, ESRGAN and SRFlow, from files of the reader's own.
+"""Loads the published weights of EDSR, ESRGAN and SRFlow from files that the user provides.
 
-Files load strictly: every tensor is used and none is made up. The sizes of the network are read
-off the tensors.
+Files are loaded strictly: each tensor of the file is used, and each tensor of the network comes
+from the file. The sizes of the network follow from the shapes of the tensors.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ _BASICSR = (
 
 
 def load_edsr(path: Path) -> EDSR:
-    """EDSR, baseline (64 channels, scale 1) or full (256, scale 0.1), with weights of ``path``.
+    """EDSR with the weights of a file, baseline (64 channels, scale 1) or full (256, scale 0.1).
 
     Raises:
-        InputError: the file cannot be read, or holds another network.
+        InputError: the file cannot be read, or it holds another network.
     """
     state = read_state(path)
     features = _side(state, "head.0.weight", 0, path)
@@ -61,20 +61,20 @@ def load_edsr(path: Path) -> EDSR:
 
 
 def load_esrgan(path: Path) -> RRDBNet:
-    """RRDBNet with weights of ``path``, in the old, the new or BasicSR's layout.
+    """RRDBNet with the weights of a file, in ESRGAN's old or new layout or in BasicSR's.
 
     Raises:
-        InputError: the file cannot be read, or holds another network.
+        InputError: the file cannot be read, or it holds another network.
     """
     state = renamed(read_state(path))
-    return _filled(_rrdb(state, "", path), state, path)
+    return _filled(RRDBNet(*_rrdb_sizes(state, "", path)), state, path)
 
 
 def load_srflow(path: Path, *, heat: float = 0.9) -> SRFlow:
-    """SRFlow ×4 with weights of ``path``.
+    """SRFlow ×4 with the weights of a file.
 
     Raises:
-        InputError: the file cannot be read, or holds another network.
+        InputError: the file cannot be read, or it holds another network.
     """
     state = read_state(path)
     features, blocks, growth = _rrdb_sizes(state, "RRDB.", path)
@@ -91,11 +91,11 @@ def load_srflow(path: Path, *, heat: float = 0.9) -> SRFlow:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Names and tensors of a checkpoint, without what its training wrapped around them.
+    """The tensors of a checkpoint by name, without what a training wraps around them.
 
     Raises:
-        InputError: no such file, a truncated one, one whose name tells another sha256, or one
-            that holds other things than tensors.
+        InputError: the file is missing or truncated, its sha256 is not the one in its name, or it
+            holds other things than tensors.
     """
     state = _read(path)
     for wrapper in _WRAPPERS:
@@ -113,7 +113,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """The unpickled file, with nothing but plain data allowed in it."""
+    """The content of the file, in which only plain data are allowed."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -139,7 +139,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An RRDBNet's tensors, of any of three layouts, under the names used here."""
+    """The tensors of an RRDBNet in any of three layouts, under the names used here."""
     layout: tuple[tuple[str, str], ...] = ()
     if "model.0.weight" in state:
         layout = _OLD_ESRGAN
@@ -156,13 +156,13 @@ def _renamed(name: str, layout: tuple[tuple[str, str], ...]) -> str:
 
 
 def official_shapes(network: nn.Module) -> Shapes:
-    """Names and shapes of the tensors that a published file of a network holds."""
+    """The names and shapes of the tensors in the published file of a network."""
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return shapes | _unused(network)
 
 
 def _unused(network: nn.Module) -> Shapes:
-    """Tensors in the published files that take no part in the computation."""
+    """Tensors that the published files hold and that the computation does not use."""
     if not isinstance(network, SRFlow):
         return {}
     condition = network.RRDB.conv_first.out_channels * (1 + len(network.stacked))
@@ -174,7 +174,7 @@ def _filled(network: Network, state: dict[str, Tensor], path: Path) -> Network:
     """The network with the tensors of ``state``, all of them, in evaluation mode.
 
     Raises:
-        InputError: names or shapes differ; the line tells the first of them.
+        InputError: names or shapes differ; the line lists the first of them.
     """
     expected = official_shapes(network)
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -205,10 +205,6 @@ def _some(what: str, names: list[str]) -> list[str]:
     return [f"{what}: {', '.join(names[:_SHOWN])}{more}"]
 
 
-def _rrdb(state: Mapping[str, Tensor], prefix: str, path: Path) -> RRDBNet:
-    return RRDBNet(*_rrdb_sizes(state, prefix, path))
-
-
 def _rrdb_sizes(state: Mapping[str, Tensor], prefix: str, path: Path) -> tuple[int, int, int]:
     """Features, blocks and growth of an RRDBNet."""
     features = _side(state, f"{prefix}conv_first.weight", 0, path)
@@ -217,13 +213,13 @@ def _rrdb_sizes(state: Mapping[str, Tensor], prefix: str, path: Path) -> tuple[i
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """One more than the largest number that follows the pattern in a name."""
+    """One more than the largest number in the names that match the pattern."""
     matches = [re.match(pattern, name) for name in state]
     return 1 + max((int(match[1]) for match in matches if match), default=-1)
 
 
 def _side(state: Mapping[str, Tensor], name: str, axis: int, path: Path) -> int:
-    """A length of a tensor that tells the network's size."""
+    """The length of one axis of a tensor, from which the size of the network follows."""
     tensor = state.get(name)
     if tensor is None or tensor.ndim <= axis:
         first = ", ".join(list(state)[:_SHOWN])

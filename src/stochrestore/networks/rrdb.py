@@ -1,6 +1,6 @@
 """RRDBNet, the network of ESRGAN (Wang et al., 2018) and the encoder of SRFlow.
 
-Modules carry the names of the officially published weights, so that those load as they are.
+Modules have the names that the officially published weights use.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from stochrestore.estimators.base import no_seed
 
 RESIDUAL_SCALE = 0.2
+"""The factor of each residual."""
 NEGATIVE_SLOPE = 0.2
 
 
 class RRDBNet(nn.Module):
-    """×4 super-resolution by residual-in-residual dense blocks; deterministic, Z = 0.
+    """×4 super-resolution by residual-in-residual dense blocks (RRDBs); deterministic, Z = 0.
 
     Args:
         features: channels of the trunk (64 in ESRGAN).
@@ -48,7 +49,7 @@ class RRDBNet(nn.Module):
         return self.conv_last(leaky(self.HRconv(features)))
 
     def block_outputs(self, y: Tensor) -> list[Tensor]:
-        """What each RRDB of the trunk gives, (N, features, h, w) each."""
+        """The output of each RRDB of the trunk, (N, features, h, w) each."""
         outputs = [self.conv_first(y)]
         for block in self.RRDB_trunk:
             outputs.append(block(outputs[-1]))
@@ -56,12 +57,12 @@ class RRDBNet(nn.Module):
 
     @staticmethod
     def upsample(conv: nn.Module, features: Tensor) -> Tensor:
-        """Twice the resolution: nearest neighbour, convolution, leaky ReLU."""
+        """Features at twice the resolution: nearest neighbour, convolution, leaky ReLU."""
         return leaky(conv(F.interpolate(features, scale_factor=2.0, mode="nearest")))
 
 
 class RRDB(nn.Module):
-    """x + 0.2·(three dense blocks of x)."""
+    """x + 0.2·d(x), where d is three dense blocks after each other."""
 
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class RRDB(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Five convolutions, each fed with all that came before it; the result is x + 0.2·(last)."""
+    """x + 0.2·c(x), where c is five convolutions, each of x and all outputs before it."""
 
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
@@ -94,10 +95,10 @@ class DenseBlock(nn.Module):
 
 
 def conv3x3(fan_in: int, fan_out: int) -> nn.Conv2d:
-    """3×3 convolution that keeps the resolution."""
+    """A 3×3 convolution that keeps the resolution."""
     return nn.Conv2d(fan_in, fan_out, 3, padding=1)
 
 
 def leaky(x: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.2."""
+    """Leaky ReLU with slope 0.2 below zero."""
     return F.leaky_relu(x, NEGATIVE_SLOPE)

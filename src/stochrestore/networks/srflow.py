@@ -1,11 +1,11 @@
 """SRFlow (Lugmayr et al., 2020): a normalising flow from HR images to seeds, given the LR image.
 
-``encode`` turns an image into seeds and a log-likelihood; ``decode`` turns seeds into an image,
-differentiable in y. Modules carry the names of the officially published weights.
+``encode`` maps an image to its seeds and log-likelihood; ``decode`` maps seeds to an image and is
+differentiable in y. Modules have the names that the officially published weights use.
 
-Shapes, for LR images of h×w: the flow has three levels, at 2h×2w, h×w and h/2×w/2, of 12, 24
-and 96 channels. Its seeds are z, (N, 96, h/2, w/2), and the first level's split, (N, 6, 2h, 2w);
-together as many numbers as the HR image has.
+For LR images of h×w pixels, the flow has three levels of 12, 24 and 96 channels, at the
+resolutions 2h×2w, h×w and h/2×w/2. The seeds have two parts: z, (N, 96, h/2, w/2), and the split
+of the first level, (N, 6, 2h, 2w). Together they have as many numbers as the HR image.
 """
 
 from __future__ import annotations
@@ -21,31 +21,35 @@ from stochrestore.errors import require
 from stochrestore.networks.rrdb import RRDBNet
 
 MINIMAL_SCALE = 1e-4
+"""The least factor by which a coupling multiplies."""
 
 
 class Seeds(NamedTuple):
-    """The latents of SRFlow, standard normal under the model."""
+    """The seeds of SRFlow, which are standard normal under the model."""
 
     z: Tensor
-    """Of the last level, (N, 96, h/2, w/2)."""
+    """The seed of the last level, (N, 96, h/2, w/2)."""
     split: Tensor
-    """Consumed by the split after the first level, (N, 6, 2h, 2w)."""
+    """The seed of the split after the first level, (N, 6, 2h, 2w)."""
 
 
 class SRFlow(nn.Module):
     """×4 super-resolution, X̂ = f⁻¹(Z; Y) with Z ~ N(0, heat²·I).
 
-    The seed is one flat vector a sample, 48·h·w long (sides rounded up to even numbers), and is
-    already multiplied by the heat. At heat 0 it is zero, and the estimator deterministic.
+    The seed of a sample is one vector of 48·h·w numbers, with h and w rounded up to even numbers.
+    It is already multiplied by the heat. At heat 0 it is zero and the estimator deterministic.
 
     Args:
         features: channels of the RRDB encoder (64 in the published network).
         blocks: RRDBs of the encoder (23).
-        growth: of the encoder's dense blocks (32).
-        steps: K, conditional flow steps a level (16).
-        hidden: channels within the couplings' networks (64).
-        stacked: RRDBs whose outputs also condition the flow.
+        growth: channels that each convolution of the encoder's dense blocks adds (32).
+        steps: K, conditional flow steps in each level (16).
+        hidden: channels within the networks of the couplings (64).
+        stacked: numbers of the RRDBs whose outputs also condition the flow.
         heat: standard deviation of the seeds (0.9).
+
+    Raises:
+        InputError: the heat is negative, or ``stacked`` names an RRDB that does not exist.
     """
 
     scale = 4
@@ -75,7 +79,7 @@ class SRFlow(nn.Module):
         self.heat = heat
 
     def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
-        """n seeds for each y (N, 3, h, w), N(0, heat²): (n, N, K)."""
+        """n seeds for each y (N, 3, h, w), drawn from N(0, heat²·I): (n, N, K)."""
         h, w = (side + side % 2 for side in y.shape[-2:])
         shape = (n, y.shape[0], 48 * h * w)
         z = torch.randn(shape, generator=generator, dtype=y.dtype, device=generator.device)
@@ -88,7 +92,7 @@ class SRFlow(nn.Module):
     def restore_seeds(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, 3, h, w), z (S, N, K) → all restorations, (S, N, 3, 4h, 4w).
 
-        What depends on y alone, most of the work, is computed once for all seeds.
+        Most of the work depends on y only and is done once for all seeds.
         """
         h, w = y.shape[-2:]
         even = pad_to_even(y)
@@ -96,10 +100,13 @@ class SRFlow(nn.Module):
         return x[..., : 4 * h, : 4 * w].unflatten(0, z.shape[:2])
 
     def crop_seed(self, z: Tensor, y: Tensor, window: tuple[slice, slice]) -> Tensor:
-        """The part of seeds z (…, K) of an image y (…, h, w) that a window of it is made from.
+        """The part of the seeds z (…, K) of an image y (…, h, w) that belongs to a window of it.
 
         Args:
-            window: rows and columns of y, from even numbers on.
+            window: the window's rows and columns in y; both start at an even number.
+
+        Raises:
+            InputError: the window starts at an odd number.
         """
         seeds = unflatten(z.flatten(0, -2), pad_to_even(y))
         rows, columns = ((part.start, part.stop + part.stop % 2) for part in window)
@@ -110,10 +117,10 @@ class SRFlow(nn.Module):
         return flatten(Seeds(last, split)).unflatten(0, z.shape[:-1])
 
     def conditions(self, y: Tensor) -> list[Tensor]:
-        """What the three levels are conditioned on, the finest first.
+        """The conditions of the three levels, the finest level first.
 
-        The encoder's features at each level's resolution, with the outputs of some of its blocks.
-        Unlike in ESRGAN, the skip over ``trunk_conv`` starts after the blocks, not before them.
+        These are the encoder's features at each level's resolution, and the outputs of some of its
+        blocks. Unlike in ESRGAN, the skip over ``trunk_conv`` starts after the blocks.
         """
         outputs = self.RRDB.block_outputs(y)
         blocks = [outputs[index] for index in self.stacked]
@@ -129,7 +136,7 @@ class SRFlow(nn.Module):
         return [torch.cat([f, F.interpolate(stack, f.shape[-2:])], 1) for f in at_level]
 
     def decode(self, conditions: list[Tensor], seeds: Seeds) -> Tensor:
-        """Seeds of S·N samples, given the conditions of N images → images, (S·N, 3, 4h, 4w)."""
+        """The seeds of S·N samples, and the conditions of N images → (S·N, 3, 4h, 4w)."""
         return self.flowUpsamplerNet.decode(conditions, seeds)
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Seeds, Tensor]:
@@ -137,13 +144,13 @@ class SRFlow(nn.Module):
         return self.flowUpsamplerNet.encode(x, self.conditions(y))
 
     def nll(self, x: Tensor, y: Tensor) -> Tensor:
-        """−log p(x | y) in bits a pixel (of three channels), (N,)."""
+        """−log p(x | y) in bits per pixel (of three channels), (N,)."""
         _, log_likelihood = self.encode(x, y)
         return -log_likelihood / (math.log(2) * x.shape[-2] * x.shape[-1])
 
 
 class Flow(nn.Module):
-    """The flow itself: a list of layers that are walked one way to encode, back to decode."""
+    """The flow: a list of layers, applied in order to encode and in reverse order to decode."""
 
     def __init__(self, condition: int, steps: int, hidden: int) -> None:
         super().__init__()
@@ -183,7 +190,7 @@ class Flow(nn.Module):
 
 
 class Squeeze(nn.Module):
-    """Each 2×2 block of pixels becomes four channels, in the order of pixel_unshuffle."""
+    """Turns each 2×2 block of pixels into four channels, in the order of pixel_unshuffle."""
 
     def encode(self, x: Tensor, condition: Tensor) -> tuple[Tensor, float]:
         """(N, C, H, W) → (N, 4C, H/2, W/2), and the log-determinant, 0."""
@@ -195,7 +202,7 @@ class Squeeze(nn.Module):
 
 
 class FlowStep(nn.Module):
-    """Encoding: actnorm, invertible 1×1 convolution, and the coupling where conditional."""
+    """One step of the flow: actnorm, invertible 1×1 convolution, coupling if conditional."""
 
     def __init__(self, channels: int, condition: int = 0, hidden: int = 0) -> None:
         super().__init__()
@@ -221,10 +228,10 @@ class FlowStep(nn.Module):
 
 
 class ActNorm(nn.Module):
-    """(x + bias)·exp(logs), a channel each.
+    """(x + bias)·exp(logs), with one bias and one scale for each channel.
 
-    Before training, the flag ``fit`` makes the next pass choose both, so that the result has
-    mean 0 and variance 1 over that batch (Kingma & Dhariwal, 2018).
+    While the flag ``fit`` is set, a pass chooses both such that its result has mean 0 and variance
+    1 (Kingma & Dhariwal, 2018).
     """
 
     fit = False
@@ -248,7 +255,7 @@ class ActNorm(nn.Module):
 
 
 class InvertibleConv(nn.Module):
-    """A matrix that mixes the channels of each pixel; a random rotation at first."""
+    """A matrix that mixes the channels of each pixel; it is initialised as a random rotation."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -270,11 +277,12 @@ class InvertibleConv(nn.Module):
 
 
 class Coupling(nn.Module):
-    """Two affine maps z ↦ (z + shift)·scale, in the order of encoding.
+    """Two affine maps z ↦ (z + shift)·scale, here in the order of encoding.
 
-    The first acts on all channels, by the condition; the second on the latter half of the
-    channels, by the former half and the condition. In decoding, what depends on the condition
-    alone is computed for N images and serves all S·N samples.
+    The first changes all channels, and its shift and scale depend on the condition. The second
+    changes the latter half of the channels; its shift and scale depend on the former half and the
+    condition. In decoding, what depends on the condition only is computed once for N images and
+    used for all S·N samples.
     """
 
     def __init__(self, channels: int, condition: int, hidden: int) -> None:
@@ -293,14 +301,14 @@ class Coupling(nn.Module):
         return x, scale.log().flatten(1).sum(1) + own_scale.log().flatten(1).sum(1)
 
     def decode(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(S·N, C, h, w), condition of N → (S·N, C, h, w)."""
+        """x (S·N, C, h, w) and the condition of N images → (S·N, C, h, w)."""
         own_shift, own_scale, passive, active = self._own(x, condition)
         x = torch.cat([passive, active / own_scale - own_shift], 1)
         shift, scale = shift_and_scale(self.fFeatures(condition))
         return (x.unflatten(0, (-1, len(shift))) / scale - shift).flatten(0, 1)
 
     def _own(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Shift and scale by x's first half, which is returned with the second."""
+        """The second map's shift and scale, and the former and the latter half of x."""
         passive, active = x.split([self.passive, x.shape[1] - self.passive], 1)
         layers: list[Any] = list(self.fAffine)
         first, *rest = layers
@@ -313,7 +321,7 @@ class Coupling(nn.Module):
 
 
 class Split(nn.Module):
-    """The latter half of the channels becomes a seed, relative to a normal given by the former."""
+    """Takes the latter half of the channels as a seed, normalised as the former half predicts."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -333,7 +341,7 @@ class Split(nn.Module):
 
 
 class NormalisedConv(nn.Conv2d):
-    """A convolution without bias, then actnorm."""
+    """A convolution without bias, followed by actnorm."""
 
     def __init__(self, fan_in: int, fan_out: int, size: int) -> None:
         super().__init__(fan_in, fan_out, size, padding=size // 2, bias=False)
@@ -346,7 +354,7 @@ class NormalisedConv(nn.Conv2d):
 
 
 class ZeroConv(nn.Conv2d):
-    """A 3×3 convolution times exp(3·logs), zero at first, so that the flow starts simple."""
+    """A 3×3 convolution times exp(3·logs), initialised to zero, so that the flow starts simple."""
 
     def __init__(self, fan_in: int, fan_out: int) -> None:
         super().__init__(fan_in, fan_out, 3, padding=1)
@@ -360,7 +368,7 @@ class ZeroConv(nn.Conv2d):
 
 
 def coupling_network(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
-    """3×3, 1×1 and 3×3 convolutions with ReLU between; zero at first."""
+    """3×3, 1×1 and 3×3 convolutions with ReLU between them; initially it gives zero."""
     return nn.Sequential(
         NormalisedConv(fan_in, hidden, 3),
         nn.ReLU(),
@@ -371,12 +379,12 @@ def coupling_network(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
 
 
 def interleaved(h: Tensor) -> tuple[Tensor, Tensor]:
-    """Even channels, odd channels."""
+    """The even and the odd channels."""
     return h[:, 0::2], h[:, 1::2]
 
 
 def shift_and_scale(h: Tensor) -> tuple[Tensor, Tensor]:
-    """A coupling's shift, and its scale, in (10⁻⁴, 1 + 10⁻⁴)."""
+    """The shift and scale of a coupling; the scale is in (10⁻⁴, 1 + 10⁻⁴)."""
     shift, raw = interleaved(h)
     return shift, torch.sigmoid(raw + 2) + MINIMAL_SCALE
 
@@ -387,7 +395,7 @@ def normal_log_density(z: Tensor) -> Tensor:
 
 
 def pad_to_even(y: Tensor) -> Tensor:
-    """Reflect at the bottom and right, where the sides are odd."""
+    """y, continued by reflection at the bottom and right to even sides."""
     h, w = y.shape[-2:]
     if h % 2 == 0 and w % 2 == 0:
         return y
@@ -395,7 +403,7 @@ def pad_to_even(y: Tensor) -> Tensor:
 
 
 def unflatten(z: Tensor, y: Tensor) -> Seeds:
-    """Flat seeds (N, 48·h·w) for LR images y of even sides h×w → the two latents."""
+    """The two parts of flat seeds (N, 48·h·w), for LR images y with even sides h×w."""
     h, w = y.shape[-2:]
     require(z.shape[1] == 48 * h * w, "SRFlow: length of the seed", z.shape[1], f"{48 * h * w}")
     last, split = z.split(24 * h * w, 1)
@@ -403,12 +411,12 @@ def unflatten(z: Tensor, y: Tensor) -> Seeds:
 
 
 def flatten(seeds: Seeds) -> Tensor:
-    """The two latents → flat seeds, (N, 48·h·w)."""
+    """The two parts of the seeds as flat vectors, (N, 48·h·w)."""
     return torch.cat([seeds.z.flatten(1), seeds.split.flatten(1)], 1)
 
 
 def fit_actnorms(flow: SRFlow, x: Tensor, y: Tensor) -> None:
-    """Start every actnorm of an untrained flow from one batch of images x and inputs y."""
+    """Initialise each actnorm of an untrained flow with one batch of images x and inputs y."""
     norms = [module for module in flow.modules() if isinstance(module, ActNorm)]
     for norm in norms:
         norm.fit = True

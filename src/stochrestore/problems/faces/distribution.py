@@ -1,9 +1,10 @@
-"""Procedural faces: an endless, machine-independent image distribution whose posterior is known.
+"""The distribution of procedural faces, the same on every machine, and its posterior.
 
-Each face is drawn from *visible* latents, all of which show in the lower rows that inpainting
-keeps (skin, jaw, neck, clothes, background, light), and *hidden* ones (hair, eyes, glasses, mouth,
-…) that never touch those rows and are independent of the visible ones. The visible latents can be
-read off the known rows, so p(X | Y) (Sec. 2) is: keep them, redraw the hidden ones.
+Each face is drawn from latents of two kinds. The *visible* ones (skin, jaw, neck, clothes,
+background, light) all show in the lower rows, which inpainting keeps. The *hidden* ones (hair,
+eyes, glasses, mouth, …) never touch those rows and are independent of the visible ones. The
+visible latents can be read off the known rows. So a sample of p(X | Y) (Sec. 2) keeps the visible
+latents of a face and draws its hidden ones anew.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from stochrestore.problems.faces.canvas import Canvas
 from stochrestore.problems.faces.latents import HIDDEN, VISIBLE, Latents, class_index, values
 from stochrestore.problems.faces.parts import paint_face
 
-__all__ = ["HIDDEN", "VISIBLE", "Faces", "Latents"]
-
 _DRAWS = len(VISIBLE) + len(HIDDEN)
 _BLOCKS = -(-_DRAWS // 4)  # Philox gives four 64-bit words a counter value
 
@@ -28,11 +27,11 @@ class Faces:
 
     Args:
         size: S, side of the image in pixels, a multiple of 4, at least 8.
-        known_rows: how many of the lower rows the visible latents alone determine; S/4 unless
-            given.
+        known_rows: how many of the lowest rows depend on the visible latents only; S/4 where it
+            is not given.
 
     Raises:
-        InputError: size not such a multiple, or known_rows outside [1, S − 1].
+        InputError: the size is not such a multiple, or ``known_rows`` is outside [1, S − 1].
     """
 
     def __init__(self, size: int = 64, known_rows: int | None = None) -> None:
@@ -45,11 +44,11 @@ class Faces:
     def latents(self, seed: int, start: int, stop: int) -> Latents:
         """Latents of images start … stop − 1 of a seed's endless sequence.
 
-        They come from a counter (Philox), so that image i is the same on every machine, whatever
-        else is drawn with it.
+        A counter-based generator (Philox) draws them, so that image i is the same on every
+        machine and does not depend on the range asked for.
 
         Raises:
-            InputError: seed outside [0, 2⁶⁴), or not 0 ≤ start ≤ stop.
+            InputError: the seed is outside [0, 2⁶⁴), or 0 ≤ start ≤ stop does not hold.
         """
         require(0 <= seed < 2**64, "Faces.latents: seed", seed, "an integer in [0, 2⁶⁴)")
         interval = (start, stop)
@@ -60,7 +59,7 @@ class Faces:
         return Latents(*uniform.split([len(VISIBLE), len(HIDDEN)], dim=1))
 
     def render(self, latents: Latents) -> Tensor:
-        """The faces, (N, 3, S, S), float32 in [0, 1], on the latents' device."""
+        """The faces of given latents, (N, 3, S, S), float32 in [0, 1], on the latents' device."""
         pixels = latents.visible.new_zeros(len(latents), 3, self.size, self.size)
         canvas = Canvas.of(pixels)
         unknown = canvas.rows(0, self.size - self.known_rows)
@@ -78,23 +77,13 @@ class Faces:
             images[part] = self.render(latents[part])
         return images
 
-    def posterior(self, latents: Latents, n: int, *, generator: torch.Generator) -> Tensor:
-        """n exact samples of p(X | Y) for each face: (n, N, 3, S, S).
-
-        The visible latents are kept, the hidden ones redrawn.
-        """
-        require(n >= 1, "Faces.posterior: n", n, "an integer ≥ 1")
-        shape = (n, *latents.hidden.shape)
-        hidden = torch.rand(shape, generator=generator, device=generator.device)
-        draws = [Latents(latents.visible, h.to(latents.hidden.device)) for h in hidden]
-        return torch.stack([self.render(draw) for draw in draws])
-
     def targets(self, latents: Latents) -> tuple[Tensor, Tensor]:
-        """What a network may be trained to read off the images.
+        """The latents as targets for a network that recognises them in the images.
 
         Returns:
-            Continuous latents, (N, C), in [0, 1); class indices, (N, K), int64: visible ones
-            first, each in the order of :data:`VISIBLE` and :data:`HIDDEN`.
+            The continuous latents, (N, C), in [0, 1), and the class indices of the others,
+            (N, K), int64. Both list visible latents first, in the order of
+            :data:`~stochrestore.problems.faces.latents.VISIBLE` and ``HIDDEN``.
         """
         table = torch.cat([latents.visible, latents.hidden], dim=1)
         columns = list(zip(VISIBLE + HIDDEN, table.unbind(1), strict=True))

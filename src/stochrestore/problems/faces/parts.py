@@ -1,4 +1,4 @@
-"""The parts of a procedural face, painted back to front; lengths in canvas coordinates."""
+"""The parts of a procedural face, painted from back to front, in the canvas's coordinates."""
 
 from __future__ import annotations
 
@@ -37,11 +37,13 @@ _CUT = {
 
 
 def paint_face(whole: Canvas, upper: Canvas, visible: Values, hidden: Values) -> None:
-    """Paint all parts; those with hidden latents in their shape get only the upper canvas.
+    """Paint all parts of the faces; parts whose shape depends on hidden latents stay in ``upper``.
 
     Args:
-        whole: the images.
-        upper: their unknown rows.
+        whole: the canvas that covers the images.
+        upper: the canvas that covers their unknown rows.
+        visible: the visible latents by name.
+        hidden: the hidden latents by name.
     """
     head = Head(visible, hidden)
     _background(whole, visible)
@@ -55,7 +57,7 @@ def paint_face(whole: Canvas, upper: Canvas, visible: Values, hidden: Values) ->
 
 
 class Head:
-    """Geometry and colours that the parts of a face share; lengths (N, 1, 1)."""
+    """Geometry and colours that several parts of a face use; lengths are (N, 1, 1)."""
 
     def __init__(self, visible: Values, hidden: Values) -> None:
         self.visible, self.hidden = visible, hidden
@@ -74,7 +76,7 @@ class Head:
         self.eye_gap = hidden.between("eye_gap", 0.185, 0.235)
 
     def radius(self, canvas: Canvas, drop: float = 0.0) -> Tensor:
-        """Relative radius of each pixel, 1 on the outline; of a head that is ``drop`` lower."""
+        """Radius of each pixel, 1 on the head's outline; ``drop`` moves the head down."""
         u = (canvas.x - self.cx) / self.rx
         dy = canvas.y - self.cy - drop
         v = dy.clamp_max(0) / self.top + dy.clamp_min(0) / self.bottom
@@ -86,12 +88,12 @@ class Head:
         return (square + vv - jaw * (square * vv).clamp_max(1)).clamp_min(0).sqrt()
 
     def side(self, canvas: Canvas) -> Tensor:
-        """Light from one side, about −1 … 1, (N, 1, w)."""
+        """How much light each column gets from one side, about −1 … 1, (N, 1, w)."""
         return self.light * ((canvas.x - self.cx) / self.rx).clamp(-1.3, 1.3)
 
 
 def _background(canvas: Canvas, visible: Values) -> None:
-    """Two colours, a slanted gradient between them."""
+    """A slanted gradient between two colours."""
     tone = visible.between("background_tone", 0.5, 0.95)
     low = hsv(visible["background"], 0.42, tone)
     high = hsv(visible["background"] + visible.between("background_shift", -0.2, 0.2),
@@ -120,7 +122,7 @@ def _backdrop(canvas: Canvas, hidden: Values) -> None:
 
 
 def _body(canvas: Canvas, head: Head) -> None:
-    """Neck with the chin's shadow, shoulders, neckline and pattern; all of it visible."""
+    """Neck with the chin's shadow, and clothes; they depend on visible latents only."""
     visible, cx = head.visible, head.cx
     part = canvas.crop(-1, 1, 0.2, 1)
     neck = visible.between("neck", 0.17, 0.24)
@@ -177,7 +179,7 @@ def _ears(canvas: Canvas, head: Head) -> None:
 
 
 def _skin(canvas: Canvas, head: Head) -> None:
-    """The head, lit from one side and darker towards its edge."""
+    """The head's skin, lit from one side and darker towards the edge."""
     part = canvas.crop(-0.6, 0.6, -0.7, 0.75)
     radius = head.radius(part)
     edge = radius.square().square().clamp_max(1)
@@ -212,7 +214,7 @@ def _nose(canvas: Canvas, head: Head) -> None:
 
 
 def _mouth(canvas: Canvas, head: Head) -> None:
-    """Lips, the dark between them and teeth, along a curve that smiles or not."""
+    """Lips, the dark opening between them and teeth, along a curve that may smile."""
     part = canvas.crop(-0.36, 0.36, 0.2, 0.5)
     hidden = head.hidden
     u = (part.x - head.cx) / hidden.between("mouth_width", 0.17, 0.29)
@@ -291,7 +293,7 @@ def _brows(canvas: Canvas, head: Head) -> None:
 
 
 def _hair_behind(canvas: Canvas, head: Head) -> None:
-    """What hangs or stands behind the head; it ends above the known rows."""
+    """Hair behind the head, which ends above the known rows."""
     hidden, cx, rx = head.hidden, head.cx, head.rx
     spread = hidden.between("volume", 0.0, 0.08)
     part = canvas.crop(-1, 1, -1, 0.5)
@@ -314,7 +316,7 @@ def _hair_behind(canvas: Canvas, head: Head) -> None:
 
 
 def _hair_front(canvas: Canvas, head: Head) -> None:
-    """Hair over the forehead and temples, with a sheen; a mohawk; a balding head's sides."""
+    """Hair on forehead and temples with a sheen, a mohawk, or hair at the sides only."""
     hidden, part = head.hidden, canvas.crop(-0.85, 0.85, -1, 0.45)
     cut = hidden.looked_up("hair", tuple(_CUT[c] for c in HIDDEN[0].classes))
     off, line, sides, slant = cut.unbind(1)
