@@ -74,7 +74,7 @@ class Checkout:
     @classmethod
     def make(cls, folder):
         """Make one in a folder."""
-        root = folder / "checkout"
+        root = folder / 'it\'s a "#1" $é'
         library = root / "src" / "stochrestore"
         shutil.copytree(
             ROOT / "src" / "stochrestore",
@@ -104,7 +104,7 @@ class Checkout:
 
     def command(self, *arguments, **options):
         """Run ``stochrestore`` there; the finished process, with its output as text."""
-        return self.python("-c", "from stochrestore.cli import main; main()", *arguments, **options)
+        return self.python("-m", "stochrestore", *arguments, **options)
 
     def python(self, *arguments, **options):
         """Run Python on that library."""
