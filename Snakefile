@@ -1,10 +1,17 @@
 """notebooks/ → book/executed/ → _build/html, and the proof: one rule a step (see `make help`)."""
 
+import logging
 import os
 import sys
 from pathlib import Path
 
+from snakemake.logging import logger
+
 from stochrestore.book import build, pages, provenance
+
+for handler in logger.handlers:  # the profile's `quiet: all` hides errors too
+    quiet = list(handler.filters)
+    handler.filters[:] = [lambda r: r.levelno >= logging.ERROR or all(f.filter(r) for f in quiet)]
 
 PRESET = config.get("preset", "laptop")
 NOTEBOOKS = provenance.notebooks()

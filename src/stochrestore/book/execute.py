@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -104,7 +105,8 @@ def _run(source: Path, output: Path, parameters: Mapping[str, Any]) -> dict[str,
             await super()._async_post_start_kernel(**options)
             provisioner: Any = self.provisioner
             kernels.append(provisioner.pid)
-            _kill(kernels if interrupted.is_set() else [])
+            if interrupted.is_set():
+                _kill(kernels)
 
     watched = sys.stderr.isatty() and "CI" not in os.environ
     # In a thread of its own: in the main one, nbclient would take signals for the kernel's death.
@@ -128,7 +130,9 @@ def _run(source: Path, output: Path, parameters: Mapping[str, Any]) -> dict[str,
         said, where = "its process died; out of memory?", source.stem
     finally:
         interrupted.set()
-        _kill(kernels if not running.done() else [])
+        if not running.done():
+            logging.disable()  # nbclient would mourn the kernel
+            _kill(kernels)
         thread.shutdown()
     raise ExecutionError(f"{where}: {said}")
 

@@ -165,7 +165,7 @@ def modules(name: str) -> list[Path]:
         graph = grimp.build_graph(PACKAGE, cache_dir=None, exclude_type_checking_imports=True)
     except grimp.exceptions.SourceSyntaxError as error:
         where = f"{error.filename}, line {error.lineno}"
-        raise InputError(f"{where}: invalid syntax: {error.text}") from None
+        raise InputError(f"{where}: invalid syntax: {(error.text or '').strip()}") from None
     pending = {f"{PACKAGE}.experiments.{name}", *_imports(root / "notebooks" / f"{name}.ipynb")}
     found: set[str] = set()
     while pending:
@@ -199,7 +199,8 @@ def _parsed(code: str, where: str) -> ast.Module:
     try:
         return ast.parse(code)
     except SyntaxError as error:
-        raise InputError(f"{where}, line {error.lineno}: {error.msg}: {error.text}") from None
+        text = (error.text or "").strip()
+        raise InputError(f"{where}, line {error.lineno}: {error.msg}: {text}") from None
 
 
 def sha256(content: bytes) -> str:
