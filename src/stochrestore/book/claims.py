@@ -1,7 +1,7 @@
 """The paper's statements as claims: what to measure, what must hold, what was found.
 
-``claims.yaml`` lists them. A notebook gathers its measurements as :class:`Evidence`, shown as a
-table and kept, machine-readable, in the executed notebook's output; :func:`check` prints the
+``claims.yaml`` lists the claims. A notebook gathers its measurements as :class:`Evidence`, which
+the page shows as a table and the executed notebook keeps as JSON. :func:`check` prints the
 verdicts.
 """
 
@@ -73,7 +73,7 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class Measured:
-    """A measured quantity: its value and an interval around it (both ends equal where exact)."""
+    """A measured value with an interval around it; of a quantity known exactly both ends are it."""
 
     value: float
     low: float
@@ -149,7 +149,12 @@ class Evidence:
 
 
 def record(claim: Claim, evidence: Evidence | None) -> dict[str, Any]:
-    """A claim with what was found, ready for JSON; nothing was found where evidence is None."""
+    """A claim with what was measured for it, ready for JSON.
+
+    Args:
+        claim: the claim.
+        evidence: what its notebook measured; None where the notebook has not been executed.
+    """
     measured = evidence.tested(claim) if evidence else None
     return {
         "id": claim.id,
@@ -169,10 +174,10 @@ def record(claim: Claim, evidence: Evidence | None) -> dict[str, Any]:
 
 
 def check(evidence: Evidence) -> None:
-    """Print ids and verdicts, without floats, and where a verdict is not the expected one.
+    """Print the id and verdict of each claim, and the expected verdict where it differs.
 
-    It does not raise, so that a reader may change parameters; ``stochrestore claims --check``
-    fails on a surprise.
+    No numbers are printed, so that two runs print the same. Nothing is raised where a verdict
+    differs, so that a reader may change parameters; ``stochrestore claims --check`` fails then.
     """
     for row in evidence.rows():
         surprise = f" (expected: {row['expected']})" if surprising(row) else ""
@@ -201,7 +206,7 @@ def _cells(row: Mapping[str, Any]) -> str:
 
 
 def measured_text(row: Mapping[str, Any]) -> str:
-    """The value of a record and its interval, to three digits; a dash where not measured."""
+    """The value and interval of a record, to three digits; a dash where nothing was measured."""
     if row["value"] is None:
         return "–"
     low, high = row["interval"]
