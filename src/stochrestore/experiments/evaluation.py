@@ -171,8 +171,3 @@ def student(values: Sequence[float]) -> Interval:
     mean = math.fsum(values) / len(values)
     low, high = (measured.low, measured.high) if measured else (mean, mean)
     return Interval(mean, min(float(low), mean), max(float(high), mean))
-
-
-def input_dims_of_the_image(settings: ImageSettings) -> int:
-    """C·S·S."""
-    return math.prod(settings.shape)

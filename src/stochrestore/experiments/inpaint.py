@@ -17,16 +17,14 @@ from torch import Tensor
 
 from stochrestore import store
 from stochrestore.attacks import worst_perturbation
-from stochrestore.data.images import digest, face_seeds
+from stochrestore.data.images import face_seeds
 from stochrestore.degradations import Inpainting
 from stochrestore.estimators.base import Estimator, restore
 from stochrestore.estimators.face_posterior import FacePosterior
-from stochrestore.experiments import image_gans
 from stochrestore.experiments.attack_grid import attack_grid
 from stochrestore.experiments.evaluation import (
     Reference,
     behaviour,
-    input_dims_of_the_image,
     quality,
     reference,
     restorations,
@@ -36,17 +34,18 @@ from stochrestore.experiments.image_gans import (
     CriticInit,
     ImageSettings,
     build_critic,
-    build_trainer,
+    image_method,
     images,
-    load_job,
     model_jobs,
     model_of,
-    weights_folder,
+    with_seeds,
+    workers,
 )
+from stochrestore.experiments.trained import trained_weights
 from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
 from stochrestore.problems.faces.distribution import Faces
-from stochrestore.training.adversarial import AlternatingTrainer, Metrics
-from stochrestore.training.jobs import MODELS, Job, Method, Model
+from stochrestore.training.jobs import MODELS, Job, Model, load
+from stochrestore.training.loop import Metrics
 
 EXPERIMENT = "inpaint"
 PAPER_TABLE_1 = {
@@ -125,9 +124,10 @@ def sweep_jobs(settings: Settings) -> Iterator[Job]:
     for name in ("robust_gan", "robust_sto_gan"):
         for weight in settings.sweep_weights:
             changed = settings.model_copy(update={"robustness_weight": weight})
-            for run in range(settings.sweep_runs):
-                label = f"digits/sweep/{name}-weight{weight:g}-seed{run}"
-                yield Job(label, MODELS[name], settings.seed + run, changed, keep_weights=False)
+            label = f"digits/sweep/{name}-weight{weight:g}"
+            yield from with_seeds(
+                label, MODELS[name], changed, settings.sweep_runs, keep_weights=False
+            )
 
 
 def seed_jobs(settings: Settings) -> Iterator[Job]:
@@ -140,22 +140,16 @@ def seed_jobs(settings: Settings) -> Iterator[Job]:
                 continue  # the main trainings have it
             update = {"robustness_weight": 0.0, "seed_layer": layer, "seed_dims": length}
             changed = settings.model_copy(update=update)
-            for run in range(settings.sweep_runs):
-                label = f"digits/seeds/sto_gan-layer{layer}-length{length}-seed{run}"
-                yield Job(
-                    label, MODELS["sto_gan"], settings.seed + run, changed, keep_weights=False
-                )
+            label = f"digits/seeds/sto_gan-layer{layer}-length{length}"
+            yield from with_seeds(
+                label, MODELS["sto_gan"], changed, settings.sweep_runs, keep_weights=False
+            )
 
 
 def all_jobs(settings: Settings) -> dict[str, Job]:
     """Every training of the chapter for one kind of data, by name."""
     groups = (main_jobs, sweep_jobs, seed_jobs)
     return {job.name: job for group in groups for job in group(settings)}
-
-
-def job_trainer(job: Job) -> AlternatingTrainer:
-    """Networks, data and generator of a job."""
-    return build_trainer(job.model, job.settings, degradation(job.settings), seed=job.seed)
 
 
 def job_evaluation(estimator: Any, job: Job) -> Metrics:
@@ -176,26 +170,13 @@ def job_evaluation(estimator: Any, job: Job) -> Metrics:
     return {**measured, "std": deviation.mean().item()}
 
 
-#: Settings of this experiment alone that change nothing in a trained network.
-UNRELATED = ("robust", "sweep_weights", "seed_layers", "seed_lengths", "sweep_runs")
-
-
-def recorded(settings: Settings) -> dict[str, Any]:
-    """The settings one training depends on, as its record keeps them."""
-    return image_gans.recorded(settings, *UNRELATED)
-
-
-METHOD = Method(build=job_trainer, recorded=recorded, evaluate=job_evaluation, half=True)
-
-
-def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any]]:
-    """Every training by name, how they are done, and what their records say of the data."""
-    return all_jobs(settings), METHOD, {"data_sha256": digest(images(settings))}
+METHOD = image_method(degradation, job_evaluation)
 
 
 def load_or_train(settings: Settings) -> Trained:
     """The networks: those shipped, those of ``settings.weights``, or trained now."""
-    with weights_folder(EXPERIMENT, settings, main_jobs(settings), METHOD) as folder:
+    jobs = list(main_jobs(settings))
+    with trained_weights(settings, jobs, METHOD, workers=workers(settings)) as folder:
         return _load(settings, folder)
 
 
@@ -215,7 +196,7 @@ def _load(settings: Settings, folder: Path) -> Trained:
     estimators: dict[str, list[Estimator]] = {name: [] for name in shown_models(settings)}
     records: dict[str, list[Row]] = {name: [] for name in estimators}
     for job in main_jobs(settings):
-        estimator, record = load_job(job, folder, degradation(job.settings))
+        estimator, record = load(job, folder, METHOD)
         estimators[model_of(job)].append(estimator)
         records[model_of(job)].append(record)
     return Trained(
@@ -261,7 +242,7 @@ def table_1(trained: Trained) -> list[Row]:
                 compared.inputs,
                 degrade,
                 settings,
-                input_dims=input_dims_of_the_image(settings),
+                input_dims=settings.pixels,
             )
             rows.append({"estimator": name, "run": run, **row})
     if settings.kind == "faces":
@@ -280,7 +261,7 @@ def _ceiling(compared: Reference, settings: Settings) -> Row:
         compared.inputs[:some],
         degradation(settings),
         settings.model_copy(update={"attacked_inputs": some}),
-        input_dims=input_dims_of_the_image(settings),
+        input_dims=settings.pixels,
         attacked=False,
     )
 
@@ -386,11 +367,6 @@ def seed_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
         for row in table
         if row["estimator"] == "sto_gan"
     ]
-
-
-def pixels(settings: ImageSettings) -> int:
-    """Numbers in one image, C·S·S."""
-    return input_dims_of_the_image(settings)
 
 
 def robustness_in_loss(settings: Settings, rows: dict[str, Row], name: str) -> float:

@@ -15,12 +15,10 @@ import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
-from stochrestore.data.images import digest
 from stochrestore.degradations import Averaging
 from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator, restore
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
-from stochrestore.experiments import image_gans
 from stochrestore.experiments.evaluation import (
     behaviour,
     over_runs,
@@ -30,17 +28,16 @@ from stochrestore.experiments.evaluation import (
 )
 from stochrestore.experiments.image_gans import (
     ImageSettings,
-    build_trainer,
+    image_method,
     images,
-    load_job,
     model_jobs,
     model_of,
-    weights_folder,
+    workers,
 )
+from stochrestore.experiments.trained import trained_weights
 from stochrestore.metrics.information import gaussian_bits
 from stochrestore.metrics.intervals import Interval, difference
-from stochrestore.training.adversarial import AlternatingTrainer
-from stochrestore.training.jobs import MODELS, Job, Method
+from stochrestore.training.jobs import MODELS, Job, load
 
 EXPERIMENT = "sr_scaling"
 BUILT_IN = ("digits", "faces", "patches")
@@ -119,7 +116,7 @@ def image_sets(settings: Settings) -> list[Settings]:
 
 def at_scale(settings: Settings, scale: int) -> Settings:
     """The settings of the networks of one scale: ε gives the AI-PSNR over the pixels of y."""
-    pixels = math.prod(settings.shape) / scale**2
+    pixels = settings.pixels / scale**2
     epsilon = math.sqrt(pixels * 10 ** (-settings.attack_psnr / 10))
     return settings.model_copy(update={"scale": scale, "epsilon": epsilon})
 
@@ -130,28 +127,17 @@ def jobs_of(settings: Settings) -> Iterator[Job]:
         yield from model_jobs(at_scale(settings, scale), f"{settings.kind}/x{scale}")
 
 
-def job_trainer(job: Job) -> AlternatingTrainer:
-    """Networks, data and generator of a job."""
-    return build_trainer(job.model, job.settings, Averaging(job.settings.scale), seed=job.seed)
+def all_jobs(settings: Settings) -> dict[str, Job]:
+    """Every training of all image sets asked for, by name."""
+    return {job.name: job for each in image_sets(settings) for job in jobs_of(each)}
 
 
-#: Settings of this experiment alone that change nothing in a trained network.
-UNRELATED = ("scales", "prior_draws", "posterior_width", "least_sample_size")
+def degradation(settings: Settings) -> Averaging:
+    """Averaging over squares, whose side is the scale of the settings' training."""
+    return Averaging(settings.scale)
 
 
-def recorded(settings: Settings) -> dict[str, Any]:
-    """The settings one training depends on, as its record keeps them."""
-    return image_gans.recorded(settings, *UNRELATED)
-
-
-METHOD = Method(build=job_trainer, recorded=recorded, half=True)
-
-
-def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any]]:
-    """Every training by name, how they are done, and what their records say of the data."""
-    sets = image_sets(settings)
-    jobs = {job.name: job for each in sets for job in jobs_of(each)}
-    return jobs, METHOD, {"data_sha256": {each.kind: digest(images(each)) for each in sets}}
+METHOD = image_method(degradation)
 
 
 def load_or_train(settings: Settings) -> Trained:
@@ -163,10 +149,11 @@ def load_or_train(settings: Settings) -> Trained:
     require(settings.data != "all", "load_or_train: data", "all", "one of image_sets(settings)")
     estimators: dict[int, dict[str, list[Estimator]]] = {}
     records: dict[int, dict[str, list[Row]]] = {}
-    with weights_folder(EXPERIMENT, settings, jobs_of(settings), METHOD) as folder:
-        for job in jobs_of(settings):
+    jobs = list(jobs_of(settings))
+    with trained_weights(settings, jobs, METHOD, workers=workers(settings)) as folder:
+        for job in jobs:
             scale, name = job.settings.scale, model_of(job)
-            estimator, record = load_job(job, folder, Averaging(scale))
+            estimator, record = load(job, folder, METHOD)
             estimators.setdefault(scale, {}).setdefault(name, []).append(estimator)
             records.setdefault(scale, {}).setdefault(name, []).append(record)
     return Trained(settings, estimators, records)
@@ -283,7 +270,7 @@ def information_rows(trained: Sequence[Trained], rows: Sequence[Row]) -> list[Ro
     fid = {(r["data"], r["scale"], r["estimator"]): r["fid"].value for r in merged(rows)}
     result = []
     for each in trained:
-        kind, pixels = each.settings.kind, math.prod(each.settings.shape)
+        kind, pixels = each.settings.kind, each.settings.pixels
         for scale, bits in lost_bits(each).items():
             place = {"data": kind, "scale": scale, "bits": bits}
             place["lost pixels"] = pixels - pixels // scale**2
