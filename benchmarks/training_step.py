@@ -231,7 +231,7 @@ def _measure_images() -> tuple[dict[str, float], float]:
 def _measure_grid() -> dict[str, float]:
     keep_freed_memory()
     settings = registry.load("sr_scaling", "laptop", data="faces", scales=[4])
-    jobs = {sr_scaling.model_of(job): job for job in sr_scaling.jobs_of(settings)}
+    jobs = {job.key: job for job in sr_scaling.jobs_of(settings)}
     trainer = sr_scaling.METHOD.build(jobs["robust_sto_gan"])
     # Some losses enter every n-th step: the mean is over as many as bring all of them round.
     cycle = math.lcm(trainer.settings.r1_every, trainer.settings.robustness_every)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,14 @@ from scipy import stats
 from torch import Tensor
 
 from stochrestore.degradations import ImageDegradation
-from stochrestore.estimators.base import Estimator, sample
+from stochrestore.estimators.base import Estimator, restore, sample
 from stochrestore.experiments.image_gans import ImageSettings, images
 from stochrestore.metrics.features import FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
 from stochrestore.metrics.intervals import Interval, frechet_interval, mean_interval, share_interval
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
 from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
+from stochrestore.training.jobs import MODELS
 
 Row = dict[str, Any]
 BATCH = 256
@@ -141,6 +142,39 @@ def behaviour(
         row["ai_psnr"] = mean_interval(moved.ai_psnr, generator=draws)
         row["ball_used"] = mean_interval(moved.ball_used, generator=draws)
     return row
+
+
+def measured(
+    networks: Sequence[Estimator],
+    compared: Reference,
+    degradation: ImageDegradation,
+    settings: ImageSettings,
+    *,
+    input_dims: int,
+) -> list[Row]:
+    """Quality and behaviour of each network of one kind: a row a run."""
+    repeats = 200 if settings.runs == 1 else 40  # else the interval is over networks
+    rows = []
+    for run, network in enumerate(networks):
+        generator = torch.Generator().manual_seed(settings.seed + run)
+        restored = restorations(network, compared.inputs, generator=generator)
+        row = quality(compared, restored, settings, repeats=repeats)
+        row |= behaviour(network, compared.inputs, degradation, settings, input_dims=input_dims)
+        rows.append({"run": run, **row})
+    return rows
+
+
+def sampled(
+    estimators: Mapping[str, Estimator], y: Tensor, samples: int, *, seed: int
+) -> list[tuple[str, Tensor]]:
+    """Each estimator's restorations of y, (samples, n, C, S, S); one where deterministic."""
+    generator = torch.Generator().manual_seed(seed)
+    groups = []
+    for name, estimator in estimators.items():
+        deterministic = name in MODELS and not MODELS[name].stochastic
+        z = estimator.seed(y, 1 if deterministic else samples, generator=generator)
+        groups.append((name, restore(estimator, y, z).cpu()))
+    return groups
 
 
 def over_runs(rows: Sequence[Row]) -> list[Row]:

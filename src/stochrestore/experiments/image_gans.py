@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -231,11 +230,6 @@ def model_jobs(
         update = {"robustness_weight": weight, "robustness_start": start}
         changed = settings.model_copy(update=update)
         yield from with_seeds(f"{folder}/{name}", model, changed, settings.runs)
-
-
-def model_of(job: Job) -> str:
-    """The key of :data:`MODELS` that a job's name ends with."""
-    return Path(job.name).name.split("-")[0]
 
 
 def workers(settings: ImageSettings) -> int:

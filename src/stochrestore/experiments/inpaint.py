@@ -19,15 +19,17 @@ from stochrestore import store
 from stochrestore.attacks import worst_perturbation
 from stochrestore.data.images import face_seeds
 from stochrestore.degradations import Inpainting
-from stochrestore.estimators.base import Estimator, restore
+from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.face_posterior import FacePosterior
 from stochrestore.experiments.attack_grid import attack_grid
 from stochrestore.experiments.evaluation import (
     Reference,
     behaviour,
+    measured,
     quality,
     reference,
     restorations,
+    sampled,
 )
 from stochrestore.experiments.evaluation import over_runs as over_runs
 from stochrestore.experiments.image_gans import (
@@ -37,14 +39,13 @@ from stochrestore.experiments.image_gans import (
     image_method,
     images,
     model_jobs,
-    model_of,
     with_seeds,
     workers,
 )
-from stochrestore.experiments.trained import trained_weights
+from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
 from stochrestore.problems.faces.distribution import Faces
-from stochrestore.training.jobs import MODELS, Job, Model, load
+from stochrestore.training.jobs import MODELS, Job, Model
 from stochrestore.training.loop import Metrics
 
 EXPERIMENT = "inpaint"
@@ -177,7 +178,9 @@ def load_or_train(settings: Settings) -> Trained:
     """The networks: those shipped, those of ``settings.weights``, or trained now."""
     jobs = list(main_jobs(settings))
     with trained_weights(settings, jobs, METHOD, workers=workers(settings)) as folder:
-        return _load(settings, folder)
+        networks, records = load_networks(jobs, folder, METHOD)
+        sweep, seeds = (_final_rows(each(settings), folder) for each in (sweep_jobs, seed_jobs))
+        return Trained(settings, networks, records, sweep, seeds)
 
 
 def with_data(settings: Settings, data: str) -> Settings:
@@ -192,22 +195,6 @@ def with_data(settings: Settings, data: str) -> Settings:
     )
 
 
-def _load(settings: Settings, folder: Path) -> Trained:
-    estimators: dict[str, list[Estimator]] = {name: [] for name in shown_models(settings)}
-    records: dict[str, list[Row]] = {name: [] for name in estimators}
-    for job in main_jobs(settings):
-        estimator, record = load(job, folder, METHOD)
-        estimators[model_of(job)].append(estimator)
-        records[model_of(job)].append(record)
-    return Trained(
-        settings,
-        estimators,
-        records,
-        sweep=_final_rows(sweep_jobs(settings), folder),
-        seeds=_final_rows(seed_jobs(settings), folder),
-    )
-
-
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
     """The last measurement of each job that was carried out, with what tells it from others."""
     rows = []
@@ -216,7 +203,7 @@ def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
         if path.exists():
             s = job.settings
             row = {
-                "estimator": model_of(job),
+                "estimator": job.key,
                 "run": job.seed - s.seed,
                 "weight": s.robustness_weight,
                 "layer": s.seed_layer,
@@ -230,21 +217,11 @@ def table_1(trained: Trained) -> list[Row]:
     """Every network's metrics; on faces also the true posterior sampler's."""
     settings, degrade = trained.settings, degradation(trained.settings)
     compared = reference(settings, degrade)
-    rows = []
-    for name, networks in trained.estimators.items():
-        for run, network in enumerate(networks):
-            generator = torch.Generator().manual_seed(settings.seed + run)
-            restored = restorations(network, compared.inputs, generator=generator)
-            repeats = 200 if settings.runs == 1 else 40  # else the interval is over networks
-            row = quality(compared, restored, settings, repeats=repeats)
-            row |= behaviour(
-                network,
-                compared.inputs,
-                degrade,
-                settings,
-                input_dims=settings.pixels,
-            )
-            rows.append({"estimator": name, "run": run, **row})
+    rows = [
+        {"estimator": name, **row}
+        for name, networks in trained.estimators.items()
+        for row in measured(networks, compared, degrade, settings, input_dims=settings.pixels)
+    ]
     if settings.kind == "faces":
         rows.append({"estimator": "posterior_sampler", "run": 0, **_ceiling(compared, settings)})
     return rows
@@ -282,16 +259,11 @@ def figure_1(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]
     settings, degrade = trained.settings, degradation(trained.settings)
     x = images(settings).validation[:n]
     y = degrade.degrade(x).to(settings.torch_device())
-    generator = torch.Generator().manual_seed(settings.seed)
-    groups = [("input", known_pixels(y, degrade)[None].cpu()), ("image", x[None])]
     models: dict[str, Estimator] = {name: nets[0] for name, nets in trained.estimators.items()}
     if settings.kind == "faces":
         models["posterior_sampler"] = face_posterior(settings, n)
-    for name, estimator in models.items():
-        columns = 1 if name in MODELS and not MODELS[name].stochastic else samples
-        z = estimator.seed(y, columns, generator=generator)
-        groups.append((name, restore(estimator, y, z).cpu()))
-    return groups
+    groups = [("input", known_pixels(y, degrade)[None].cpu()), ("image", x[None])]
+    return groups + sampled(models, y, samples, seed=settings.seed)
 
 
 def known_pixels(y: Tensor, degrade: Inpainting, unknown: float = 0.82) -> Tensor:

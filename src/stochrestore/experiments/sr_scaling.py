@@ -17,27 +17,28 @@ from torch import Tensor
 
 from stochrestore.degradations import Averaging
 from stochrestore.errors import require
-from stochrestore.estimators.base import Estimator, restore
+from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
 from stochrestore.experiments.evaluation import (
     behaviour,
+    measured,
     over_runs,
     quality,
     reference,
     restorations,
+    sampled,
 )
 from stochrestore.experiments.image_gans import (
     ImageSettings,
     image_method,
     images,
     model_jobs,
-    model_of,
     workers,
 )
-from stochrestore.experiments.trained import trained_weights
+from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.information import gaussian_bits
 from stochrestore.metrics.intervals import Interval, difference
-from stochrestore.training.jobs import MODELS, Job, load
+from stochrestore.training.jobs import MODELS, Job
 
 EXPERIMENT = "sr_scaling"
 BUILT_IN = ("digits", "faces", "patches")
@@ -147,16 +148,17 @@ def load_or_train(settings: Settings) -> Trained:
         InputError: ``data=all``; see :func:`image_sets`.
     """
     require(settings.data != "all", "load_or_train: data", "all", "one of image_sets(settings)")
-    estimators: dict[int, dict[str, list[Estimator]]] = {}
-    records: dict[int, dict[str, list[Row]]] = {}
     jobs = list(jobs_of(settings))
     with trained_weights(settings, jobs, METHOD, workers=workers(settings)) as folder:
-        for job in jobs:
-            scale, name = job.settings.scale, model_of(job)
-            estimator, record = load(job, folder, METHOD)
-            estimators.setdefault(scale, {}).setdefault(name, []).append(estimator)
-            records.setdefault(scale, {}).setdefault(name, []).append(record)
-    return Trained(settings, estimators, records)
+        found = {
+            scale: load_networks((j for j in jobs if j.settings.scale == scale), folder, METHOD)
+            for scale in settings.scales
+        }
+    return Trained(
+        settings,
+        {scale: networks for scale, (networks, _) in found.items()},
+        {scale: records for scale, (_, records) in found.items()},
+    )
 
 
 def figure_4(trained: Trained) -> list[Row]:
@@ -166,15 +168,10 @@ def figure_4(trained: Trained) -> list[Row]:
         settings, degrade = at_scale(trained.settings, scale), Averaging(scale)
         compared = reference(settings, degrade)
         pixels = compared.inputs[0].numel()
-        several = settings.runs > 1  # then the interval is over networks
         place = {"data": settings.kind, "scale": scale}
         for name, networks in models.items():
-            for run, network in enumerate(networks):
-                generator = torch.Generator().manual_seed(settings.seed + run)
-                restored = restorations(network, compared.inputs, generator=generator)
-                row = quality(compared, restored, settings, repeats=40 if several else 200)
-                row |= behaviour(network, compared.inputs, degrade, settings, input_dims=pixels)
-                rows.append({**place, "estimator": name, "run": run, **row})
+            found = measured(networks, compared, degrade, settings, input_dims=pixels)
+            rows += [{**place, "estimator": name, **row} for row in found]
         sampler = posterior(settings)
         if sampler is None or not _trustworthy(sampler, compared.inputs, settings):
             continue
@@ -241,13 +238,9 @@ def sample_sheet(trained: Trained, scale: int, n: int, samples: int) -> list[tup
     settings, degrade = at_scale(trained.settings, scale), Averaging(scale)
     x = images(settings).validation[:n]
     y = degrade.degrade(x).to(settings.torch_device())
-    generator = torch.Generator().manual_seed(settings.seed)
     groups = [("input", degrade.lift(y)[None].cpu()), ("image", x[None])]
-    for name, networks in trained.estimators[scale].items():
-        columns = samples if MODELS[name].stochastic else 1
-        z = networks[0].seed(y, columns, generator=generator)
-        groups.append((name, restore(networks[0], y, z).cpu()))
-    return groups
+    models = {name: networks[0] for name, networks in trained.estimators[scale].items()}
+    return groups + sampled(models, y, samples, seed=settings.seed)
 
 
 def lost_bits(trained: Trained) -> dict[int, float]:

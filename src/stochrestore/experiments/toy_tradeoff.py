@@ -37,10 +37,10 @@ from stochrestore.experiments.toy_gans import (
     sweep_jobs,
     variant_jobs,
 )
-from stochrestore.experiments.trained import trained_weights
+from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.problems.toy import Disk, Ring
-from stochrestore.training.jobs import MODELS, Job, load
+from stochrestore.training.jobs import MODELS, Job
 from stochrestore.training.loop import Metrics
 
 Settings = ToySettings
@@ -72,19 +72,9 @@ class Trained:
 def load_or_train(settings: ToySettings) -> Trained:
     """The networks of Fig. 3: those shipped, those of ``settings.weights``, or trained now."""
     with trained_weights(settings, all_jobs(settings).values(), METHOD) as folder:
-        return _load(settings, folder)
-
-
-def _load(settings: ToySettings, folder: Path) -> Trained:
-    jobs = list(main_jobs(settings))
-    loaded = {job.name: load(job, folder, METHOD) for job in jobs}
-    by_model = {name: [j.name for j in jobs if j.name.startswith(f"{name}-")] for name in MODELS}
-    return Trained(
-        estimators={m: [loaded[job][0] for job in names] for m, names in by_model.items()},
-        records={m: [loaded[job][1] for job in names] for m, names in by_model.items()},
-        sweep=_final_rows(sweep_jobs(settings), folder),
-        variants=_final_rows(variant_jobs(settings), folder),
-    )
+        found = load_networks(main_jobs(settings), folder, METHOD)
+        grids = (_final_rows(jobs(settings), folder) for jobs in (sweep_jobs, variant_jobs))
+        return Trained(*found, *grids)
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:

@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from stochrestore import store
 from stochrestore.experiments.devices import DeviceSettings
-from stochrestore.training.jobs import Job, Method, train_jobs
+from stochrestore.training.jobs import Job, Method, load, train_jobs
 
 
 class TrainedSettings(DeviceSettings):
@@ -37,3 +38,20 @@ def trained_weights(
         folder = Path(settings.weights or scratch)
         train_jobs(jobs, folder, method, workers=workers)
         yield folder
+
+
+def load_networks(
+    jobs: Iterable[Job], folder: Path, method: Method
+) -> tuple[dict[str, list[Any]], dict[str, list[dict[str, Any]]]]:
+    """The networks of the jobs, and their records, each by its model's key, in the jobs' order.
+
+    Raises:
+        InputError: missing, damaged or other weights.
+    """
+    networks: dict[str, list[Any]] = {}
+    records: dict[str, list[dict[str, Any]]] = {}
+    for job in jobs:
+        network, record = load(job, folder, method)
+        networks.setdefault(job.key, []).append(network)
+        records.setdefault(job.key, []).append(record)
+    return networks, records

@@ -77,6 +77,11 @@ class Job:
     intermediate: bool = False
 
     @property
+    def key(self) -> str:
+        """What its name begins with, after the folders: of a GAN, the key of :data:`MODELS`."""
+        return Path(self.name).name.split("-")[0]
+
+    @property
     def stochastic(self) -> bool | None:
         """Whether Z is drawn; None for networks other than GANs."""
         return self.model.stochastic if self.model else None
@@ -257,54 +262,40 @@ def train_jobs(
     wanted = {job.name: job for chosen in jobs for job in (chosen.start, chosen) if job}
     todo = [job for job in wanted.values() if not finished(job, folder)]
     train = partial(train_job, folder=folder, method=method, about=about, tensorboard=tensorboard)
-    diverged: list[str] = []
+    alone = len(todo) == 1 or not method.one_thread
     for first in (True, False):
+        diverged = []
         wave = [job for job in todo if job.intermediate == first]
-        run = _in_processes if workers > 1 and len(wave) > 1 else _one_by_one
-        one_thread = method.one_thread and len(todo) > 1
-        diverged += run(wave, train, workers, one_thread)
+        for outcome in _carried_out(wave, train, workers, torch.get_num_threads() if alone else 1):
+            try:
+                outcome()
+            except TrainingDiverged as error:
+                tqdm.write(f"training diverged: {error}", sys.stderr)
+                diverged.append(str(error))
         if diverged:
             raise TrainingDiverged("; ".join(diverged))
 
 
-def _one_by_one(
-    jobs: list[Job], train: Callable[..., None], workers: int, one_thread: bool
-) -> Iterator[str]:
-    """Train in this process; gives the words of each training that diverged."""
-    threads = torch.get_num_threads()
-    if one_thread:
-        torch.set_num_threads(1)
-    try:
-        for job in jobs:
-            try:
-                train(job)
-            except TrainingDiverged as error:
-                yield _said(error)
-    finally:
+def _carried_out(
+    jobs: list[Job], train: Callable[..., None], workers: int, threads: int
+) -> Iterator[Callable[[], None]]:
+    """A call for each job, in the order in which they end; it raises what the training raised."""
+    if workers == 1 or len(jobs) < 2:
+        before = torch.get_num_threads()
         torch.set_num_threads(threads)
-
-
-def _in_processes(
-    jobs: list[Job], train: Callable[..., None], workers: int, one_thread: bool
-) -> Iterator[str]:
-    """Train ``workers`` at a time; gives the words of each training that diverged."""
-    threads = 1 if one_thread else max(1, torch.get_num_threads() // workers)
-    spawn = get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, torch.set_num_threads, (threads,)) as pool:
+        try:
+            yield from (partial(train, job) for job in jobs)
+        finally:
+            torch.set_num_threads(before)
+        return
+    each = max(1, threads // workers)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (each,))
+    try:
         running = [pool.submit(train, job, progress=False) for job in jobs]
         for done in tqdm(as_completed(running), "trainings", len(jobs)):
-            try:
-                done.result()
-            except TrainingDiverged as error:
-                yield _said(error)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-
-def _said(error: TrainingDiverged) -> str:
-    tqdm.write(f"training diverged: {error}", sys.stderr)
-    return str(error)
+            yield done.result
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def finished(job: Job, folder: Path) -> bool:
