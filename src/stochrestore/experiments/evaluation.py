@@ -1,4 +1,4 @@
-"""What is measured of the image estimators (Table 1, Fig. 4), each number with its interval."""
+"""The measurements of image estimators (Table 1, Fig. 4); each number has an interval."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def features_for(settings: ImageSettings) -> FeatureExtractor:
 
 
 def reference(settings: ImageSettings, degradation: ImageDegradation) -> Reference:
-    """The real features and the inputs, ``settings.n_eval`` of each, fewer where there are not."""
+    """The real features and the inputs, ``settings.n_eval`` of each where there are so many."""
     data, device = images(settings), settings.torch_device()
     extractor = features_for(settings)
     n = settings.n_eval
@@ -178,9 +178,9 @@ def sampled(
 
 
 def over_runs(rows: Sequence[Row]) -> list[Row]:
-    """One row an estimator: the mean over its networks, with Student's 95 % interval over them.
+    """One row for each estimator: the mean over its networks, with Student's 95 % interval.
 
-    Where there is one network, its own intervals, over images, stay.
+    Where there is one network only, its own intervals stay, which are over images.
     """
     merged = []
     for name in dict.fromkeys(row["estimator"] for row in rows):

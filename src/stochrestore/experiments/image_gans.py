@@ -42,7 +42,7 @@ class ImageSettings(TrainedSettings, TrainingSettings):
     robustness_scale: RobustnessScale = Field("mean", description="what R̃ is divided by")
     robustness_every: int = Field(3, ge=1, description="L_R enters every n-th estimator step")
     robustness_start: int = Field(
-        0, ge=0, description="steps before L_R enters in the deterministic robust model"
+        0, ge=0, description="first steps of the deterministic robust model, trained without L_R"
     )
     robustness_seeds: int = Field(10, ge=1, description="seeds averaged in Eq. 6")
     epsilon: float = Field(2.5, gt=0, description="ε, the attack's radius")
@@ -50,20 +50,20 @@ class ImageSettings(TrainedSettings, TrainingSettings):
     attack_lr: float = Field(1.0, gt=0, description="Adam's learning rate in the attack")
 
     data: str = Field("faces", description=ALL_DATA)
-    skip_bad: int = Field(0, ge=0, description="unreadable images to leave out before giving up")
+    skip_bad: int = Field(0, ge=0, description="unreadable images that are left out, at most")
     size: int = Field(64, ge=8, description="side of the images")
     width: int = Field(24, ge=1, description="s of the U-Net, or units of the MLP")
     critic_width: int = Field(16, ge=1, description="f of the critic, or units of the MLP")
-    critic_init: CriticInit = Field("default", description="PyTorch's initialisation, or He's")
+    critic_init: CriticInit = Field("default", description="its initialisation: PyTorch's, or He's")
     seed_dims: int = Field(16, ge=1, description="length of the MLP's seed (the U-Net has its own)")
     seed_layer: int = Field(0, ge=0, le=4, description="layer of the MLP that the seed enters")
     training_images: int = Field(20_000, ge=2, description="images to train on, at most")
     validation_images: int = Field(10_000, ge=2, description="images to restore, at most")
     runs: int = Field(1, ge=1, description="independently trained networks of each kind")
-    n_eval: int = Field(50_000, ge=8, description="images a side for FID, precision, recall")
+    n_eval: int = Field(50_000, ge=8, description="images in each set for FID, precision, recall")
     k: int = Field(3, ge=1, description="neighbours in precision and recall")
     features: Literal["auto", "pixels", "centre", "attributes", "inception"] = Field(
-        "auto", description="what images are compared by; auto: what fits the data"
+        "auto", description="features that images are compared by; auto: those that fit the data"
     )
     inception_weights: str = Field("", description="file of Inception's weights; empty: the cache")
     std_inputs: int = Field(1000, ge=2, description="inputs for the per-pixel std")

@@ -71,7 +71,7 @@ class Settings(ImageSettings):
 
     experiment: ClassVar[str] = EXPERIMENT
 
-    robust: bool | None = Field(None, description="only the robust or erratic pair; None: all")
+    robust: bool | None = Field(None, description="only robust or erratic models; None: all")
     sweep_weights: tuple[PositiveFloat, ...] = Field(
         (50.0, 5000.0), strict=False, description="further values of λ_R, on digits"
     )
@@ -81,7 +81,7 @@ class Settings(ImageSettings):
     seed_lengths: tuple[PositiveInt, ...] = Field(
         (1, 16), strict=False, description="lengths of the seed, on digits"
     )
-    sweep_runs: int = Field(2, ge=1, description="trainings of each of these")
+    sweep_runs: int = Field(2, ge=1, description="trainings for each value of these sweeps")
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class Trained:
 
     settings: Settings
     estimators: dict[str, list[Estimator]]
-    """The networks of each model shown, one a run."""
+    """The networks of each model that is shown; one for each run."""
     records: dict[str, list[Row]]
-    """Their records, with the losses along each training."""
+    """The records of their trainings, with the losses along each."""
     sweep: list[Row]
     """On digits: rows over λ_R; empty where they were not trained."""
     seeds: list[Row]
@@ -119,7 +119,7 @@ def main_jobs(settings: Settings) -> Iterator[Job]:
 
 
 def sweep_jobs(settings: Settings) -> Iterator[Job]:
-    """The curve over λ_R on digits, both robust models; records without weights."""
+    """The sweep over λ_R on digits, of both robust models; only the records are kept."""
     if settings.kind != "digits":
         return
     for name in ("robust_gan", "robust_sto_gan"):
@@ -132,7 +132,7 @@ def sweep_jobs(settings: Settings) -> Iterator[Job]:
 
 
 def seed_jobs(settings: Settings) -> Iterator[Job]:
-    """Where and how long the seed enters the erratic stochastic model on digits."""
+    """The erratic stochastic model on digits, for each layer and length of the seed."""
     if settings.kind != "digits":
         return
     for layer in settings.seed_layers:
@@ -154,7 +154,7 @@ def all_jobs(settings: Settings) -> dict[str, Job]:
 
 
 def job_evaluation(estimator: Any, job: Job) -> Metrics:
-    """What a training without weights leaves behind; the chapter measures those with weights."""
+    """Measures a network whose weights are not kept; the chapter measures the others itself."""
     if job.keep_weights:
         return {}
     training = estimator.training
@@ -196,7 +196,7 @@ def with_data(settings: Settings, data: str) -> Settings:
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
-    """The last measurement of each job that was carried out, with what tells it from others."""
+    """The last measurement of each job that was trained, with the settings that it varies."""
     rows = []
     for job in jobs:
         path = (folder / job.name).with_suffix(".json")
@@ -214,7 +214,7 @@ def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
 
 
 def table_1(trained: Trained) -> list[Row]:
-    """Every network's metrics; on faces also the true posterior sampler's."""
+    """The metrics of every network and, on faces, those of the true posterior sampler."""
     settings, degrade = trained.settings, degradation(trained.settings)
     compared = reference(settings, degrade)
     rows = [
@@ -272,7 +272,7 @@ def known_pixels(y: Tensor, degrade: Inpainting, unknown: float = 0.82) -> Tenso
 
 
 def attack_pictures(trained: Trained, index: int) -> list[tuple[str, list[Tensor]]]:
-    """What the attack does to one input: per model y, y + δ, both outputs, their difference."""
+    """One input under attack: for each model y, y + δ, both outputs, and their difference."""
     settings, degrade = trained.settings, degradation(trained.settings)
     x = images(settings).validation[index : index + 1].to(settings.torch_device())
     y = degrade.degrade(x)
@@ -315,7 +315,7 @@ def under_attacks(
 
 
 def attack_credibility(trained: Trained) -> dict[str, AttackChecks]:
-    """For the first network of each model, the attack beside noise and stronger attacks."""
+    """Compares the attack with noise and with stronger attacks, for a network of each model."""
     settings, degrade = trained.settings, degradation(trained.settings)
     x = images(settings).validation[: settings.attacked_inputs].to(settings.torch_device())
     return {
@@ -331,7 +331,7 @@ def attack_credibility(trained: Trained) -> dict[str, AttackChecks]:
 
 
 def seed_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
-    """Std of erratic stochastic models by the seed's layer and length, Table 1's among them."""
+    """The per-pixel std of erratic stochastic models, by the layer and length of the seed."""
     settings = trained.settings
     place = {"layer": settings.seed_layer, "length": settings.seed_dims}
     return [dict(row) for row in trained.seeds] + [
@@ -359,7 +359,7 @@ def initial_spread(settings: Settings, critic_init: CriticInit) -> float:
 
 
 def weight_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
-    """FID and recall over λ_R: the sweep, with Table 1's networks at 0 and at the chosen λ_R."""
+    """The metrics over λ_R: those of the sweep, and those of Table 1 at 0 and the chosen λ_R."""
     names = {"erratic_gan": "robust_gan", "sto_gan": "robust_sto_gan"}
     rows = [dict(row) for row in trained.sweep]
     for row in table:

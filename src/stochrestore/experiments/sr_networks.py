@@ -40,24 +40,24 @@ class NetworkSettings(TrainedSettings):
     edsr_features: int = Field(32, ge=1, description="channels of EDSR-small")
     edsr_blocks: int = Field(8, ge=1, description="residual blocks of EDSR-small")
     rrdb_features: int = Field(32, ge=1, description="channels of ESRGAN's and SRFlow's RRDBs")
-    rrdb_blocks: int = Field(2, ge=1, description="RRDBs of both")
-    rrdb_growth: int = Field(16, ge=1, description="growth of their dense blocks")
+    rrdb_blocks: int = Field(2, ge=1, description="RRDBs of ESRGAN and SRFlow")
+    rrdb_growth: int = Field(16, ge=1, description="channels added by layers of their blocks")
     flow_steps: int = Field(4, ge=1, description="K, conditional steps a level of SRFlow")
     flow_hidden: int = Field(24, ge=1, description="channels within SRFlow's couplings")
     heat: float = Field(0.5, ge=0, le=1, description="standard deviation of SRFlow's seeds")
     batch_size: int = Field(8, ge=1, description="patches in a training step")
-    patch: int = Field(24, ge=8, description="side of their low-resolution versions, pixels")
-    flow_patch: int = Field(16, ge=8, multiple_of=2, description="the same for SRFlow")
+    patch: int = Field(24, ge=8, description="side of the low-resolution patches, pixels")
+    flow_patch: int = Field(16, ge=8, multiple_of=2, description="that side for SRFlow")
     edsr_steps: int = Field(2000, ge=1, description="updates of EDSR, L1")
     rrdb_steps: int = Field(1500, ge=1, description="updates of the RRDBNet, L1")
     esrgan_steps: int = Field(1500, ge=1, description="updates of ESRGAN, L1 and GAN")
     srflow_steps: int = Field(2500, ge=1, description="updates of SRFlow, NLL")
     srflow_permute_colours: bool = Field(
-        True, description="the channels of SRFlow's patches in random order"
+        True, description="whether SRFlow sees the channels of patches in random order"
     )
     lr: float = Field(5e-4, gt=0, description="Adam's learning rate; falls to 0 as a cosine")
-    gan_lr: float = Field(2e-4, gt=0, description="the same for ESRGAN and its critic")
-    gan_weight: float = Field(0.08, gt=0, description="of the GAN loss beside L1")
+    gan_lr: float = Field(2e-4, gt=0, description="that of ESRGAN and its critic")
+    gan_weight: float = Field(0.08, gt=0, description="weight of the GAN loss beside L1")
     r1_gamma: float = Field(1.0, ge=0, description="coefficient of the R1 penalty, γ/2")
     dequantisation: float = Field(
         4.0, ge=0, description="width of the uniform noise on SRFlow's images, grey levels"

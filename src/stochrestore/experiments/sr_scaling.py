@@ -52,16 +52,16 @@ class Settings(ImageSettings):
     experiment: ClassVar[str] = EXPERIMENT
 
     scales: tuple[PositiveInt, ...] = Field(
-        (4, 8, 16), strict=False, min_length=1, description="s, each with its own networks"
+        (4, 8, 16), strict=False, min_length=1, description="factors s; each has its own networks"
     )
-    scale: int = Field(0, ge=0, description="s of one training; set by its name, 0 elsewhere")
+    scale: int = Field(0, ge=0, description="s of a single training; 0 for the whole grid")
     attack_psnr: float = Field(34.0, gt=0, description="AI-PSNR that decides each scale's ε, dB")
-    prior_draws: int = Field(20_000, ge=2, description="faces weighted for the posterior sampler")
+    prior_draws: int = Field(20_000, ge=2, description="faces that the posterior sampler weighs")
     posterior_width: float = Field(
-        0.02, gt=0, description="error of y that the posterior sampler tolerates, grey levels of 1"
+        0.02, gt=0, description="error of y that the posterior sampler tolerates, for y in [0, 1]"
     )
     least_sample_size: float = Field(
-        20.0, ge=1, description="effective sample size below which it is left out"
+        20.0, ge=1, description="effective sample size below which the sampler is left out"
     )
 
     @field_validator("data")
@@ -81,7 +81,7 @@ class Settings(ImageSettings):
 
 @dataclass(frozen=True)
 class Trained:
-    """The networks of one kind of data, by scale and model, one a run, and their records."""
+    """The networks of one kind of data by scale and model, one for each run, and their records."""
 
     settings: Settings
     estimators: dict[int, dict[str, list[Estimator]]]
@@ -162,7 +162,7 @@ def load_or_train(settings: Settings) -> Trained:
 
 
 def figure_4(trained: Trained) -> list[Row]:
-    """Every network's metrics at its scale, and the weighted posterior's where there is one."""
+    """The metrics of every network at its scale and, where there is one, of the posterior."""
     rows = []
     for scale, models in trained.estimators.items():
         settings, degrade = at_scale(trained.settings, scale), Averaging(scale)
@@ -186,7 +186,7 @@ def figure_4(trained: Trained) -> list[Row]:
 
 
 def merged(rows: Sequence[Row]) -> list[Row]:
-    """One row a data set, scale and estimator: means over runs, with intervals."""
+    """Merges runs: one row for each data set, scale and estimator, with intervals."""
     places = dict.fromkeys((row["data"], row["scale"]) for row in rows)
     return [
         row
@@ -244,7 +244,7 @@ def sample_sheet(trained: Trained, scale: int, n: int, samples: int) -> list[tup
 
 
 def lost_bits(trained: Trained) -> dict[int, float]:
-    """For each scale, an upper bound on the entropy of X given Y, bits an image."""
+    """For each scale, an upper bound on the entropy of X given Y, in bits per image."""
     settings = trained.settings
     x = images(settings).train[:]
     levels = 17 if settings.kind == "digits" else 256

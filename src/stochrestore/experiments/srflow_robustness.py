@@ -35,9 +35,9 @@ Row = dict[str, Any]
 SHAVE = 4
 """Pixels left out at each side of restorations, as publications on ×4 do."""
 PIXELS_AT_ONCE = 128**2
-"""Of inputs that pass together; a pass of SRFlow-small with 4 seeds then takes some 2 GB."""
+"""Of the inputs that pass together: SRFlow-small with 4 seeds then takes some 2 GB."""
 MARGIN = 16
-"""Around the windows of large images; the seams of our networks are then below 10⁻³ grey levels."""
+"""Around the windows of large images, in pixels: seams are then below 10⁻³ grey levels."""
 SSIM_LEAST_SIDE = 11
 """The side of SSIM's window."""
 
@@ -65,10 +65,10 @@ class Settings(NetworkSettings):
         "output", description="what to move away from: the clean output, or the true image"
     )
     seeds_at_once: int | None = Field(
-        None, ge=1, description="seeds per pass, to save memory; None: all; same result"
+        None, ge=1, description="seeds that pass together; fewer need less memory; None: all"
     )
     images_at_once: int | None = Field(
-        None, ge=1, description="images per pass, likewise; None: of 128×128 pixels in all"
+        None, ge=1, description="images that pass together; None: 128×128 pixels in all"
     )
     tile: int = Field(
         128, ge=16, multiple_of=2, description="side of the windows of larger images, pixels of y"
@@ -208,7 +208,7 @@ def images_at_once(settings: Settings, y: Tensor) -> int:
 def restored(network: Estimator, y: Tensor, z: Tensor, settings: Settings) -> Tensor:
     """Restorations of y (N, 3, h, w) with seeds z (S, N, K), in [0, 1]: (S, N, 3, 4h, 4w).
 
-    On the CPU, wherever they are computed. What is no number, where a flow overflows, is black.
+    On the CPU, wherever they are computed. Pixels where a flow overflows to NaN are black.
     """
     at_once = images_at_once(settings, y)
     passes = zip(y.split(at_once), z.split(at_once, 1), strict=True)

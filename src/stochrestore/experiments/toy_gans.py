@@ -31,16 +31,16 @@ class ToySettings(TrainedSettings, TrainingSettings):
     seed_distribution: SeedDistribution = Field("uniform", description="Z ~ U[0, 1] or N(0, 1)")
     training_samples: int = Field(100_000, ge=10, description="size of the training set")
     runs: int = Field(5, ge=2, description="independently trained networks of each kind")
-    samples: int = Field(1000, ge=20, description="points a side for precision and recall")
+    samples: int = Field(1000, ge=20, description="points in each set for precision and recall")
     k: int = Field(5, ge=1, description="neighbours in precision and recall")
     y_points: int = Field(512, ge=8, description="quadrature points over Y, for R and R̃")
     z_points: int = Field(64, ge=2, description="quadrature points over Z, for R and R̃")
     sweep_weights: tuple[PositiveFloat, ...] = Field(
         (1e-7, 1e-4, 1e-3, 1e-2, 1e-1),
         strict=False,
-        description="values of λ_R in the sweep, R̃ over ε²",
+        description="values of λ_R in the sweep, where L_R is R̃/ε²",
     )
-    sweep_steps: int = Field(3000, ge=1, description="steps of each training of sweep, variants")
+    sweep_steps: int = Field(3000, ge=1, description="steps of the sweep's and variants' trainings")
     sweep_seeds: int = Field(4, ge=1, description="seeds averaged in Eq. 6 in the sweep")
 
     @field_validator("k")
@@ -71,7 +71,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def sweep_jobs(settings: ToySettings) -> Iterator[Job]:
-    """The curve over λ_R: both robust models, shorter trainings, records without weights."""
+    """The sweep over λ_R: both robust models, trained for less long; only records are kept."""
     for name in ("robust_gan", "robust_sto_gan"):
         for weight in settings.sweep_weights:
             for run in range(settings.runs):
@@ -87,7 +87,7 @@ def sweep_jobs(settings: ToySettings) -> Iterator[Job]:
 
 
 def variant_jobs(settings: ToySettings) -> Iterator[Job]:
-    """What the paper leaves open, one change at a time, on both erratic models."""
+    """Both erratic models with one change each, of what the paper leaves open."""
     for name in ("erratic_gan", "sto_gan"):
         for variant, change in VARIANTS.items():
             for run in range(settings.runs):

@@ -51,31 +51,29 @@ class TrainingSettings(BaseModel):
     steps: int = Field(20_000, ge=1, description="updates of the estimator, and of the critic")
     batch_size: int = Field(256, ge=2, description="not stated in the paper")
     lr: float = Field(1e-4, gt=0, description="Adam's learning rate")
-    critic_lr: float | None = Field(None, gt=0, description="the critic's, where it differs")
+    critic_lr: float | None = Field(None, gt=0, description="that of the critic; None: the same")
     lr_milestones: tuple[int, ...] = Field(
-        (), strict=False, description="steps at which the learning rates are multiplied"
+        (), strict=False, description="steps at which the learning rates fall"
     )
-    lr_decay: float = Field(0.6, gt=0, le=1, description="by this factor")
+    lr_decay: float = Field(0.6, gt=0, le=1, description="factor by which they fall there")
     betas: tuple[float, float] = Field((0.0, 0.9), strict=False, description="Adam's betas")
     r1_gamma: float = Field(10.0, ge=0, description="coefficient of the R1 penalty")
-    r1_convention: R1Convention = Field("half", description="c = 1/2 or 1 before gamma")
-    r1_every: int = Field(1, ge=1, description="R1 enters every n-th critic step, n-fold")
+    r1_convention: R1Convention = Field("half", description="R1's factor before gamma: 1/2, or 1")
+    r1_every: int = Field(1, ge=1, description="R1 enters every n-th critic step, times n")
     robustness_weight: float = Field(0.0, ge=0, description="λ_R of Eq. 8; 0: erratic")
-    robustness_scale: RobustnessScale = Field("slope", description="what R̃ is divided by")
+    robustness_scale: RobustnessScale = Field("slope", description="what divides R̃: 1, pixels, ε²")
     robustness_every: int = Field(1, ge=1, description="L_R enters every n-th estimator step")
-    robustness_start: int = Field(
-        0, ge=0, description="steps before L_R enters, as many as an erratic model's"
-    )
+    robustness_start: int = Field(0, ge=0, description="first steps, which are trained without L_R")
     robustness_seeds: int = Field(50, ge=1, description="seeds averaged in Eq. 6")
     seeds_at_once: int | None = Field(
-        None, ge=1, description="seeds per pass in L_R, to save memory; None: all; same result"
+        None, ge=1, description="seeds that pass together; fewer need less memory; None: all"
     )
     epsilon: float = Field(1e-3, gt=0, description="ε, the attack's radius")
     attack_steps: int = Field(4, ge=1, description="Adam steps of the attack")
     attack_lr: float = Field(1e-4, gt=0, description="Adam's learning rate in the attack")
-    attack_start: Literal["random", "zero"] = Field("random", description="the first δ")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="weight averaging; 0: none")
-    precision: Precision = Field("float32", description="of the networks' arithmetic")
+    attack_start: Literal["random", "zero"] = Field("random", description="where the attack starts")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights; 0: none")
+    precision: Precision = Field("float32", description="number format of the networks' arithmetic")
     compile: bool = Field(False, description="torch.compile the estimator")
 
     def attack(self) -> Attack:
