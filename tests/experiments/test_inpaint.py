@@ -168,7 +168,7 @@ def test_shipped_networks_are_those_of_the_preset():
     for data in ("faces", "digits"):
         settings = registry.load("inpaint", "laptop", data=data)
         for job in inpaint.main_jobs(settings):
-            assert finished(job, SHIPPED, inpaint.METHOD), job.name
+            assert finished(job, SHIPPED), job.name
             record = store.read_record((SHIPPED / job.name).with_suffix(".json"))
             # A row is written every twentieth of the steps.
             assert settings.steps * 19 / 20 < record["history"][-1]["step"] <= settings.steps
