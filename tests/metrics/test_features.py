@@ -23,9 +23,10 @@ from stochrestore.experiments.attributes import (
     train_attributes,
 )
 from stochrestore.metrics import features as module
-from stochrestore.metrics.features import AttributeNetwork, FeatureExtractor, feature_extractor
+from stochrestore.metrics.features import FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
 from stochrestore.metrics.torchvision_ops import import_piq
+from stochrestore.networks.attributes import AttributeNetwork
 from stochrestore.problems.faces.distribution import HIDDEN, VISIBLE, Faces
 
 

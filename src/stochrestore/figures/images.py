@@ -13,7 +13,7 @@ from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES
+from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES, draw_intervals
 from stochrestore.metrics.intervals import Interval
 from stochrestore.metrics.restoration import AttackChecks
 
@@ -106,7 +106,9 @@ def with_interval(interval: Interval, digits: int) -> str:
     """``value [low, high]``, or the value alone where both ends are equal to it."""
     if math.isinf(interval.value):
         return "∞"
-    value, low, high = (f"{number:.{digits}f}" for number in interval)
+    value, low, high = (
+        f"{number:.{digits}f}" for number in (interval.value, interval.low, interval.high)
+    )
     return value if low == value == high else f"{value} [{low}, {high}]"
 
 
@@ -311,20 +313,9 @@ def _line_over_scale(axis: Any, rows: Rows, quantity: str) -> None:
     """One estimator's line, with bars for the intervals."""
     name = rows[0]["estimator"]
     points = [(row["scale"], row[quantity]) for row in rows if row[quantity] is not None]
-    if not points:
-        return
-    values = np.array([interval for _, interval in points], dtype=float)
-    errors = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
-    axis.errorbar(
-        [scale for scale, _ in points],
-        values[:, 0],
-        errors,
-        label=NAMES[name],
-        markersize=5,
-        linewidth=1.6,
-        capsize=2,
-        **_look(name),
-    )
+    look = {"markersize": 5, "linewidth": 1.6, "capsize": 2, "label": NAMES[name], **_look(name)}
+    if points:
+        draw_intervals(axis, *zip(*points, strict=True), **look)
 
 
 def cost_of_one_answer(rows: Rows) -> Figure:

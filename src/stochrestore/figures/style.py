@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axes import Axes
+
+from stochrestore.metrics.intervals import Interval
 
 COLORS = {
     "robust_sine": "#3493FF",
@@ -71,6 +77,15 @@ NAMES = {
 
 DATA = "#C9CED6"
 """The colour of data and supports."""
+
+
+def draw_intervals(
+    axis: Axes, places: Sequence[float], found: Sequence[Interval], **look: Any
+) -> None:
+    """Draw values against places, joined by a line, each with a bar for its interval."""
+    below = [interval.value - interval.low for interval in found]
+    above = [interval.high - interval.value for interval in found]
+    axis.errorbar(places, [interval.value for interval in found], [below, above], **look)
 
 
 def use() -> None:

@@ -16,23 +16,17 @@ from typing import Any, Literal
 from unittest.mock import patch
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stochrestore import store
 from stochrestore.errors import InputError, require
 from stochrestore.metrics.torchvision_ops import import_piq
+from stochrestore.networks.attributes import AttributeNetwork
 
 FeatureName = Literal["pixels", "centre", "inception", "attributes"]
 
 CENTRE = 8
 """Side of the square whose pixels are the features ``"centre"``."""
-
-ATTRIBUTE_SIZE = 32
-"""Side of the images that the attribute network sees."""
-
-ATTRIBUTE_DIMS = 96
-"""Features of the attribute network."""
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_ADDRESS = (
@@ -95,8 +89,8 @@ def feature_extractor(
     Args:
         name: ``"pixels"``: (N, C·S·S), as they are; ``"centre"``: (N, C·8·8), those of the
             central 8×8 square; ``"attributes"``: (N, 96), from
-            :class:`AttributeNetwork` as shipped; ``"inception"``: (N, 2048), the paper's, from
-            piq's InceptionV3.
+            :class:`~stochrestore.networks.attributes.AttributeNetwork` as shipped;
+            ``"inception"``: (N, 2048), the paper's, from piq's InceptionV3.
         inception_weights: the file with the weights of ``"inception"``; the one in torch.hub's
             cache unless given. Nothing is downloaded.
         device: where the network computes.
@@ -172,39 +166,3 @@ def _rgb(images: Tensor) -> Tensor:
     channels = images.shape[1]
     require(channels in (1, 3), "features of a network: channels of images", channels, "1 or 3")
     return images.expand(-1, 3, -1, -1)
-
-
-class AttributeNetwork(nn.Module):
-    """Features from which the latents of a procedural face can be read.
-
-    Trained as the trunk of a classifier by :mod:`stochrestore.experiments.attributes`; the
-    features are its last hidden layer.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolutions = nn.Sequential(
-            *_convolution(3, 16, stride=1),
-            *_convolution(16, 32, stride=2),
-            *_convolution(32, 64, stride=2),
-            *_convolution(64, 128, stride=2),
-        )
-        # Without normalisation, two features of three fall silent in training.
-        self.hidden = nn.Sequential(
-            nn.Linear(128 * (ATTRIBUTE_SIZE // 8) ** 2, ATTRIBUTE_DIMS, bias=False),
-            nn.BatchNorm1d(ATTRIBUTE_DIMS),
-            nn.ReLU(),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, S, S) in [0, 1] → (N, 96); images of another size are resized to 32."""
-        size = (ATTRIBUTE_SIZE, ATTRIBUTE_SIZE)
-        if images.shape[2:] != size:
-            images = F.interpolate(images, size, mode="bilinear", antialias=True)
-        return self.hidden(self.convolutions(2 * images - 1).flatten(1))
-
-
-def _convolution(fan_in: int, fan_out: int, *, stride: int) -> tuple[nn.Module, ...]:
-    """3×3 convolution, batch normalisation, ReLU."""
-    convolution = nn.Conv2d(fan_in, fan_out, 3, stride=stride, padding=1, bias=False)
-    return convolution, nn.BatchNorm2d(fan_out), nn.ReLU(inplace=True)

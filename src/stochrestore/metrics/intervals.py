@@ -1,14 +1,15 @@
-"""95 % intervals of what is measured on a sample of images.
+"""95 % intervals: of one type, made from independent runs or from a sample of images.
 
-What varies is which images were drawn; the networks, and the set that serves as the manifold of
-precision or recall, are given. An interval of a difference or of several trainings is another
-matter: see :func:`difference`, and ``claims.Measured.over_seeds``.
+Over runs (:func:`student_interval`) it is the training that varies. Over images
+(:func:`mean_interval`, :func:`share_interval`, :func:`frechet_interval`) it is which images were
+drawn; the networks are given.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from scipy import stats
@@ -23,12 +24,48 @@ _TAIL = (1 - LEVEL) / 2
 _BLOCK = 2**22  # resampled values in memory at once
 
 
-class Interval(NamedTuple):
-    """A value and its 95 % interval, low ≤ value ≤ high."""
+@dataclass(frozen=True)
+class Interval:
+    """A measured value and its 95 % interval; both ends equal the value where it is exact.
+
+    Raises:
+        InputError: unless low ≤ value ≤ high.
+    """
 
     value: float
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        ordered = self.low <= self.value <= self.high
+        require(ordered, "Interval", (self.low, self.value, self.high), "low ≤ value ≤ high")
+
+    @classmethod
+    def exact(cls, value: float) -> Interval:
+        """The interval of a quantity that is known without error."""
+        return cls(float(value), float(value), float(value))
+
+
+def student_interval(values: Sequence[float]) -> Interval:
+    """Student's interval for the mean of independent values, such as one from each training.
+
+    A PSNR of equal images is infinite, and then so may be the mean. Where values are infinite,
+    the smallest value is returned, as exact.
+
+    Args:
+        values: n ≥ 2 numbers.
+
+    Raises:
+        InputError: fewer than two values, or NaN.
+    """
+    n = len(values)
+    require(n >= 2, "student_interval: number of runs", n, "at least 2")
+    if any(math.isinf(value) for value in values):
+        return Interval.exact(min(values))
+    mean = math.fsum(values) / n
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    half = float(stats.t.ppf(1 - _TAIL, n - 1)) * math.sqrt(variance / n)
+    return Interval(mean, mean - half, mean + half)
 
 
 def mean_interval(values: Tensor, *, generator: torch.Generator, repeats: int = 2000) -> Interval:
@@ -114,7 +151,7 @@ def frechet_interval(
         ]
     replicates = torch.tensor(distances, dtype=torch.float64)
     centred = _around(value, replicates + (value - replicates.median()))
-    return centred._replace(low=max(centred.low, 0.0))
+    return replace(centred, low=max(centred.low, 0.0))
 
 
 def difference(a: Interval, b: Interval) -> Interval:
