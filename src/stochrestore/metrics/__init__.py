@@ -1,4 +1,4 @@
-"""How well restorations match a distribution, and how they answer a moved input."""
+"""Measures of how restorations match a distribution and change when their input is moved."""
 
 from stochrestore.metrics.precision_recall import PrecisionRecall, knn_radii, precision_recall
 
