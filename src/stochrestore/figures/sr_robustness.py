@@ -25,11 +25,11 @@ BARS: dict[str, Any] = {"ms": 4, "capsize": 3}
 
 
 def figure_8(rows: Sequence[Row], channels: str = "rgb") -> Figure:
-    """Output and input PSNR against α, with 95 % intervals over images, a panel a data set.
+    """Output and input PSNR against α, with 95 % intervals over images, one data set per panel.
 
     Args:
-        rows: see ``experiments.srflow_robustness.figure_8_rows``.
-        channels: ``rgb``, or ``y``, luma.
+        rows: of :func:`stochrestore.experiments.srflow_robustness.figure_8_rows`.
+        channels: ``rgb``, or ``y`` for luma.
     """
     sets = list(dict.fromkeys(row["data"] for row in rows))
     size = (2.0 + 4.2 * len(sets), 4.0)
@@ -45,7 +45,7 @@ def figure_8(rows: Sequence[Row], channels: str = "rgb") -> Figure:
 
 
 def _against_alpha(axis: Axes, rows: Sequence[Row], channels: str) -> None:
-    """One panel of Fig. 8."""
+    """Draw one panel of Fig. 8."""
     networks = list(dict.fromkeys(row["network"] for row in rows))
     alphas = sorted({row["alpha"] for row in rows})
 
@@ -87,12 +87,12 @@ def heats(rows: Sequence[Row], alpha: float) -> Figure:
 
 
 def pictures(results: Mapping[str, Attacked], image: int, alpha: float) -> Figure:
-    """Input and output, clean and attacked, and what changed, a row a network.
+    """Clean and attacked inputs and outputs, and the change of the output, a row per network.
 
     Args:
-        results: network → its attack.
-        image: which of the group's.
-        alpha: of the attack, in 255ths.
+        results: from a network's key to its attack.
+        image: the index of the image in its group.
+        alpha: α of the attack, in 255ths.
     """
     titles = (
         "input",
@@ -117,7 +117,7 @@ def pictures(results: Mapping[str, Attacked], image: int, alpha: float) -> Figur
 
 
 def restorations(images: Mapping[str, Tensor]) -> Figure:
-    """Images side by side, (3, H, W) in [0, 1] each, under their names."""
+    """Images (3, H, W) in [0, 1] side by side, under their names."""
     figure, axes = plt.subplots(1, len(images), figsize=(2.2 * len(images), 2.6))
     for axis, (title, x) in zip(axes, images.items(), strict=True):
         _picture(axis, x)
@@ -127,7 +127,7 @@ def restorations(images: Mapping[str, Tensor]) -> Figure:
 
 
 def interval(values: Iterable[float]) -> Interval:
-    """The mean over images, with a 95 % bootstrap interval from a generator of its own."""
+    """The mean over images with its 95 % bootstrap interval, always from the same draws."""
     generator = torch.Generator().manual_seed(0)
     return mean_interval(torch.tensor(list(values)), generator=generator)
 

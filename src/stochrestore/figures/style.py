@@ -1,4 +1,4 @@
-"""The look of every figure: palette, names, and an opaque card that reads on light and dark."""
+"""The look of all figures: colours, markers, names, and an opaque white background."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ COLORS = {
     "esrgan": "#A53F00",
     "srflow": "#009E73",
 }
-"""One colour an estimator, everywhere: 3:1 on white, and told apart by the colour-blind.
+"""The colour of each estimator in all figures.
 
-Okabe and Ito's hues; those of their colours that are too light for lines on white are darker.
+The hues are Okabe and Ito's, which colour-blind readers can distinguish. Those of their colours
+that are too light for lines on white are darkened to a contrast of 3:1.
 """
 
 MARKERS = {
@@ -44,7 +45,7 @@ MARKERS = {
     "esrgan": "^",
     "srflow": "s",
 }
-"""One marker an estimator that figures show as a point, for who sees no colours."""
+"""The marker of each estimator that figures show as points, for readers without colours."""
 
 LINES: dict[str, str | tuple[int, tuple[float, ...]]] = {
     "robust_gan": "--",
@@ -56,7 +57,7 @@ LINES: dict[str, str | tuple[int, tuple[float, ...]]] = {
     "esrgan": "-.",
     "srflow": ":",
 }
-"""One dash an estimator that figures show as a line; -- alone is an attacked input in Fig. 8."""
+"""The dashes of each estimator that figures show as lines; -- is the attacked input in Fig. 8."""
 
 NAMES = {
     "robust_sine": "X̂ (α = 1)",
@@ -73,7 +74,7 @@ NAMES = {
     "esrgan": "ESRGAN",
     "srflow": "SRFlow",
 }
-"""How figures and tables call an estimator."""
+"""The name of each estimator in figures and tables."""
 
 DATA = "#C9CED6"
 """The colour of data and supports."""
@@ -89,7 +90,7 @@ def draw_intervals(
 
 
 def use() -> None:
-    """Set the style for every figure drawn from here on."""
+    """Set the style of all figures that are drawn afterwards."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     mpl.rcParams.update(
         {
