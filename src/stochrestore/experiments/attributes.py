@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stochrestore.config import Preset
 from stochrestore.experiments.trained import TrainedSettings
-from stochrestore.metrics.features import ATTRIBUTE_DIMS, ATTRIBUTE_SIZE, AttributeNetwork
+from stochrestore.networks.attributes import DIMS, SIZE, AttributeNetwork
 from stochrestore.problems.faces.distribution import Faces
 from stochrestore.problems.faces.latents import HIDDEN, VISIBLE
 from stochrestore.training.jobs import Job, Method
@@ -57,9 +57,9 @@ class AttributeReader(nn.Module):
         self.network = AttributeNetwork()
         latents = VISIBLE + HIDDEN
         continuous = sum(not latent.classes for latent in latents)
-        self.values = nn.Linear(ATTRIBUTE_DIMS, continuous)
+        self.values = nn.Linear(DIMS, continuous)
         self.logits = nn.ModuleList(
-            nn.Linear(ATTRIBUTE_DIMS, len(latent.classes)) for latent in latents if latent.classes
+            nn.Linear(DIMS, len(latent.classes)) for latent in latents if latent.classes
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -127,7 +127,7 @@ METHOD = Method(build=build_trainer, network=build_network, half=True)
 
 def labelled_faces(seed: int, start: int, stop: int) -> LabelledFaces:
     """Faces start … stop − 1 of a seed's sequence, at the size of the network."""
-    faces = Faces(ATTRIBUTE_SIZE)
+    faces = Faces(SIZE)
     continuous, classes = faces.targets(faces.latents(seed, start, stop))
     return LabelledFaces(faces.images(seed, start, stop), continuous, classes)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from stochrestore.degradations import ImageDegradation
@@ -16,7 +14,13 @@ from stochrestore.estimators.base import Estimator, restore, sample
 from stochrestore.experiments.image_gans import ImageSettings, images
 from stochrestore.metrics.features import FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
-from stochrestore.metrics.intervals import Interval, frechet_interval, mean_interval, share_interval
+from stochrestore.metrics.intervals import (
+    Interval,
+    frechet_interval,
+    mean_interval,
+    share_interval,
+    student_interval,
+)
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
 from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
 from stochrestore.training.jobs import MODELS
@@ -123,7 +127,7 @@ def behaviour(
     worst = consistency_psnr(degradation, restored, some).min().item()
     row: Row = {
         "std": mean_interval(deviation, generator=draws),
-        "consistency": Interval(worst, worst, worst),
+        "consistency": Interval.exact(worst),
         "robustness": None,
         "ai_psnr": None,
         "ball_used": None,
@@ -188,20 +192,7 @@ def over_runs(rows: Sequence[Row]) -> list[Row]:
         first = runs[0]
         if len(runs) > 1:
             measured = {key for key, value in first.items() if isinstance(value, Interval)}
-            means = {key: student([run[key].value for run in runs]) for key in measured}
+            means = {key: student_interval([run[key].value for run in runs]) for key in measured}
             first = {**first, **means}
         merged.append({**first, "runs": len(runs)})
     return merged
-
-
-def student(values: Sequence[float]) -> Interval:
-    """The mean of n ≥ 2 independent values with Student's 95 % interval; infinities stay."""
-    if not all(math.isfinite(value) for value in values):
-        worst = min(values)
-        return Interval(worst, worst, worst)
-    measured = (
-        stats.ttest_1samp(values, 0.0).confidence_interval(0.95) if len(set(values)) > 1 else None
-    )
-    mean = math.fsum(values) / len(values)
-    low, high = (measured.low, measured.high) if measured else (mean, mean)
-    return Interval(mean, min(float(low), mean), max(float(high), mean))

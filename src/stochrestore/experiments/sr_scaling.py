@@ -300,9 +300,9 @@ def evidence(rows: Sequence[Row], kind: str, scales: Sequence[int]) -> dict[str,
     found = {
         "worst-fid": worst_fid,
         "worst-recall": worst_recall,
-        "flat-precision": Interval(*(max(shares) - min(shares),) * 3),
+        "flat-precision": Interval.exact(max(shares) - min(shares)),
         "robust-varies": weakest(gap("std", s, "robust_sto_gan", "sto_gan") for s in scales),
-        "equal-attack": Interval(*(max(attacks) - min(attacks),) * 3),
+        "equal-attack": Interval.exact(max(attacks) - min(attacks)),
     }
     if low < high:
         stds = (at[scale, "robust_sto_gan"]["std"] for scale in (high, low))
