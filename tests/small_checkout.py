@@ -52,10 +52,11 @@ import sys
 from tqdm import tqdm
 from stochrestore.book import claims
 from stochrestore.experiments import NAME
+from stochrestore.metrics.intervals import student_interval
 settings = NAME.Settings.load(preset, seed=seed, robust=robust, epsilon=epsilon)
 assert settings.seed != 13, "unlucky"
 ---
-claims.Evidence("NAME", settings.preset, {"NAME.a": claims.Measured.over_seeds([0.49, 0.5])})
+claims.Evidence("NAME", settings.preset, {"NAME.a": student_interval([0.49, 0.5])})
 ---
 for _ in tqdm(range(2)):
     pass

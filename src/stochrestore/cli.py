@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -29,8 +28,8 @@ from stochrestore.book import pdf as book_pdf
 from stochrestore.data import downloads
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
-from stochrestore.training.adversarial import TrainingDiverged
 from stochrestore.training.jobs import select, train_jobs
+from stochrestore.training.loop import TrainingDiverged
 
 app = typer.Typer(
     help=__doc__,
@@ -126,37 +125,19 @@ def train(
     ] = None,
 ) -> None:
     """Train an experiment's networks; when interrupted, call it again to continue."""
-    given = _assignments(parameter)
-    if experiment == "attributes":  # the features of faces: no notebook, no presets
-        _train_attributes(given, output)
-        return
-    settings = registry.load(experiment, preset, **given)
-    module = import_module(f"stochrestore.experiments.{experiment}")
+    module = registry.trained(experiment)
+    settings = module.Settings.load(preset, **_assignments(parameter))
     folder = output or provenance.checkout() / "_build" / "weights" / experiment / preset
     commit, dirty = provenance.revision(provenance.checkout())
-    if hasattr(module, "train"):  # networks of several kinds, one after the other
-        module.train(settings, folder, only=only, about={"commit": commit, "changed": dirty})
-        print(f"{experiment} ({preset}): {folder}")
-        return
-    require(hasattr(module, "trainings"), "experiment", experiment, "one that trains networks")
-    jobs, method, about = module.trainings(settings)
     train_jobs(
-        select(jobs, only=only, stochastic=stochastic, robust=robust),
+        select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
         folder,
-        method,
+        module.METHOD,
         workers=workers,
-        about={**about, "commit": commit, "changed": dirty},
+        about={"commit": commit, "changed": dirty},
         tensorboard=tensorboard,
     )
     print(f"{experiment} ({preset}): {folder}")
-
-
-def _train_attributes(given: dict[str, Any], output: Path | None) -> None:
-    from stochrestore.experiments.attributes import AttributesSettings, train_attributes
-
-    folder = output or provenance.checkout() / "_build" / "weights" / "features"
-    train_attributes(config.validated(AttributesSettings, given), folder)
-    print(f"attributes: {folder}")
 
 
 @app.command()

@@ -13,6 +13,7 @@ from stochrestore import config
 from stochrestore.book import claims, claims_page, equations, notebook, pages, provenance
 from stochrestore.book.runs import Run
 from stochrestore.experiments import registry
+from stochrestore.metrics.intervals import Interval
 
 CLAIMS = "src/stochrestore/book/claims.yaml"
 
@@ -95,7 +96,7 @@ def executed(path, *cells):
 
 
 def rows_of(claim, verdict="reproduced"):
-    measured = claims.Measured(0.25, 0.2, 0.3)
+    measured = Interval(0.25, 0.2, 0.3)
     row = claims.record(claim, claims.Evidence(claim.notebook, "laptop", {claim.id: measured}))
     return {**row, "value": 0.25, "interval": [0.2, 0.3], "verdict": verdict}
 
@@ -152,7 +153,7 @@ def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
         run = RUN.model_copy(update=changes | {"measured": {claim.id: (value, value, value)}})
         return pages.results([rows_of(claim, verdict)], tmp_path, [run])
 
-    found = claims.Measured.exact(0.0)
+    found = Interval.exact(0.0)
     here, other = "reproduced", "not reproduced"
     if not told.holds(found):
         here, other = other, here

@@ -10,6 +10,7 @@ from stochrestore.book import claims, notebook, provenance, runs
 from stochrestore.book.runs import Run
 from stochrestore.cli import app
 from stochrestore.errors import InputError
+from stochrestore.metrics.intervals import Interval
 
 MARK = {
     "commit": "0123456789abcdef",
@@ -43,7 +44,7 @@ def page(folder, mark, *measured):
 
 
 def row(claim, preset="smoke"):
-    measured = {claim.id: claims.Measured(0.25, 0.2, 0.3)}
+    measured = {claim.id: Interval(0.25, 0.2, 0.3)}
     return claims.record(claim, claims.Evidence(claim.notebook, preset, measured))
 
 

@@ -8,7 +8,6 @@ verdicts.
 from __future__ import annotations
 
 import html
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from stochrestore.errors import InputError, require
+from stochrestore.metrics.intervals import Interval
 
 Verdict = Literal["reproduced", "not reproduced", "not tested"]
 MIME_TYPE = "application/vnd.stochrestore.claims+json"
@@ -51,7 +51,7 @@ class Claim(BaseModel):
     expected: dict[str, Verdict]
     note: str = ""
 
-    def holds(self, measured: Measured) -> bool:
+    def holds(self, measured: Interval) -> bool:
         """Whether the whole interval satisfies the relation."""
         match = _RELATION.fullmatch(self.relation)
         if match is None:
@@ -71,36 +71,6 @@ class Claim(BaseModel):
         }[match["op"]]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A measured value with an interval around it; of a quantity known exactly both ends are it."""
-
-    value: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        ordered = self.low <= self.value <= self.high
-        require(ordered, "Measured", (self.low, self.value, self.high), "low ≤ value ≤ high")
-
-    @classmethod
-    def exact(cls, value: float) -> Measured:
-        """A quantity known without error."""
-        return cls(float(value), float(value), float(value))
-
-    @classmethod
-    def over_seeds(cls, values: Sequence[float]) -> Measured:
-        """The mean of n ≥ 2 independent runs, with Student's 95 % interval for it."""
-        from scipy import stats
-
-        n = len(values)
-        require(n >= 2, "Measured.over_seeds: number of runs", n, "at least 2")
-        mean = math.fsum(values) / n
-        variance = math.fsum((v - mean) ** 2 for v in values) / (n - 1)
-        half = float(stats.t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
-        return cls(mean, mean - half, mean + half)
-
-
 @cache
 def registry() -> dict[str, Claim]:
     """All claims, by id, in the order of ``claims.yaml``."""
@@ -117,7 +87,7 @@ class Evidence:
 
     notebook: str
     preset: str
-    measured: Mapping[str, Measured]
+    measured: Mapping[str, Interval]
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.measured) - {claim.id for claim in self.claims()})
@@ -134,7 +104,7 @@ class Evidence:
             return "not tested"
         return "reproduced" if claim.holds(measured) else "not reproduced"
 
-    def tested(self, claim: Claim) -> Measured | None:
+    def tested(self, claim: Claim) -> Interval | None:
         """What was measured for a claim, unless the preset is too small to tell."""
         if claim.expected.get(self.preset) == "not tested":
             return None

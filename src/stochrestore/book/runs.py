@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from stochrestore import config
 from stochrestore.book import claims, claims_page, notebook, provenance
-from stochrestore.book.claims import Measured
 from stochrestore.errors import InputError
+from stochrestore.metrics.intervals import Interval
 from stochrestore.store import read_record, write_record
 
 FOLDER = Path("book") / "reference" / "runs"
@@ -140,7 +140,7 @@ def rows(runs: Iterable[Run], identity: str) -> Iterator[tuple[Run, Mapping[str,
     claim = claims.registry()[identity]
     for run in runs:
         if identity in run.measured:
-            measured = {identity: Measured(*run.measured[identity])}
+            measured = {identity: Interval(*run.measured[identity])}
             row = claims.record(claim, claims.Evidence(run.notebook, run.preset, measured))
             if row["value"] is not None:
                 yield run, row
