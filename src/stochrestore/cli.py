@@ -85,8 +85,8 @@ def run(
 ) -> None:
     """Check the parameters of a notebook, then execute it."""
     given = _assignments(parameter)
-    output = output.expanduser() if output else None
-    written = execute.execute(notebook, preset, given, output)
+    place = _or_default(output, f"_build/runs/{notebook}.ipynb")
+    written = execute.execute(notebook, preset, given, place)
     print(f"{notebook} ({preset}): {written}")
 
 
@@ -314,8 +314,13 @@ def check(
 
 
 def _or_default(given: Path | None, default: str | Path) -> Path:
-    """The path that was given, or the default one in the checkout."""
-    return provenance.checkout() / default if given is None else given.expanduser()
+    """The path that was given, with ``~`` expanded, or the default one in the checkout."""
+    if given is None:
+        return provenance.checkout() / default
+    try:
+        return given.expanduser()
+    except RuntimeError as error:  # no such user
+        raise InputError(f"{given}: {error}") from None
 
 
 def _assignments(texts: list[str] | None) -> dict[str, Any]:
