@@ -17,7 +17,7 @@ from PIL import Image
 
 from stochrestore import config
 from stochrestore.book import claims_page, equations, notebook, provenance, runs
-from stochrestore.book.claims import MIME_TYPE, measured_text
+from stochrestore.book.claims import MIME_TYPE, measured_text, verdict_text
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError
 from stochrestore.experiments import registry
@@ -116,9 +116,9 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
     parts = [
         "# Results, figure by figure",
         f"**{claims_page.summary(rows)}.** Every number that the paper prints and this book "
-        "measures, in the paper's order. An interval covers the spread over seeds, networks or "
-        "images; the verdict asks the whole of it. By chapter, with the remarks: "
-        "[](claims.md).",
+        "measures, in the paper's order. What an interval is over is said beside it. The verdict "
+        "is about the whole interval, as explained where the claims stand by chapter, with "
+        "remarks: [](claims.md).",
     ]
     published = provenance.published(provenance.checkout())
     more = [run for run in more if run.measured]
@@ -150,7 +150,7 @@ def _cells(row: Record, folder: Path, more: Sequence[Run], published: str) -> It
     yield f"{html.escape(row['statement'])} <small>({html.escape(row['quantity'])})</small>"
     yield from (html.escape(text) for text in (row["where"], row["paper"]))
     yield measured_text(row) + "".join(_also(row, *found) for found in runs.rows(more, row["id"]))
-    yield row["verdict"]
+    yield verdict_text(row)
     yield row["preset"] or "–"
     line = _source(published, "src/stochrestore/book/claims.yaml", source_line(row["id"]))
     number = cell_number(folder / f"{row['notebook']}.ipynb", row["id"])
