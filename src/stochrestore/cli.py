@@ -84,7 +84,8 @@ def run(
 @app.command()
 def train(
     experiment: Annotated[
-        str, typer.Argument(help="an experiment with networks, e.g. inpaint, or attributes")
+        str,
+        typer.Argument(help="an experiment with networks, e.g. inpaint; or attributes, fashion"),
     ],
     output: Annotated[
         Path | None,
@@ -106,8 +107,8 @@ def train(
 ) -> None:
     """Train an experiment's networks; when interrupted, call it again to continue."""
     given = _assignments(parameter)
-    if experiment == "attributes":  # the features of faces: no notebook, no presets
-        _train_attributes(given, output)
+    if experiment in ("attributes", "fashion"):  # features: no notebook, no presets
+        _train_features(experiment, given, output)
         return
     settings = config.load(experiment, preset, **given)
     module = import_module(f"stochrestore.experiments.{experiment}")
@@ -130,12 +131,18 @@ def train(
     print(f"{experiment} ({preset}): {folder}")
 
 
-def _train_attributes(given: dict[str, Any], output: Path | None) -> None:
+def _train_features(name: str, given: dict[str, Any], output: Path | None) -> None:
+    """Train the network behind the features of faces or of clothes."""
     from stochrestore.experiments._attributes import AttributesSettings, train_attributes
+    from stochrestore.experiments._fashion_classifier import FashionSettings, train_fashion
 
     folder = output or provenance.checkout() / "_build" / "weights" / "features"
-    train_attributes(config.validated(AttributesSettings, given), folder)
-    print(f"attributes: {folder}")
+    if name == "attributes":
+        train_attributes(config.validated(AttributesSettings, given), folder)
+        print(f"attributes: {folder}")
+    else:
+        record = train_fashion(config.validated(FashionSettings, given), folder)
+        print(f"fashion: {folder}; accuracy {record['accuracy']}")
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,10 +20,15 @@ from stochrestore.metrics.features import FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
 from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
+from stochrestore.training import Metrics
 
 Row = dict[str, Any]
 BATCH = 256
 """Images that are restored together."""
+CURVE_STD = (64, 8)
+"""Inputs, and samples of each, for the std along a training."""
+CURVE_ATTACKED = 64
+"""Inputs attacked for the robustness along a training."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,13 @@ class Reference:
 def features_for(settings: ImageSettings) -> FeatureExtractor:
     """The features that fit the data.
 
-    Attributes of faces, pixels of digits, the central pixels of patches, else Inception's.
+    Attributes of faces, a classifier's of clothes, pixels of digits, the central pixels of patches,
+    else Inception's.
     """
-    fitting = {"faces": "attributes", "digits": "pixels", "patches": "centre"}
+    fitting = {
+        **{"faces": "attributes", "digits": "pixels", "patches": "centre"},
+        **{"fashion": "fashion", "fashion_mnist": "fashion"},
+    }
     automatic = fitting.get(settings.kind, "inception")
     return feature_extractor(
         automatic if settings.features == "auto" else settings.features,  # type: ignore[arg-type]
@@ -141,6 +151,54 @@ def behaviour(
         row["ai_psnr"] = mean_interval(moved.ai_psnr, generator=draws)
         row["ball_used"] = mean_interval(moved.ball_used, generator=draws)
     return row
+
+
+def curve_point(
+    estimator: Any, settings: ImageSettings, degradation: ImageDegradation, *, seed: int
+) -> Metrics:
+    """What is measured along a training, beside its losses: a point of its curve.
+
+    FID, precision, recall, per-pixel std and robustness of few images that no reported number is
+    of, see :attr:`ImageSet.selection`; where there are none such, of training images. It takes a
+    second or so, and is for choices: recipe, length and λ_R.
+    """
+    compared = _selection(settings, degradation)
+    generator = torch.Generator().manual_seed(seed)
+    training = estimator.training
+    estimator.eval()
+    restored = restorations(estimator, compared.inputs, generator=generator)
+    fake = compared.extractor(restored)
+    shares = precision_recall(compared.real, fake, settings.k, real_radii=compared.radii)
+    inputs, samples = CURVE_STD
+    some = compared.inputs[:inputs]
+    deviation = per_pixel_std(estimator, some, samples=samples, generator=generator)
+    attacked = robustness(
+        estimator,
+        compared.inputs[:CURVE_ATTACKED],
+        settings.attack(),
+        input_dims=input_dims_of_the_image(settings),
+        seeds=settings.robustness_seeds,
+        generator=generator,
+    )
+    estimator.train(training)
+    return {
+        "fid": frechet_distance(compared.real, fake),
+        "precision": shares.precision,
+        "recall": shares.recall,
+        "std": deviation.mean().item(),
+        "robustness": attacked.psnr.clamp_max(99.0).mean().item(),
+    }
+
+
+@lru_cache(maxsize=1)
+def _selection(settings: ImageSettings, degradation: ImageDegradation) -> Reference:
+    """As :func:`reference`, of the images for choices."""
+    data, device, n = images(settings), settings.torch_device(), settings.curve_images
+    extractor = features_for(settings)
+    real = extractor(data.train[:n].to(device))
+    kept = data.train if data.selection is None else data.selection
+    inputs = degradation.degrade(kept[:n].to(device))
+    return Reference(extractor, real, knn_radii(real, settings.k), inputs)
 
 
 def over_runs(rows: Sequence[Row]) -> list[Row]:

@@ -27,6 +27,9 @@ from stochrestore.problems.images import ALL_DATA, ImageSet, is_known, load_imag
 from stochrestore.training import AlternatingTrainer, TrainingSettings
 
 CriticInit = Literal["default", "he"]
+CriticInput = Literal["unit", "symmetric"]
+GREY = ("digits", "fashion", "fashion_mnist")
+"""Kinds of data with one channel."""
 
 
 class ImageSettings(DeviceSettings, TrainingSettings):
@@ -58,14 +61,26 @@ class ImageSettings(DeviceSettings, TrainingSettings):
     width: int = Field(24, ge=1, description="s of the U-Net, or units of the MLP")
     critic_width: int = Field(16, ge=1, description="f of the critic, or units of the MLP")
     critic_init: CriticInit = Field("default", description="PyTorch's initialisation, or He's")
+    critic_residual: float = Field(
+        0.1, gt=0, description="what the critic's residual branches are multiplied by (Table 4)"
+    )
+    critic_input: CriticInput = Field(
+        "unit", description="range of the images that the critic sees: unit, [0, 1], or [−1, 1]"
+    )
+    seed_scale: float = Field(
+        1.0, gt=0, description="what the U-Net's seed Z ~ N(0, I) is multiplied by"
+    )
     seed_dims: int = Field(16, ge=1, description="length of the MLP's seed (the U-Net has its own)")
     seed_layer: int = Field(0, ge=0, le=4, description="layer of the MLP that the seed enters")
     training_images: int = Field(20_000, ge=2, description="images to train on, at most")
     validation_images: int = Field(10_000, ge=2, description="images to restore, at most")
+    curve_images: int = Field(
+        1000, ge=16, description="images a side for what is measured along a training"
+    )
     runs: int = Field(1, ge=1, description="independently trained networks of each kind")
     n_eval: int = Field(50_000, ge=8, description="images a side for FID, precision, recall")
     k: int = Field(3, ge=1, description="neighbours in precision and recall")
-    features: Literal["auto", "pixels", "centre", "attributes", "inception"] = Field(
+    features: Literal["auto", "pixels", "centre", "attributes", "fashion", "inception"] = Field(
         "auto", description="what images are compared by; auto: what fits the data"
     )
     inception_weights: str = Field("", description="file of Inception's weights; empty: the cache")
@@ -90,7 +105,9 @@ class ImageSettings(DeviceSettings, TrainingSettings):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, size, size) of the images."""
-        return (1, 8, 8) if self.kind == "digits" else (3, self.size, self.size)
+        if self.kind == "digits":
+            return (1, 8, 8)
+        return (1 if self.kind in GREY else 3, self.size, self.size)
 
 
 @cache
@@ -128,7 +145,14 @@ def build_estimator(
             seed_dims=s.seed_dims,
             seed_layer=s.seed_layer,
         )
-    return UNet(degradation, s.size, s.width, stochastic=model.stochastic)
+    return UNet(
+        degradation,
+        s.size,
+        s.width,
+        channels=s.shape[0],
+        stochastic=model.stochastic,
+        seed_scale=s.seed_scale,
+    )
 
 
 def build_critic(settings: ImageSettings) -> nn.Module:
@@ -136,7 +160,13 @@ def build_critic(settings: ImageSettings) -> nn.Module:
     if settings.kind == "digits":
         critic: nn.Module = MLPCritic(settings.critic_width, math.prod(settings.shape))
     else:
-        critic = ResNetCritic(settings.size, settings.critic_width)
+        critic = ResNetCritic(
+            settings.size,
+            settings.critic_width,
+            channels=settings.shape[0],
+            residual=settings.critic_residual,
+            centred=settings.critic_input == "symmetric",
+        )
     if settings.critic_init == "he":
         he_initialisation(critic)
     return critic
@@ -189,7 +219,7 @@ def build_trainer(
 UNRELATED = {
     *("train", "weights", "runs", "device", "validation_images", "skip_bad"),
     *("n_eval", "k", "features", "inception_weights"),
-    *("std_inputs", "std_samples", "attacked_inputs", "seeds_at_once"),
+    *("std_inputs", "std_samples", "attacked_inputs", "seeds_at_once", "curve_images"),
 }
 
 
@@ -209,13 +239,13 @@ def model_jobs(
     Args:
         folder: what the names of the jobs begin with.
     """
-    for name, model in models.items():
-        weight = settings.robustness_weight if model.robust else 0.0
-        late = model.robust and not model.stochastic
-        start = settings.robustness_start if late else 0
-        update = {"robustness_weight": weight, "robustness_start": start}
-        changed = settings.model_copy(update=update)
-        for run in range(settings.runs):
+    for run in range(settings.runs):  # so that a first network of each kind comes first
+        for name, model in models.items():
+            weight = settings.robustness_weight if model.robust else 0.0
+            late = model.robust and not model.stochastic
+            start = settings.robustness_start if late else 0
+            update = {"robustness_weight": weight, "robustness_start": start}
+            changed = settings.model_copy(update=update)
             yield Job(f"{folder}/{name}-seed{run}", model, settings.seed + run, changed)
 
 

@@ -21,7 +21,6 @@ from stochrestore.estimators.base import Estimator
 from stochrestore.training import (
     AlternatingTrainer,
     Metrics,
-    TrainingSettings,
     keep_freed_memory,
 )
 
@@ -200,7 +199,7 @@ def finished(job: Job, folder: Path, method: Method) -> bool:
     record = (folder / job.name).with_suffix(".json")
     if not record.exists():
         return False
-    fields = TrainingSettings.model_fields.items()
+    fields = type(job.settings).model_fields.items()
     defaults = {name: field.default for name, field in fields if not field.is_required()}
     known = json.loads(json.dumps(defaults)) | pretrained.read_record(record)["settings"]
     needed = method.recorded(job.settings)

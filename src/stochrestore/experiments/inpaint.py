@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from stochrestore.experiments._attack_grid import attack_grid
 from stochrestore.experiments._image_evaluation import (
     Reference,
     behaviour,
+    curve_point,
     input_dims_of_the_image,
     quality,
     reference,
@@ -103,6 +105,10 @@ def degradation(settings: ImageSettings) -> Inpainting:
     return Inpainting(settings.shape[1])
 
 
+_degradation = cache(degradation)
+"""The same object for the same settings."""
+
+
 def shown_models(settings: Settings) -> dict[str, Model]:
     """All four models, or the pair that ``robust`` restricts to."""
     return {
@@ -158,9 +164,9 @@ def job_trainer(job: Job) -> AlternatingTrainer:
 
 
 def job_evaluation(estimator: Any, job: Job) -> Metrics:
-    """What a training without weights leaves behind; the chapter measures those with weights."""
+    """A point of the training's curve; without weights, also what the chapter shows of it."""
     if job.keep_weights:
-        return {}
+        return curve_point(estimator, job.settings, _degradation(job.settings), seed=job.seed)
     training = estimator.training
     estimator.eval()
     compared = reference(job.settings, degradation(job.settings))

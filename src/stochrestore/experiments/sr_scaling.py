@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from stochrestore.estimators.weighted_posterior import WeightedPosterior
 from stochrestore.experiments import _image_gans
 from stochrestore.experiments._image_evaluation import (
     behaviour,
+    curve_point,
     over_runs,
     quality,
     reference,
@@ -41,7 +43,7 @@ from stochrestore.experiments._trainings import MODELS, Job, Method
 from stochrestore.metrics.bootstrap import Interval, difference
 from stochrestore.metrics.information import gaussian_bits
 from stochrestore.problems.images import digest
-from stochrestore.training import AlternatingTrainer
+from stochrestore.training import AlternatingTrainer, Metrics
 
 EXPERIMENT = "sr_scaling"
 BUILT_IN = ("digits", "faces", "patches")
@@ -134,6 +136,14 @@ def job_trainer(job: Job) -> AlternatingTrainer:
     return build_trainer(job.model, job.settings, Averaging(job.settings.scale), seed=job.seed)
 
 
+def job_evaluation(estimator: Any, job: Job) -> Metrics:
+    """A point of the training's curve."""
+    return curve_point(estimator, job.settings, _averaging(job.settings.scale), seed=job.seed)
+
+
+_averaging = cache(Averaging)
+"""The same object for the same scale."""
+
 #: Settings of this experiment alone that change nothing in a trained network.
 UNRELATED = ("scales", "prior_draws", "posterior_width", "least_sample_size")
 
@@ -143,7 +153,7 @@ def recorded(settings: Settings) -> dict[str, Any]:
     return _image_gans.recorded(settings, *UNRELATED)
 
 
-METHOD = Method(build=job_trainer, recorded=recorded, half=True)
+METHOD = Method(build=job_trainer, recorded=recorded, evaluate=job_evaluation, half=True)
 
 
 def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any]]:

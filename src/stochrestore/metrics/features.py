@@ -1,4 +1,6 @@
-"""What images are compared by: pixels, all or central, Inception's features, or faces' attributes.
+"""What images are compared by: pixels, all or central, or features of a network.
+
+Inception's, or those of small networks for faces (attributes) and for clothes (fashion).
 
 Distances of different features are not comparable, so an extractor has a name, and whatever is
 measured through it carries the name along.
@@ -23,7 +25,7 @@ from stochrestore.errors import InputError, require
 from stochrestore.estimators import pretrained
 from stochrestore.torchvision_ops import import_piq
 
-FeatureName = Literal["pixels", "centre", "inception", "attributes"]
+FeatureName = Literal["pixels", "centre", "inception", "attributes", "fashion"]
 
 CENTRE = 8
 """Side of the square whose pixels are the features ``"centre"``."""
@@ -33,6 +35,12 @@ ATTRIBUTE_SIZE = 32
 
 ATTRIBUTE_DIMS = 96
 """Features of the attribute network."""
+
+FASHION_SIZE = 16
+"""Side of the images that the classifier of clothes sees."""
+
+FASHION_DIMS = 64
+"""Features of the classifier of clothes."""
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_ADDRESS = (
@@ -95,7 +103,8 @@ def feature_extractor(
     Args:
         name: ``"pixels"``: (N, C·S·S), as they are; ``"centre"``: (N, C·8·8), those of the
             central 8×8 square; ``"attributes"``: (N, 96), from
-            :class:`AttributeNetwork` as shipped; ``"inception"``: (N, 2048), the paper's, from
+            :class:`AttributeNetwork` as shipped; ``"fashion"``: (N, 64), from
+            :class:`FashionNetwork` as shipped; ``"inception"``: (N, 2048), the paper's, from
             piq's InceptionV3.
         inception_weights: the file with the weights of ``"inception"``; the one in torch.hub's
             cache unless given. Nothing is downloaded.
@@ -113,9 +122,12 @@ def feature_extractor(
         pretrained.load(attributes, pretrained.shipped("features") / "attributes.safetensors")
         attributes = attributes.to(device).eval()
         return FeatureExtractor(name, lambda images: attributes(_rgb(images)), device)
-    require(
-        name == "inception", "features", name, "'pixels', 'centre', 'inception' or 'attributes'"
-    )
+    if name == "fashion":
+        clothes = FashionNetwork()
+        pretrained.load(clothes, pretrained.shipped("features") / "fashion.safetensors")
+        return FeatureExtractor(name, clothes.to(device).eval(), device)
+    allowed = "'pixels', 'centre', 'inception', 'attributes' or 'fashion'"
+    require(name == "inception", "features", name, allowed)
     inception = load_inception(inception_weights).to(device).eval()
     return FeatureExtractor(
         name, lambda images: inception(_rgb(images))[0].flatten(1), device, batch=64
@@ -199,6 +211,42 @@ class AttributeNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, S, S) in [0, 1] → (N, 96); images of another size are resized to 32."""
         size = (ATTRIBUTE_SIZE, ATTRIBUTE_SIZE)
+        if images.shape[2:] != size:
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
+        return self.hidden(self.convolutions(2 * images - 1).flatten(1))
+
+
+class FashionNetwork(nn.Module):
+    """Features by which ten kinds of clothes are told apart.
+
+    Trained as the trunk of a classifier by :mod:`stochrestore.experiments._fashion_classifier`; the
+    features are its last hidden layer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            *_convolution(1, 32, stride=1),
+            *_convolution(32, 32, stride=2),
+            *_convolution(32, 64, stride=1),
+            *_convolution(64, 64, stride=2),
+        )
+        self.hidden = nn.Sequential(
+            nn.Linear(64 * (FASHION_SIZE // 4) ** 2, FASHION_DIMS, bias=False),
+            nn.BatchNorm1d(FASHION_DIMS),
+            nn.ReLU(),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 1 or 3, S, S) in [0, 1] → (N, 64); colours are averaged, other sizes resized to 16.
+
+        Raises:
+            InputError: another number of channels.
+        """
+        channels = images.shape[1]
+        require(channels in (1, 3), "features of a network: channels of images", channels, "1 or 3")
+        images = images.mean(1, keepdim=True)
+        size = (FASHION_SIZE, FASHION_SIZE)
         if images.shape[2:] != size:
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
         return self.hidden(self.convolutions(2 * images - 1).flatten(1))
