@@ -76,10 +76,11 @@ class UNet(nn.Module):
 
     def restore_seeds(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, …), z (S, N, K) → (S, N, …); what no seed enters is computed once."""
-        return self._restored(y, z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        restored = self._restored(y, z.flatten(0, 1)).unflatten(0, (-1, len(y)))
+        return restored.expand(len(z), *restored.shape[1:])
 
     def _restored(self, y: Tensor, z: Tensor) -> Tensor:
-        """y (N, …), z (S·N, K) → x̂ (S·N, …)."""
+        """y (N, …), z (S·N, K) → x̂ (S·N, …); (N, …) for the deterministic seed, K = 1."""
         noises = self.seed_maps(z) if z.shape[1] > 1 else [None] * len(self.down)
         h, skips = self.first(self.degradation.lift(y)), []
         for down, noise in zip(self.down, noises, strict=True):
@@ -89,7 +90,7 @@ class UNet(nn.Module):
         for up in self.up:
             h = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=True)
             h = after_concatenation(up, [skips.pop(), h])
-        return self.degradation.project(self.last(h), y.repeat(len(z) // len(y), 1, 1, 1))
+        return self.degradation.project(self.last(h), y.repeat(len(h) // len(y), 1, 1, 1))
 
     def seed_maps(self, z: Tensor) -> list[Tensor]:
         """Z₁, …, Z₄ as they enter, (N, 1, side, side) each; zeros where deterministic."""
