@@ -77,7 +77,8 @@ def run(
 @app.command()
 def train(
     experiment: Annotated[
-        str, typer.Argument(help="an experiment with networks, e.g. inpaint, or attributes")
+        str,
+        typer.Argument(help="an experiment with networks, e.g. inpaint; or attributes, fashion"),
     ],
     output: Annotated[
         Path | None,

@@ -168,9 +168,9 @@ def test_r1_every_nth_step_counts_n_fold(monkeypatch):
 
     def counted(critic, real, **options):
         calls.append(options["gamma"])
-        return torch.zeros((), requires_grad=True) + 7.0
+        return torch.zeros((), requires_grad=True) + 7.0, critic(real)
 
-    monkeypatch.setattr(training, "r1_penalty", counted)
+    monkeypatch.setattr(training, "r1_penalty_and_logits", counted)
     run = trainer(SETTINGS.model_copy(update={"r1_every": 3}))
     losses = []
     for _ in range(6):

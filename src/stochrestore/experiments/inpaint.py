@@ -25,6 +25,7 @@ from stochrestore.experiments.attack_grid import attack_grid
 from stochrestore.experiments.evaluation import (
     Reference,
     behaviour,
+    curve_point,
     measured,
     quality,
     reference,
@@ -154,9 +155,9 @@ def all_jobs(settings: Settings) -> dict[str, Job]:
 
 
 def job_evaluation(estimator: Any, job: Job) -> Metrics:
-    """Measures a network whose weights are not kept; the chapter measures the others itself."""
+    """A point of the training's curve; without weights, also what the chapter shows of it."""
     if job.keep_weights:
-        return {}
+        return curve_point(estimator, job, degradation=degradation)
     training = estimator.training
     estimator.eval()
     compared = reference(job.settings, degradation(job.settings))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,7 @@ from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
 from stochrestore.experiments.evaluation import (
     behaviour,
+    curve_point,
     measured,
     over_runs,
     quality,
@@ -138,7 +140,7 @@ def degradation(settings: Settings) -> Averaging:
     return Averaging(settings.scale)
 
 
-METHOD = image_method(degradation)
+METHOD = image_method(degradation, partial(curve_point, degradation=degradation))
 
 
 def load_or_train(settings: Settings) -> Trained:

@@ -42,7 +42,7 @@ EVALUATION_ONLY = frozenset(
     {
         *("preset", "train", "weights", "device", "runs", "seeds_at_once"),
         *("validation_images", "skip_bad", "n_eval", "features", "inception_weights"),
-        *("std_inputs", "std_samples", "attacked_inputs"),
+        *("std_inputs", "std_samples", "attacked_inputs", "curve_images"),
         # the toy's and inpainting's grids: each job has the values that are its own
         *("robust", "sweep_weights", "sweep_steps", "sweep_seeds", "sweep_runs"),
         *("seed_layers", "seed_lengths"),
