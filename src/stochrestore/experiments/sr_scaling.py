@@ -69,6 +69,11 @@ class Settings(ImageSettings):
     def _known_data(cls, data: str) -> str:
         return data if data == "all" else ImageSettings._known_data(data)
 
+    @field_validator("scales")
+    @classmethod
+    def _each_scale_once(cls, scales: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(scales))
+
     @model_validator(mode="after")
     def _scales_divide(self) -> Settings:
         side = self.shape[-1]

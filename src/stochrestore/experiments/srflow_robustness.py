@@ -84,6 +84,7 @@ class Settings(NetworkSettings):
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
+        data = ":".join(part.strip() for part in data.split(":", 1))
         kind, _, path = data.partition(":")
         known = {PHOTOGRAPHS, *BENCHMARKS}
         if not (kind == "folder" and path) and not set(data.split("+")) <= known:
