@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -101,16 +102,21 @@ def train(
     """Train an experiment's networks; when interrupted, call it again to continue."""
     module = registry.trained(experiment)
     settings = module.Settings.load(preset, **_assignments(parameter, experiment))
-    folder = output or provenance.checkout() / "_build" / "weights" / experiment / preset
+    folder = _or_default(output, Path("_build") / "weights" / experiment / preset)
     commit, dirty = provenance.revision(provenance.checkout())
-    train_jobs(
-        select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
-        folder,
-        module.METHOD,
-        workers=workers,
-        about={"commit": commit, "changed": dirty},
-        tensorboard=tensorboard,
-    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+    try:
+        train_jobs(
+            select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
+            folder,
+            module.METHOD,
+            workers=workers,
+            about={"commit": commit, "changed": dirty},
+            tensorboard=tensorboard,
+        )
+    except KeyboardInterrupt:
+        print("stochrestore: interrupted; the same command continues", file=sys.stderr)
+        raise typer.Exit(130) from None
     print(f"{experiment} ({preset}): {folder}")
 
 

@@ -7,13 +7,15 @@ model's defaults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import shlex
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib import resources
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 
 from stochrestore.errors import InputError, require
@@ -35,6 +37,8 @@ class ExperimentSettings(BaseModel):
     # docstring here would make Sphinx edit pydantic's annotations, which breaks later models.
     experiment: ClassVar[str] = ""
 
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def load(cls, preset: str, **changes: Any) -> Self:
         """The settings at a preset: the preset's values, then ``changes``.
@@ -54,7 +58,18 @@ class ExperimentSettings(BaseModel):
         }
         values = preset_values(cls.experiment, preset, given)
         settings: Self = validated(cls, {"preset": preset, **values, **given})
+        settings._given.update({name: getattr(settings, name) for name in given})
         return settings
+
+    def options(self, *, leave_out: Collection[str]) -> str:
+        """The options with which the command gets these settings, as a shell takes them."""
+        given = {name: value for name, value in self._given.items() if name not in leave_out}
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in given.items()
+        }
+        options = [f"-p {shlex.quote(f'{name}={text}')}" for name, text in texts.items()]
+        return " ".join([f"--preset {self.preset}", *options])
 
 
 def preset_values(experiment: str, preset: str, given: Mapping[str, Any] = {}) -> dict[str, Any]:

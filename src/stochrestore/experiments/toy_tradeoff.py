@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stochrestore import store
 from stochrestore.attacks import Attack, worst_perturbation
 from stochrestore.estimators.base import Estimator, SecondCoordinate, restore, squared_distance
 from stochrestore.estimators.closed_form import (
@@ -40,7 +39,7 @@ from stochrestore.experiments.toy_gans import (
 from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.problems.toy import Disk, Ring
-from stochrestore.training.jobs import MODELS, Job
+from stochrestore.training.jobs import MODELS, Job, read_record
 from stochrestore.training.loop import Metrics
 
 Settings = ToySettings
@@ -71,17 +70,17 @@ class Trained:
 
 def load_or_train(settings: ToySettings) -> Trained:
     """The networks of Fig. 3: those shipped, those of ``settings.weights``, or trained now."""
-    with trained_weights(settings, all_jobs(settings).values(), METHOD) as folder:
-        found = load_networks(main_jobs(settings), folder, METHOD)
-        grids = (_final_rows(jobs(settings), folder) for jobs in (sweep_jobs, variant_jobs))
-        return Trained(*found, *grids)
+    folder = trained_weights(settings, all_jobs(settings).values(), METHOD)
+    found = load_networks(main_jobs(settings), folder, METHOD)
+    grids = (_final_rows(jobs(settings), folder) for jobs in (sweep_jobs, variant_jobs))
+    return Trained(*found, *grids)
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
     """The last measurement of each job, with what tells it from the others."""
     rows = []
     for job in jobs:
-        record = store.read_record((folder / job.name).with_suffix(".json"))
+        record = read_record(job, folder)
         model, label, _ = Path(job.name).name.split("-", 2)
         row = {"estimator": model, "variant": label, "run": job.seed}
         rows.append({**row, "weight": job.settings.robustness_weight, **record["history"][-1]})
