@@ -166,9 +166,9 @@ def evaluate(estimator: Estimator, settings: ToySettings, *, seed: int) -> Metri
 def draw(
     problem: ToyProblem, estimator: Estimator, n: int, *, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """n data points, and n restorations of the inputs of n others: (n, 2) each."""
+    """n data points, and n restorations of the inputs of n others: (n, 2) each, on the CPU."""
     x = problem.sample(2 * n, generator=generator).to(parameters_like(estimator))
-    return x[:n], sample(estimator, x[n:, :1], generator=generator)
+    return x[:n].cpu(), sample(estimator, x[n:, :1], generator=generator).cpu()
 
 
 def exact_sensitivity(

@@ -33,6 +33,7 @@ from stochrestore.experiments.toy_gans import (
     exact_sensitivity,
     main_jobs,
     midpoints,
+    parameters_like,
     sweep_jobs,
     variant_jobs,
 )
@@ -206,7 +207,7 @@ def _attack_share(
     """Mean |δ|/ε of an attack, and its √R̃ over that of the exact maximum on the same inputs."""
     generator = torch.Generator().manual_seed(settings.seed + run)
     x, _ = draw(Disk(), estimator, settings.samples, generator=generator)
-    y, measured = x[:, :1], SecondCoordinate(estimator)
+    y, measured = x[:, :1].to(parameters_like(estimator)), SecondCoordinate(estimator)
     z = estimator.seed(y, 16, generator=generator)
     delta = worst_perturbation(measured, y, z, attack, generator=generator)
     reached = _moved(measured, y, z, delta)
@@ -230,4 +231,5 @@ def support_curve(
 ) -> Tensor:
     """Restorations of evenly spaced y, |y| < height, one seed each: top rows of Fig. 3 and 5."""
     y = height * (2 * midpoints(points) - 1).float()[:, None]
-    return estimator(y, estimator.seed(y, 1, generator=generator)[0])
+    y = y.to(parameters_like(estimator).device)
+    return estimator(y, estimator.seed(y, 1, generator=generator)[0]).cpu()

@@ -21,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from stochrestore import store
-from stochrestore.errors import InputError, require
+from stochrestore.errors import InputError, require, silent
 from stochrestore.training.loop import Metrics, Trainer, TrainingDiverged, keep_freed_memory
 
 
@@ -289,7 +289,8 @@ def _carried_out(
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            yield from (partial(train, job) for job in jobs)
+            for job in tqdm(jobs, "trainings", disable=silent(len(jobs) > 1)):
+                yield partial(train, job)
         finally:
             torch.set_num_threads(before)
         return
