@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
-import yaml
 
+from stochrestore import config
 from stochrestore.book import claims_page, classroom, doctor, execute, launch, provenance, runs
 from stochrestore.book import pages as book_pages
 from stochrestore.book import pdf as book_pdf
@@ -69,7 +70,8 @@ def run(
     ] = None,
 ) -> None:
     """Check the parameters of a notebook, then execute it."""
-    given = _assignments(parameter)
+    require(notebook in registry.CHAPTERS, "notebook", notebook, ", ".join(registry.CHAPTERS))
+    given = _assignments(parameter, notebook)
     written = execute.execute(notebook, preset, given, output)
     print(f"{notebook} ({preset}): {written}")
 
@@ -100,17 +102,22 @@ def train(
 ) -> None:
     """Train an experiment's networks; when interrupted, call it again to continue."""
     module = registry.trained(experiment)
-    settings = module.Settings.load(preset, **_assignments(parameter))
-    folder = output or provenance.checkout() / "_build" / "weights" / experiment / preset
+    settings = module.Settings.load(preset, **_assignments(parameter, experiment))
+    folder = _or_default(output, Path("_build") / "weights" / experiment / preset)
     commit, dirty = provenance.revision(provenance.checkout())
-    train_jobs(
-        select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
-        folder,
-        module.METHOD,
-        workers=workers,
-        about={"commit": commit, "changed": dirty},
-        tensorboard=tensorboard,
-    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+    try:
+        train_jobs(
+            select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
+            folder,
+            module.METHOD,
+            workers=workers,
+            about={"commit": commit, "changed": dirty},
+            tensorboard=tensorboard,
+        )
+    except KeyboardInterrupt:
+        print("stochrestore: interrupted; the same command continues", file=sys.stderr)
+        raise typer.Exit(130) from None
     print(f"{experiment} ({preset}): {folder}")
 
 
@@ -126,7 +133,7 @@ def reference(
     """Run Figure 8 on a benchmark, and write its numbers, figure and page for the book."""
     from stochrestore.book import reference  # draws, which a machine that only trains need not
 
-    given = _assignments(parameter)
+    given = _assignments(parameter, "srflow_robustness")
     settings = registry.load("srflow_robustness", preset, **{**given, "data": data})
     record = reference.measure(settings, given)
     print(reference.write(record, _or_default(output, reference.FOLDER)))
@@ -274,21 +281,10 @@ def _or_default(given: Path | None, default: str | Path) -> Path:
     return provenance.checkout() / default if given is None else given.expanduser()
 
 
-def _assignments(texts: list[str] | None) -> dict[str, Any]:
-    return dict(_assignment(text) for text in texts or [])
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    """``name=value`` taken apart, with the value read as YAML, and ``1e-3`` as a number too."""
-    name, equals, value = text.partition("=")
-    require(bool(name and equals), "-p", text, "name=value")
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
-        return name, value
-    if isinstance(read, str):
-        try:
-            return name, float(read)
-        except ValueError:
-            pass
-    return name, read
+def _assignments(texts: list[str] | None, experiment: str) -> dict[str, Any]:
+    """``name=value`` taken apart, each value read by the type of the experiment's parameter."""
+    pairs = [text.partition("=") for text in texts or []]
+    for text, (name, equals, _) in zip(texts or [], pairs, strict=True):
+        require(bool(name and equals), "-p", text, "name=value")
+    values = {name: value for name, _, value in pairs}
+    return config.read(registry.settings(experiment), values)

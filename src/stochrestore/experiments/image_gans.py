@@ -88,6 +88,7 @@ class ImageSettings(TrainedSettings, TrainingSettings):
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
+        data = ":".join(part.strip() for part in data.split(":", 1))
         if not is_known(data):
             raise ValueError(ALL_DATA)
         return data

@@ -61,6 +61,12 @@ def trained(name: str) -> Trainable:
     return _module(name, TRAINED)
 
 
+def settings(name: str) -> type[ExperimentSettings]:
+    """The settings' model of an experiment, whether it has a notebook or not."""
+    model: type[ExperimentSettings] = _module(name, (*CHAPTERS, *TRAINED)).Settings
+    return model
+
+
 def _module(name: str, known: tuple[str, ...]) -> Any:
     require(name in known, "experiment", name, ", ".join(known))
     return import_module(f"stochrestore.experiments.{name}")

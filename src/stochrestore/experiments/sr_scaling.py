@@ -71,6 +71,11 @@ class Settings(ImageSettings):
     def _known_data(cls, data: str) -> str:
         return data if data == "all" else ImageSettings._known_data(data)
 
+    @field_validator("scales")
+    @classmethod
+    def _each_scale_once(cls, scales: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(scales))
+
     @model_validator(mode="after")
     def _scales_divide(self) -> Settings:
         side = self.shape[-1]
@@ -151,11 +156,11 @@ def load_or_train(settings: Settings) -> Trained:
     """
     require(settings.data != "all", "load_or_train: data", "all", "one of image_sets(settings)")
     jobs = list(jobs_of(settings))
-    with trained_weights(settings, jobs, METHOD, workers=workers(settings)) as folder:
-        found = {
-            scale: load_networks((j for j in jobs if j.settings.scale == scale), folder, METHOD)
-            for scale in settings.scales
-        }
+    folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
+    found = {
+        scale: load_networks((j for j in jobs if j.settings.scale == scale), folder, METHOD)
+        for scale in settings.scales
+    }
     return Trained(
         settings,
         {scale: networks for scale, (networks, _) in found.items()},
