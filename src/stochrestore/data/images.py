@@ -182,6 +182,14 @@ def digits(seed: int, training_images: int, validation_images: int) -> ImageSet:
     return ImageSet("digits", train[:training_images], validation[:validation_images])
 
 
+def require_enough(images: ImageSet, least: int, purpose: str) -> None:
+    """Raise :class:`InputError` if a part has fewer images than a purpose needs."""
+    counts = {"training": len(images.train), "validation": len(images.validation)}
+    where = f"data={images.name}: images for {' and '.join(counts)}"
+    allowed = f"at least {least} of each, for {purpose}"
+    require(min(counts.values()) >= least, where, tuple(counts.values()), allowed)
+
+
 def preprocess(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """The S×S centre of an image that is first resized to a square of side round(102/64·S).
 
