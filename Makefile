@@ -19,7 +19,7 @@ pdf: book  ## the book as one PDF, _build/book.pdf, printed by Chromium
 	@$(BIN)/stochrestore pdf
 
 class: $(READY)  ## the exercises as students get them: _build/class, and a zip to hand out
-	@$(BIN)/python -m stochrestore.book.classroom build notebooks/exercises _build/class
+	@$(BIN)/stochrestore class build
 
 test: $(READY)  ## the book, then lint, types, order of imports, notebooks and tests
 	@$(BIN)/snakemake book validated --config preset=$(PRESET)

@@ -119,12 +119,10 @@ GRID = Path("_build/weights/sr_scaling") / PRESET
 
 
 def grid(_):
-    from stochrestore import config as presets
     from stochrestore.experiments import sr_scaling
 
-    chosen = presets.load("sr_scaling", PRESET, data=config.get("data", "all"))
-    names = [job.name for each in sr_scaling.image_sets(chosen) for job in sr_scaling.jobs_of(each)]
-    return [f"{GRID}/{name}.json" for name in names]
+    settings = sr_scaling.Settings.load(PRESET, data=config.get("data", "all"))
+    return [f"{GRID}/{name}.json" for name in sr_scaling.all_jobs(settings)]
 
 
 rule sr_grid:

@@ -96,10 +96,7 @@ def by_loop(network: SRFlow, y: Tensor, z: Tensor, steps: int = STEPS) -> Tensor
 def _attack() -> tuple[dict[str, float], float]:
     network = small_network()
     y, z = problem(network, IMAGES, SIDE)
-    methods = {
-        "library": lambda: by_library(network, y, z),
-        "loop": lambda: by_loop(network, y, z),
-    }
+    methods = {"library": lambda: by_library(network, y, z), "loop": lambda: by_loop(network, y, z)}
     seconds = median_seconds(methods, 3)
     network, y, z = network.double(), y[:1].double(), z[:3, :1].double()
     difference = by_library(network, y, z) - by_loop(network, y, z)

@@ -18,11 +18,8 @@ from stochrestore.networks.mlp import MLPCritic, MLPEstimator
 from stochrestore.networks.resnet_critic import ResNetCritic
 from stochrestore.networks.unet import StatisticsPerSeed, UNet
 from stochrestore.problems.toy import Disk
-from stochrestore.training.adversarial import (
-    AlternatingTrainer,
-    TrainingSettings,
-    keep_freed_memory,
-)
+from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
+from stochrestore.training.loop import keep_freed_memory
 
 SETTINGS = TrainingSettings(
     batch_size=32, robustness_weight=1e4, robustness_seeds=50, attack_steps=4
@@ -234,8 +231,8 @@ def _measure_images() -> tuple[dict[str, float], float]:
 def _measure_grid() -> dict[str, float]:
     keep_freed_memory()
     settings = registry.load("sr_scaling", "laptop", data="faces", scales=[4])
-    jobs = {sr_scaling.model_of(job): job for job in sr_scaling.jobs_of(settings)}
-    trainer = sr_scaling.job_trainer(jobs["robust_sto_gan"])
+    jobs = {job.key: job for job in sr_scaling.jobs_of(settings)}
+    trainer = sr_scaling.METHOD.build(jobs["robust_sto_gan"])
     # Some losses enter every n-th step: the mean is over as many as bring all of them round.
     cycle = math.lcm(trainer.settings.r1_every, trainer.settings.robustness_every)
 

@@ -1,25 +1,23 @@
-"""The command ``stochrestore``: run notebooks, list claims, check the installation."""
+"""The command ``stochrestore``: run notebooks, train networks, list claims, check the machine."""
 
 from __future__ import annotations
 
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
 import yaml
 
-from stochrestore import config
-from stochrestore.book import claims_page, doctor, execute, provenance, runs
+from stochrestore.book import claims_page, classroom, doctor, execute, launch, provenance, runs
 from stochrestore.book import pages as book_pages
 from stochrestore.book import pdf as book_pdf
 from stochrestore.data import downloads
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
-from stochrestore.training.adversarial import TrainingDiverged
 from stochrestore.training.jobs import select, train_jobs
+from stochrestore.training.loop import TrainingDiverged
 
 app = typer.Typer(
     help=__doc__,
@@ -32,12 +30,12 @@ app = typer.Typer(
 Preset: TypeAlias = Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")]
 Parameters: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
+    typer.Option("-p", "--parameter", help="name=value, which replaces the preset's value"),
 ]
 
 
 def main() -> None:
-    """Run the command; bad input ends in one line and status 2, a failed run in status 1."""
+    """Run the command. Bad input ends in one line and status 2, a failed run in status 1."""
     try:
         app()
     except (InputError, execute.ExecutionError, TrainingDiverged) as error:
@@ -45,7 +43,7 @@ def main() -> None:
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 
-data = typer.Typer(help="Data sets that are fetched on demand.", no_args_is_help=True)
+data = typer.Typer(help="Data sets that are downloaded on demand.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 
@@ -56,7 +54,7 @@ def fetch(
         str, typer.Option(help="address of a mirror with the same paths")
     ] = downloads.SELFEXSR,
 ) -> None:
-    """Fetch a benchmark of super-resolution, ×4, checked by sha256; continues where it stopped."""
+    """Fetch a benchmark, checked by sha256; an interrupted download continues where it stopped."""
     print(downloads.fetch(name, source=source))
 
 
@@ -70,7 +68,7 @@ def run(
         typer.Option("-o", "--output", help="default: _build/runs/<notebook>.ipynb"),
     ] = None,
 ) -> None:
-    """Execute a notebook with its parameters checked first."""
+    """Check the parameters of a notebook, then execute it."""
     given = _assignments(parameter)
     written = execute.execute(notebook, preset, given, output)
     print(f"{notebook} ({preset}): {written}")
@@ -100,37 +98,19 @@ def train(
     ] = None,
 ) -> None:
     """Train an experiment's networks; when interrupted, call it again to continue."""
-    given = _assignments(parameter)
-    if experiment == "attributes":  # the features of faces: no notebook, no presets
-        _train_attributes(given, output)
-        return
-    settings = registry.load(experiment, preset, **given)
-    module = import_module(f"stochrestore.experiments.{experiment}")
+    module = registry.trained(experiment)
+    settings = module.Settings.load(preset, **_assignments(parameter))
     folder = output or provenance.checkout() / "_build" / "weights" / experiment / preset
     commit, dirty = provenance.revision(provenance.checkout())
-    if hasattr(module, "train"):  # networks of several kinds, one after the other
-        module.train(settings, folder, only=only, about={"commit": commit, "changed": dirty})
-        print(f"{experiment} ({preset}): {folder}")
-        return
-    require(hasattr(module, "trainings"), "experiment", experiment, "one that trains networks")
-    jobs, method, about = module.trainings(settings)
     train_jobs(
-        select(jobs, only=only, stochastic=stochastic, robust=robust),
+        select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
         folder,
-        method,
+        module.METHOD,
         workers=workers,
-        about={**about, "commit": commit, "changed": dirty},
+        about={"commit": commit, "changed": dirty},
         tensorboard=tensorboard,
     )
     print(f"{experiment} ({preset}): {folder}")
-
-
-def _train_attributes(given: dict[str, Any], output: Path | None) -> None:
-    from stochrestore.experiments.attributes import AttributesSettings, train_attributes
-
-    folder = output or provenance.checkout() / "_build" / "weights" / "features"
-    train_attributes(config.validated(AttributesSettings, given), folder)
-    print(f"attributes: {folder}")
 
 
 @app.command()
@@ -142,31 +122,35 @@ def reference(
         Path | None, typer.Option("-o", "--output", help="folder; default: book/reference")
     ] = None,
 ) -> None:
-    """Run Figure 8 on a benchmark and write numbers, figure and page for the book."""
+    """Run Figure 8 on a benchmark, and write its numbers, figure and page for the book."""
     from stochrestore.book import reference  # draws, which a machine that only trains need not
 
     given = _assignments(parameter)
     settings = registry.load("srflow_robustness", preset, **{**given, "data": data})
-    folder = output or provenance.checkout() / reference.FOLDER
-    print(reference.write(reference.measure(settings, given), folder))
+    record = reference.measure(settings, given)
+    print(reference.write(record, _or_default(output, reference.FOLDER)))
 
 
 @app.command()
 def claims(
-    as_json: Annotated[bool, typer.Option("--json", help="a list of records")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="a page of the book")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print a list of records as JSON")
+    ] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="print a page of the book")
+    ] = False,
     verify: Annotated[
-        bool, typer.Option("--check", help="only verdicts that are not the expected ones")
+        bool, typer.Option("--check", help="print only verdicts that differ from the expected ones")
     ] = False,
     folder: Annotated[
         Path | None, typer.Option("--pages", help="executed notebooks; default: book/executed")
     ] = None,
 ) -> None:
-    """Print every claim with what was found: our value, the paper's, and the verdict.
+    """Print every claim with our value, the paper's value and the verdict.
 
-    With --check, status 1 where a verdict changed.
+    With --check, the status is 1 if a verdict differs from the expected one.
     """
-    folder = folder or provenance.checkout() / "book" / "executed"
+    folder = _or_default(folder, "book/executed")
     rows = claims_page.records(folder)
     if verify:
         surprises = claims_page.surprises(rows)
@@ -187,49 +171,90 @@ def write_pages(
         Path | None, typer.Argument(help="executed notebooks; default: book/executed")
     ] = None,
 ) -> None:
-    """Write the book's pages that are made from its executed notebooks: results and others."""
-    for path in book_pages.write(folder or provenance.checkout() / "book" / "executed"):
+    """Write the pages of the book that are made from its executed notebooks."""
+    for path in book_pages.write(_or_default(folder, "book/executed")):
         print(path)
 
 
 @app.command()
 def keep(
-    executed: Annotated[list[Path], typer.Argument(help="what `stochrestore run` wrote")],
+    executed: Annotated[list[Path], typer.Argument(help="notebooks written by `stochrestore run`")],
     folder: Annotated[
-        Path | None, typer.Option(help="of the records; default: book/reference/runs")
+        Path | None, typer.Option(help="folder of the records; default: book/reference/runs")
     ] = None,
 ) -> None:
-    """Keep what runs cost and measured, for the book's pages on running and results."""
+    """Keep records of what runs cost and measured, which the book's pages show."""
     for page in executed:
-        print(runs.keep(page, folder or provenance.checkout() / runs.FOLDER))
+        print(runs.keep(page, _or_default(folder, runs.FOLDER)))
 
 
 @app.command()
 def pdf(
-    html: Annotated[Path | None, typer.Option(help="built pages; default: _build/html")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="folder of the built pages; default: _build/html")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="default: _build/book.pdf")
     ] = None,
 ) -> None:
-    """Print the built book to one PDF, with Chromium; minutes."""
-    root = provenance.checkout()
-    built, written = html or root / "_build" / "html", output or root / "_build" / "book.pdf"
-    print(book_pdf.write(built, root / "_toc.yml", written))
+    """Print the built book to one PDF with Chromium, which takes minutes."""
+    built, written = _or_default(html, "_build/html"), _or_default(output, "_build/book.pdf")
+    print(book_pdf.write(built, provenance.checkout() / "_toc.yml", written))
+
+
+classes = typer.Typer(help="The exercises, for those who teach.", no_args_is_help=True)
+app.add_typer(classes, name="class")
+Exercises: TypeAlias = Annotated[
+    Path | None, typer.Argument(help="folder of solved notebooks; default: notebooks/exercises")
+]
+Course: TypeAlias = Annotated[
+    Path | None, typer.Argument(help="nbgrader's course folder; default: _build/class")
+]
+
+
+@classes.command("build")
+def build_class(exercises: Exercises = None, course: Course = None) -> None:
+    """Make the notebooks that students get, and a zip of them to hand out."""
+    solved = _or_default(exercises, "notebooks/exercises")
+    print(classroom.build(solved, _or_default(course, "_build/class")))
+
+
+@classes.command("check")
+def check_class(course: Course = None) -> None:
+    """Name the work that was handed in and cannot be marked; status 1 if there is any."""
+    if found := classroom.unmarkable(_or_default(course, "_build/class")):
+        print("\n".join(found), file=sys.stderr)
+        raise typer.Exit(1)
+    print("All that was handed in can be marked.")
+
+
+@classes.command("draw")
+def draw_class(exercises: Exercises = None) -> None:
+    """Draw the pictures of the expected results again, from the solved notebooks."""
+    classroom.draw(_or_default(exercises, "notebooks/exercises"))
+
+
+@app.command("install-cell")
+def install_cell() -> None:
+    """Write the cell that installs the library, from the address in _config.yml, into notebooks."""
+    for path in launch.write(provenance.checkout()):
+        print(path)
 
 
 @app.command("doctor")
 def check(
-    preset: Annotated[str, typer.Option(help="the book's preset")] = "laptop",
+    preset: Annotated[str, typer.Option(help="preset of the book")] = "laptop",
     only_pages: Annotated[
-        bool, typer.Option("--pages", help="only whether the executed pages are up to date")
+        bool, typer.Option("--pages", help="check only that the executed pages are up to date")
     ] = False,
     html: Annotated[
-        Path | None, typer.Option(help="only whether these built pages need no network")
+        Path | None,
+        typer.Option(help="check only that the built pages of this folder need no network"),
     ] = None,
 ) -> None:
     """Check the installation, weights, data and executed pages, and say what to do.
 
-    Status 1 where something is wrong.
+    The status is 1 if something is wrong.
     """
     if html is not None:
         findings = doctor.offline(html)
@@ -241,6 +266,11 @@ def check(
             print(f"    → {finding.advice}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
+
+
+def _or_default(given: Path | None, default: str | Path) -> Path:
+    """The path that was given, or the default one in the checkout."""
+    return provenance.checkout() / default if given is None else given.expanduser()
 
 
 def _assignments(texts: list[str] | None) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Whatever is cited from the paper is in the paper: equations, sections, tables, figures."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
+
+from stochrestore.book import notebook
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = r"(\d+(?:(?:\s*(?:–|,|and|or)\s*)\d+(?![\d.]*\s*[A-Za-z×·%]))*)"
@@ -89,8 +90,7 @@ def texts():
             if "executed" not in path.parts:
                 yield path, path.read_text("utf-8")
     for path in (ROOT / "notebooks").rglob("*.ipynb"):
-        cells = json.loads(path.read_text("utf-8"))["cells"]
-        yield path, "\n".join("".join(cell["source"]) for cell in cells)
+        yield path, notebook.text(path)
 
 
 SOURCES = {str(path.relative_to(ROOT)): text for path, text in texts()}

@@ -1,18 +1,17 @@
 import json
-import math
 import operator
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from stochrestore import config
 from stochrestore.book import claims, claims_page
-from stochrestore.book.claims import Claim, Evidence, Measured
+from stochrestore.book.claims import Claim, Evidence
 from stochrestore.errors import InputError
 from stochrestore.experiments.registry import CHAPTERS
+from stochrestore.metrics.intervals import Interval
 
 OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 numbers = st.integers(-5, 5)
@@ -43,69 +42,47 @@ def registry(monkeypatch):
 @given(intervals, st.sampled_from(sorted(OPERATORS)), numbers)
 def test_a_relation_holds_where_it_holds_on_the_whole_interval(interval, op, bound):
     low, value, high = interval
-    held = claim(relation=f"{op} {bound}").holds(Measured(value, low, high))
+    held = claim(relation=f"{op} {bound}").holds(Interval(value, low, high))
     assert held == all(OPERATORS[op](point, bound) for point in interval)
 
 
 @given(intervals, intervals)
 def test_in_holds_where_one_interval_lies_in_the_other(interval, allowed):
     low, value, high = interval
-    held = claim(relation=f"in [{allowed[0]}, {allowed[2]}]").holds(Measured(value, low, high))
+    held = claim(relation=f"in [{allowed[0]}, {allowed[2]}]").holds(Interval(value, low, high))
     assert held == all(allowed[0] <= point <= allowed[2] for point in interval)
 
 
 def test_equality_needs_an_exact_value():
-    assert claim(relation="== 1e-3").holds(Measured.exact(1e-3))
-    assert not claim(relation="== 1e-3").holds(Measured(1e-3, 1e-3, 2e-3))
+    assert claim(relation="== 1e-3").holds(Interval.exact(1e-3))
+    assert not claim(relation="== 1e-3").holds(Interval(1e-3, 1e-3, 2e-3))
 
 
 @pytest.mark.parametrize("relation", ["about 3", "> ", "in [1]", "> 1 or < 0", ""])
 def test_a_relation_not_understood_is_named(relation):
     with pytest.raises(InputError, match=re.escape(f"coin.a: relation {relation!r}")):
-        claim(relation=relation).holds(Measured.exact(1))
-
-
-@given(st.lists(st.floats(-100, 100), min_size=2, max_size=9))
-def test_the_interval_over_seeds_is_students(values):
-    measured = Measured.over_seeds(values)
-    assert measured.value == pytest.approx(sum(values) / len(values), abs=1e-9)
-    error = stats.sem(values)
-    if error > 1e-6:
-        low, high = stats.t.interval(0.95, len(values) - 1, loc=measured.value, scale=error)
-        assert (measured.low, measured.high) == pytest.approx((low, high))
-
-
-@pytest.mark.parametrize("values", [[], [1.0]])
-def test_one_run_has_no_spread(values):
-    with pytest.raises(InputError, match=r"number of runs: got .*at least 2"):
-        Measured.over_seeds(values)
-
-
-@pytest.mark.parametrize("bounds", [(1, 2, 3), (3, 1, 2), (math.nan, 0, 1)])
-def test_an_interval_holds_its_value(bounds):
-    with pytest.raises(InputError, match="low ≤ value ≤ high"):
-        Measured(*bounds)
+        claim(relation=relation).holds(Interval.exact(1))
 
 
 @pytest.mark.usefixtures("registry")
 def test_evidence_gives_verdicts_and_records():
-    evidence = Evidence("coin", "laptop", {"coin.a": Measured(0.5, 0.4, 0.6)})
+    evidence = Evidence("coin", "laptop", {"coin.a": Interval(0.5, 0.4, 0.6)})
     first, second = json.loads(json.dumps(evidence.rows()))
     assert (first["verdict"], first["value"], first["interval"]) == ("reproduced", 0.5, [0.4, 0.6])
     assert (second["verdict"], second["value"], second["interval"]) == ("not tested", None, None)
-    too_small = Evidence("coin", "smoke", {"coin.a": Measured.exact(0.5)})
+    too_small = Evidence("coin", "smoke", {"coin.a": Interval.exact(0.5)})
     assert too_small.rows()[0]["verdict"] == "not tested"
 
 
 @pytest.mark.usefixtures("registry")
 def test_evidence_for_an_unlisted_claim_is_refused():
     with pytest.raises(InputError, match=r"claims of coin: got \['dice.a'\]"):
-        Evidence("coin", "laptop", {"dice.a": Measured.exact(1)})
+        Evidence("coin", "laptop", {"dice.a": Interval.exact(1)})
 
 
 @pytest.mark.usefixtures("registry")
 def test_check_prints_verdicts_and_surprises_without_floats(capsys):
-    claims.check(Evidence("coin", "laptop", {"coin.a": Measured.exact(0.05)}))
+    claims.check(Evidence("coin", "laptop", {"coin.a": Interval.exact(0.05)}))
     printed = capsys.readouterr().out
     assert printed.splitlines() == [
         "coin.a: not reproduced (expected: reproduced)",
@@ -116,7 +93,7 @@ def test_check_prints_verdicts_and_surprises_without_floats(capsys):
 @pytest.mark.usefixtures("registry")
 def test_the_table_escapes_and_shows_three_digits():
     table = claims.html_table(
-        Evidence("coin", "laptop", {"coin.a": Measured(1 / 3, 0.3, 0.4)}).rows()
+        Evidence("coin", "laptop", {"coin.a": Interval(1 / 3, 0.3, 0.4)}).rows()
     )
     assert "It is &lt;fair&gt;" in table
     assert "0.333 [0.3, 0.4]" in table
@@ -125,7 +102,7 @@ def test_the_table_escapes_and_shows_three_digits():
 
 def test_every_claim_of_the_book_is_well_formed():
     for listed in claims.registry().values():
-        listed.holds(Measured.exact(0))
+        listed.holds(Interval.exact(0))
         assert listed.notebook in CHAPTERS, listed.id
         assert set(listed.expected) <= set(config.PRESETS), listed.id
         assert listed.statement.endswith("."), listed.id

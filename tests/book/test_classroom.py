@@ -10,7 +10,7 @@ import zipfile
 import pytest
 from PIL import Image
 
-from stochrestore.book import classroom
+from stochrestore.book import classroom, notebook
 from stochrestore.book.classroom import STUB, InputError, NotYet, check
 from stochrestore.book.provenance import checkout
 
@@ -28,18 +28,25 @@ def kind(cell, name):
 
 
 def ids(path, name):
-    return [cell["id"] for cell in classroom.code_cells(path) if kind(cell, name)]
+    return [cell["id"] for cell in notebook.code_cells(path) if kind(cell, name)]
 
 
 def rewritten(path, folder, change):
     """A copy of a notebook, the source of each code cell changed by a function of the cell."""
-    notebook = json.loads(path.read_text("utf-8"))
-    for cell in notebook["cells"]:
+    found = notebook.read(path)
+    for cell in found["cells"]:
         if cell["cell_type"] == "code":
-            cell["source"] = change(cell | {"source": "".join(cell["source"])})
+            cell["source"] = change(cell)
     copy = folder / path.name
-    copy.write_text(json.dumps(notebook), encoding="utf-8")
+    notebook.write(copy, found)
     return copy
+
+
+def command(name, *arguments):
+    """Run ``stochrestore class``; the finished process, with its output as text."""
+    script = "from stochrestore.cli import main; main()"
+    asked = [sys.executable, "-c", script, "class", name, *arguments]
+    return subprocess.run(asked, capture_output=True, text=True)
 
 
 def without_solution(source):
@@ -64,7 +71,7 @@ def test_a_check_speaks_in_a_sentence():
 def test_there_are_eight_notebooks_of_two_exercises_or_more_with_hints_and_times():
     assert len(NOTEBOOKS) >= 8
     for path in NOTEBOOKS:
-        text = classroom.shown(path)
+        text = notebook.text(path)
         exercises = re.findall(r"^## Exercise (\d\.\d) · .* \((\d+) minutes\)$", text, re.MULTILINE)
         number = path.stem[0]
         expected = [f"{number}.{i + 1}" for i in range(len(ids(path, "solution")))]
@@ -79,7 +86,7 @@ def test_there_are_eight_notebooks_of_two_exercises_or_more_with_hints_and_times
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 def test_metadata_are_those_nbgrader_marks_by(path):
-    cells = classroom.code_cells(path)
+    cells = notebook.code_cells(path)
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
     marked = [cell for cell in cells if "nbgrader" in cell["metadata"]]
     for cell in marked:
@@ -100,7 +107,7 @@ def test_the_pictures_of_what_to_expect_are_those_the_solved_notebooks_draw(tmp_
     linked = [
         name
         for path in NOTEBOOKS
-        for name in re.findall(r"!\[[^\]]{40,}\]\(expected/(\S+)\)", classroom.shown(path))
+        for name in re.findall(r"!\[[^\]]{40,}\]\(expected/(\S+)\)", notebook.text(path))
     ]
     assert sorted(linked) == sorted(small)
     assert max(path.stat().st_size for path in small.values()) < 60_000
@@ -120,7 +127,7 @@ def test_solved_notebooks_pass(path):
 def test_unsolved_notebooks_fail_exactly_at_the_stubs(course, name):
     path = course / "release" / classroom.ASSIGNMENT / f"{name}.ipynb"
     errors = classroom.run(path)
-    needs = [c["id"] for c in classroom.code_cells(path) if c["id"].endswith(("-check", "-look"))]
+    needs = [c["id"] for c in notebook.code_cells(path) if c["id"].endswith(("-check", "-look"))]
     assert sorted(errors) == sorted(needs)
     assert {(type(error), str(error)) for error in errors.values()} == {
         (NotImplementedError, "your turn")
@@ -246,11 +253,11 @@ MISTAKES = [
 @pytest.mark.parametrize(("name", "right", "wrong", "words"), MISTAKES)
 def test_a_common_mistake_is_explained(name, right, wrong, words, tmp_path):
     path = EXERCISES / f"{name}.ipynb"
-    holds = [c["id"] for c in classroom.code_cells(path) if right in c["source"]]
+    holds = [c["id"] for c in notebook.code_cells(path) if right in c["source"]]
     solutions = [cell for cell in holds if cell in ids(path, "solution")]
     assert len(solutions) == 1
 
-    order = [cell["id"] for cell in classroom.code_cells(path)]
+    order = [cell["id"] for cell in notebook.code_cells(path)]
     judged = order.index(f"{solutions[0]}-check")
 
     def mistaken(cell):
@@ -327,20 +334,15 @@ def test_what_cannot_be_built_is_said_in_a_line(tmp_path):
     with pytest.raises(InputError, match="a folder with notebooks"):
         classroom.build(tmp_path, tmp_path / "class")
     (tmp_path / "broken.ipynb").write_text("{}")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "stochrestore.book.classroom",
-            "build",
-            tmp_path,
-            tmp_path / "class",
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert re.fullmatch(r"stochrestore: nbgrader generate_assignment .*\n", done.stderr)
+    done = command("build", tmp_path, tmp_path / "class")
+    assert done.returncode == 2
+    assert re.fullmatch(r"stochrestore: notebook .*broken.ipynb cannot be read: .*\n", done.stderr)
+    found = notebook.read(EXERCISES / f"{SMALL}.ipynb")
+    marked = next(cell for cell in found["cells"] if "nbgrader" in cell["metadata"])
+    found["cells"].append({**marked, "id": "again"})  # two cells of one name
+    notebook.write(tmp_path / "broken.ipynb", found)
+    with pytest.raises(InputError, match="nbgrader generate_assignment exercises --force: "):
+        classroom.build(tmp_path, tmp_path / "class")
 
 
 def test_autograding_gives_each_student_the_points_due(tmp_path):
@@ -350,7 +352,7 @@ def test_autograding_gives_each_student_the_points_due(tmp_path):
     shutil.copy(source, exercises)
     classroom.build(exercises, course)
     release = course / "release" / "exercises" / source.name
-    solved = {cell["id"]: cell["source"] for cell in classroom.code_cells(source)}
+    solved = {cell["id"]: cell["source"] for cell in notebook.code_cells(source)}
     half = set(ids(source, "solution")[:-1])
     handed_in = {
         "ada": lambda cell: solved[cell["id"]],
@@ -367,7 +369,7 @@ def test_autograding_gives_each_student_the_points_due(tmp_path):
     classroom.nbgrader(course, "autograde", "exercises")
     points = {
         cell["id"]: cell["metadata"]["nbgrader"]["points"]
-        for cell in classroom.code_cells(source)
+        for cell in notebook.code_cells(source)
         if kind(cell, "grade")
     }
     total = sum(points.values())
@@ -387,9 +389,9 @@ def test_what_cannot_be_marked_is_said_before_marking(course, tmp_path):
     with pytest.raises(InputError, match="one folder a student"):
         classroom.unmarkable(tmp_path)
     text = (course / "release" / "exercises" / f"{SMALL}.ipynb").read_text("utf-8")
-    notebook = json.loads(text)
+    found = json.loads(text)
     gone = "theorem-posterior-check"
-    cells = [cell for cell in notebook["cells"] if cell["id"] != gone]
+    cells = [cell for cell in found["cells"] if cell["id"] != gone]
 
     def hand_in(student, content, folder="exercises", name=SMALL):
         path = tmp_path / "submitted" / student / folder / f"{name}.ipynb"
@@ -397,12 +399,11 @@ def test_what_cannot_be_marked_is_said_before_marking(course, tmp_path):
         path.write_text(content, encoding="utf-8")
 
     hand_in("ada", text)
-    command = [sys.executable, "-m", "stochrestore.book.classroom", "check", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = command("check", tmp_path)
     assert (done.returncode, done.stdout) == (0, "All that was handed in can be marked.\n")
     hand_in("ben", text[:100])
     hand_in("cy", "[]")
-    hand_in("dot", json.dumps(notebook | {"cells": cells}))
+    hand_in("dot", json.dumps(found | {"cells": cells}))
     hand_in("eve", text, name="theorem")
     hand_in("fay", text, folder="exercise")
     said = classroom.unmarkable(tmp_path)
@@ -413,7 +414,7 @@ def test_what_cannot_be_marked_is_said_before_marking(course, tmp_path):
     ):
         assert sentence.startswith(f"{student}: ")
         assert words in sentence
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = command("check", tmp_path)
     assert (done.returncode, done.stderr) == (1, "\n".join(said) + "\n")
     with pytest.raises(InputError, match="`make class` made"):
         classroom.unmarkable(tmp_path / "submitted")

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from stochrestore.book import launch, provenance
-from stochrestore.book.classroom import code_cells
+from stochrestore.book import launch, notebook, provenance
+from stochrestore.book.notebook import code_cells
 from stochrestore.errors import InputError
 
 ROOT = provenance.checkout()
@@ -25,7 +25,7 @@ def run_cell(monkeypatch, address, *, installed):
     monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command))
     spec = SimpleNamespace() if installed else None
     monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
-    exec("".join(launch.cell(address)["source"]), {})
+    exec(launch.cell(address)["source"], {})
     return commands
 
 
@@ -36,10 +36,9 @@ def test_there_are_chapters_and_exercises():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_notebook_begins_with_the_cell_and_has_it_once(path):
-    cells = json.loads(path.read_text("utf-8"))["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    code = code_cells(path)
     wanted = launch.cell(provenance.repository(ROOT).at)
-    assert code[0] == wanted, "write it with `python -m stochrestore.book.launch`"
+    assert code[0] == wanted, "write it with `stochrestore install-cell`"
     assert not any(cell["id"] == launch.ID for cell in code[1:])
 
 
@@ -89,7 +88,7 @@ def small(folder, address=None):
     title = {"cell_type": "markdown", "id": "title", "metadata": {}, "source": ["# Ω"]}
     code = {"cell_type": "code", "id": "code", "metadata": {}, "source": ["x = 1"], "outputs": []}
     path = folder / "notebooks" / "exercises" / "one.ipynb"
-    path.write_text(json.dumps({"cells": [title, code], "metadata": {}}), "utf-8")
+    path.write_text(json.dumps({"cells": [title, code], "metadata": {}, "nbformat": 4}), "utf-8")
     if address:
         text = yaml.safe_dump({"repository": {"url": address, "branch": "main"}})
         (folder / "_config.yml").write_text(text)
@@ -97,7 +96,7 @@ def small(folder, address=None):
 
 
 def ids(path):
-    return [cell["id"] for cell in json.loads(path.read_text("utf-8"))["cells"]]
+    return [cell["id"] for cell in notebook.read(path)["cells"]]
 
 
 def test_the_cell_is_written_once_and_follows_the_address(tmp_path):

@@ -1,6 +1,5 @@
 import base64
 import io
-import json
 import re
 from importlib import import_module
 
@@ -11,19 +10,10 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from stochrestore import config
-from stochrestore.book import claims, claims_page, equations, pages, provenance
+from stochrestore.book import claims, claims_page, equations, notebook, pages, provenance
 from stochrestore.book.runs import Run
 from stochrestore.experiments import registry
-
-MARK = {
-    "commit": "0123456789abcdef",
-    "dirty": False,
-    "preset": "laptop",
-    "device": "CPU, 2 cores",
-    "seconds": 150.0,
-    "memory": 512 * 2**20,
-    "versions": {"python": "3.11.7", "torch": "2.13.0"},
-}
+from stochrestore.metrics.intervals import Interval
 
 CLAIMS = "src/stochrestore/book/claims.yaml"
 
@@ -72,6 +62,12 @@ def test_every_function_of_the_map_exists_and_names_its_equations():
         assert numbers <= equations.mentioned(found.__doc__)
 
 
+def test_the_map_leads_to_the_code_that_trains():
+    about_training = [n for n, numbers in equations.functions().items() if 8 in numbers]
+    assert any(name.startswith("stochrestore.training.") for name in about_training)
+    assert any(".experiments.toy_gans." in name for name in equations.functions())
+
+
 def test_the_page_of_equations_has_a_section_and_a_label_each():
     page = equations.markdown({"toy_tradeoff": "A toy"})
     for number, equation in equations.paper().items():
@@ -89,11 +85,18 @@ def test_ranges_and_lists_of_equations_are_read(first, more, dash):
     assert equations.mentioned(f"Eq. {first}, in {last} steps, Sec. 3") == {first}
 
 
+def executed(path, *cells):
+    """An executed notebook, of what matters in each cell."""
+    empty = {"cell_type": "code", "metadata": {}, "source": ""}
+    found = {"cells": [empty | cell for cell in cells], "metadata": {}, "nbformat": 4}
+    notebook.write(path, found)
+
+
 # --- Results ---------------------------------------------------------------------------------
 
 
 def rows_of(claim, verdict="reproduced"):
-    measured = claims.Measured(0.25, 0.2, 0.3)
+    measured = Interval(0.25, 0.2, 0.3)
     row = claims.record(claim, claims.Evidence(claim.notebook, "laptop", {claim.id: measured}))
     return {**row, "value": 0.25, "interval": [0.2, 0.3], "verdict": verdict}
 
@@ -134,9 +137,8 @@ def test_a_claim_stands_under_what_it_is_about(place, expected):
 def test_results_name_the_cell_that_measured(tmp_path):
     claim = next(iter(claims.registry().values()))
     output = {"data": {claims.MIME_TYPE: [rows_of(claim)]}}
-    cells = [{"execution_count": 7, "outputs": [output]}, {"source": "# A title"}]
     page = tmp_path / f"{claim.notebook}.ipynb"
-    page.write_text(json.dumps({"cells": cells}), "utf-8")
+    executed(page, {"outputs": [output], "execution_count": 7})
     assert pages.cell_number(page, claim.id) == 7
     assert pages.cell_number(page, "other") is None
     assert '#claims">cell [7]</a>' in pages.results([rows_of(claim)], tmp_path)
@@ -151,7 +153,7 @@ def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
         run = RUN.model_copy(update=changes | {"measured": {claim.id: (value, value, value)}})
         return pages.results([rows_of(claim, verdict)], tmp_path, [run])
 
-    found = claims.Measured.exact(0.0)
+    found = Interval.exact(0.0)
     here, other = "reproduced", "not reproduced"
     if not told.holds(found):
         here, other = other, here
@@ -190,12 +192,12 @@ def test_nothing_is_published_without_an_address_or_with_changes(monkeypatch, tm
 # --- Environment and running -----------------------------------------------------------------
 
 
-def test_the_environment_is_that_of_the_stamps():
-    marks = {"inpaint": MARK, "toy_tradeoff": {**MARK, "versions": {"torch": "2.14.0"}}}
-    page = pages.environment(marks, {"inpaint": "Inpainting"})
-    assert (
-        "| [Inpainting](inpaint.ipynb) | laptop | CPU, 2 cores | 2 min | `0123456789ab` |" in page
-    )
+def test_the_environment_is_that_of_the_runs():
+    toy = RUN.model_copy(update={"versions": {"torch": "2.13.0"}})
+    other = RUN.model_copy(update={"notebook": "inpaint", "versions": {"torch": "2.14.0"}})
+    page = pages.environment([toy, other], {"toy_tradeoff": "A toy", "inpaint": "Inpainting"})
+    line = "| [Inpainting](inpaint.ipynb) | laptop | CPU, 2 cores | 2 min | `0123456789ab` |"
+    assert line in page
     assert "| torch | 2.13.0, 2.14.0 |" in page
     assert "took 5 min" in page
 
@@ -212,7 +214,8 @@ def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run
             output = f"{name}-{preset}.ipynb"
             assert f"papermill notebooks/{name}.ipynb {output} -p preset {preset}\n" in page
         fields = registry.chapter(name).Settings.model_fields
-        assert all(parameter in fields for parameter in pages._parameters(name))
+        source = provenance.checkout() / "notebooks" / f"{name}.ipynb"
+        assert set(notebook.parameter_names(source)) <= set(fields)
     sizes = ["512 MiB", "1.0 + 4.0 MiB"]
     cells = ["`laptop`", "2 min", "3 min", *sizes, "CPU, 2 cores", "this build"]
     assert f"| {' | '.join(cells)} |" in page
@@ -254,7 +257,7 @@ def test_front_figures_are_small_copies_of_the_chapters(tmp_path):
         {"metadata": {"mystnb": {"figure": {"name": name}}}, "outputs": [{"data": data}]}
         for name in ("fig-toy-estimators", "fig-of-no-interest")
     ]
-    (tmp_path / "toy_tradeoff.ipynb").write_text(json.dumps({"cells": cells}), "utf-8")
+    executed(tmp_path / "toy_tradeoff.ipynb", *cells)
     (copy,) = pages.front_figures(tmp_path)
     assert copy == tmp_path / "figures" / "fig-toy-estimators.webp"
     assert Image.open(copy).size == (900, 300)

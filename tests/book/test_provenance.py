@@ -1,4 +1,3 @@
-import json
 import re
 import subprocess
 import sys
@@ -6,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stochrestore.book import provenance
+from stochrestore.book import notebook, provenance
 from stochrestore.errors import InputError
 
 STAMP = {
@@ -24,7 +23,7 @@ STAMP = {
 
 
 def test_a_page_depends_on_what_it_imports_and_on_nothing_else(checkout):
-    listing = "from stochrestore.book import provenance; print(*provenance.sources('coin', 'smoke'))"
+    listing = "from stochrestore.book import provenance as p; print(*p.sources('coin', 'smoke'))"
     sources = set(checkout.python("-c", listing).stdout.split())
     library = "src/stochrestore"
     assert sources == {
@@ -36,6 +35,10 @@ def test_a_page_depends_on_what_it_imports_and_on_nothing_else(checkout):
         f"{library}/errors.py",
         f"{library}/experiments/__init__.py",
         f"{library}/experiments/coin.py",
+        f"{library}/metrics/__init__.py",
+        f"{library}/metrics/frechet.py",  # the interval of a Fréchet distance
+        f"{library}/metrics/intervals.py",
+        f"{library}/metrics/torchvision_ops.py",
         f"{library}/problems/__init__.py",
         f"{library}/problems/coin_problem.py",  # imported inside a function
         f"{library}/book/claims.yaml#coin",
@@ -45,14 +48,14 @@ def test_a_page_depends_on_what_it_imports_and_on_nothing_else(checkout):
 
 def test_magics_do_not_hide_imports(checkout):
     path = checkout.root / "notebooks" / "coin.ipynb"
-    notebook = json.loads(path.read_text("utf-8"))
+    found = notebook.read(path)
     lines = "%matplotlib inline\nif True:\n    !ls\nimport stochrestore.attacks as attacks\n"
-    notebook["cells"][2]["source"] = lines
-    path.write_text(json.dumps(notebook), encoding="utf-8")
+    found["cells"][2]["source"] = lines
+    notebook.write(path, found)
     listing = "from stochrestore.book import provenance; print(*provenance.modules('coin'))"
-    found = {Path(word).name for word in checkout.python("-c", listing).stdout.split()}
-    assert {"attacks.py", "base.py"} <= found
-    assert "losses.py" not in found
+    names = {Path(word).name for word in checkout.python("-c", listing).stdout.split()}
+    assert {"attacks.py", "base.py"} <= names
+    assert "losses.py" not in names
 
 
 def test_revision_tells_commit_and_changes(tmp_path):
@@ -100,7 +103,7 @@ def test_the_footer_says_what_the_page_was_made_from():
 def test_a_page_not_made_for_the_book_has_no_place_in_it(tmp_path, stamp, said):
     page = tmp_path / "coin.ipynb"
     metadata = {} if stamp is None else {"stochrestore": stamp}
-    page.write_text(json.dumps({"metadata": metadata}), encoding="utf-8")
+    notebook.write(page, {"cells": [], "metadata": metadata, "nbformat": 4})
     (problem,) = provenance.problems(page, "smoke")
     assert said in problem
 

@@ -9,6 +9,7 @@ from stochrestore.errors import InputError
 from stochrestore.experiments import registry
 from stochrestore.experiments import sr_networks as training
 from stochrestore.experiments import srflow_robustness as experiment
+from stochrestore.training.jobs import train_jobs
 
 COMMITTED = sorted((Path(__file__).parents[2] / reference.FOLDER).glob("*.json"))
 
@@ -18,7 +19,7 @@ def made(tmp_path_factory):
     """A reference run of the smoke preset, by the command."""
     folder = tmp_path_factory.mktemp("reference")
     smoke = registry.load("srflow_robustness", "smoke")
-    training.train_all(smoke, folder / "weights", progress=False)
+    train_jobs(training.all_jobs(smoke).values(), folder / "weights", training.METHOD)
     options = ("train=false", f"weights={folder / 'weights'}", "alphas=[2.0, 8.0]")
     arguments = [text for option in options for text in ("-p", option)]
     command = ["stochrestore", "reference", "photographs", "--preset", "smoke", *arguments]

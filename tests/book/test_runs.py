@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from stochrestore import config
-from stochrestore.book import claims, provenance, runs
+from stochrestore.book import claims, notebook, provenance, runs
 from stochrestore.book.runs import Run
 from stochrestore.cli import app
 from stochrestore.errors import InputError
+from stochrestore.metrics.intervals import Interval
 
 MARK = {
     "commit": "0123456789abcdef",
@@ -35,14 +36,15 @@ TESTED = [c for c in claims.registry().values() if c.expected.get("smoke") != "n
 def page(folder, mark, *measured):
     """An executed notebook, with a stamp and with what it measured."""
     outputs = [{"data": {claims.MIME_TYPE: list(measured)}}]
-    metadata = {provenance.KEY: mark} if mark else {}
+    cell = {"cell_type": "code", "metadata": {}, "outputs": outputs, "source": ""}
+    metadata = {notebook.STAMP: mark} if mark else {}
     path = folder / "executed.ipynb"
-    path.write_text(json.dumps({"cells": [{"outputs": outputs}], "metadata": metadata}), "utf-8")
+    notebook.write(path, {"cells": [cell], "metadata": metadata, "nbformat": 4})
     return path
 
 
 def row(claim, preset="smoke"):
-    measured = {claim.id: claims.Measured(0.25, 0.2, 0.3)}
+    measured = {claim.id: Interval(0.25, 0.2, 0.3)}
     return claims.record(claim, claims.Evidence(claim.notebook, preset, measured))
 
 
@@ -71,7 +73,7 @@ def test_weights_count_where_they_are_loaded(tmp_path):
 
 @pytest.mark.parametrize("mark", [None, MARK | {"given": {"seed": 3}}])
 def test_only_runs_of_a_preset_as_it_is_are_kept(tmp_path, mark):
-    with pytest.raises(InputError, match=r"keep: got .*executed\.ipynb'; allowed: .*of its own"):
+    with pytest.raises(InputError, match=r"keep: got .*executed\.ipynb'; allowed: .*without -p"):
         runs.keep(page(tmp_path, mark), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 

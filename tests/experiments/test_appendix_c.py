@@ -90,10 +90,10 @@ def test_slope_of_a_power_law():
     frequencies = powers_of_two(256)
     assert frequencies == [1, 2, 4, 8, 16, 32, 64, 128, 256]
     fit = fitted_slope(frequencies, [3 * f**-1.5 for f in frequencies])
-    assert (fit.low, fit.slope, fit.high) == pytest.approx((-1.5, -1.5, -1.5))
+    assert (fit.low, fit.value, fit.high) == pytest.approx((-1.5, -1.5, -1.5))
     exact = fitted_slope(frequencies, [Zigzag(f).wasserstein() for f in frequencies])
-    assert exact.low < exact.slope < exact.high
-    assert exact.slope == pytest.approx(-1, abs=0.01)
+    assert exact.low < exact.value < exact.high
+    assert exact.value == pytest.approx(-1, abs=0.01)
 
 
 def test_samples_are_biased_and_the_correction_helps():

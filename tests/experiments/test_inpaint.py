@@ -12,9 +12,7 @@ from PIL import Image
 from stochrestore import store
 from stochrestore.errors import InputError
 from stochrestore.experiments import inpaint, registry
-from stochrestore.experiments.evaluation import student
 from stochrestore.figures import images as figures
-from stochrestore.metrics.intervals import Interval
 from stochrestore.training.jobs import MODELS, finished, select, train_job, train_jobs
 
 SHIPPED = store.shipped("inpaint")
@@ -168,7 +166,7 @@ def test_shipped_networks_are_those_of_the_preset():
     for data in ("faces", "digits"):
         settings = registry.load("inpaint", "laptop", data=data)
         for job in inpaint.main_jobs(settings):
-            assert finished(job, SHIPPED, inpaint.METHOD), job.name
+            assert finished(job, SHIPPED), job.name
             record = store.read_record((SHIPPED / job.name).with_suffix(".json"))
             # A row is written every twentieth of the steps.
             assert settings.steps * 19 / 20 < record["history"][-1]["step"] <= settings.steps
@@ -191,14 +189,6 @@ def test_the_posterior_is_the_ceiling_of_variability():
     assert ceiling["robustness"] is None
     assert ceiling["consistency"].value == float("inf")
     assert all(ceiling["fid"].value < row["fid"].value for row in rows.values())
-
-
-def test_student_intervals():
-    interval = student([1.0, 2.0, 3.0])
-    assert interval.value == 2.0
-    assert interval.high - 2.0 == pytest.approx(4.302652729911275 / 3**0.5)
-    assert student([0.5, 0.5]) == Interval(0.5, 0.5, 0.5)
-    assert student([float("inf")] * 2).value == float("inf")
 
 
 def test_sheet_keeps_every_pixel():

@@ -78,7 +78,7 @@ def test_all_stands_for_every_built_in_set():
     assert tuple(kinds) == sr_scaling.BUILT_IN
     assert kinds["digits"].scales == (2, 4, 8)
     assert {each.seed for each in kinds.values()} == {3}
-    jobs, _, _ = sr_scaling.trainings(kinds["digits"])
+    jobs = sr_scaling.all_jobs(kinds["digits"])
     assert "digits/x8/robust_sto_gan-seed1" in jobs
     assert len(jobs) == 3 * 4 * kinds["digits"].runs
     with pytest.raises(InputError, match="one of image_sets"):

@@ -20,6 +20,7 @@ from stochrestore.metrics.psnr import psnr
 from stochrestore.networks.edsr import EDSR
 from stochrestore.networks.rrdb import RRDBNet
 from stochrestore.networks.srflow import SRFlow
+from stochrestore.training.jobs import select, train_jobs
 
 SMOKE = registry.load("srflow_robustness", "smoke")
 NETWORKS = {"edsr": sr_networks.edsr, "esrgan": sr_networks.rrdb, "srflow": sr_networks.srflow}
@@ -45,7 +46,8 @@ def images():
 def trained(tmp_path_factory):
     """The networks of the smoke preset, really trained for three steps."""
     folder = tmp_path_factory.mktemp("weights")
-    training.train_all(SMOKE, folder, about={"commit": "abc"}, progress=False)
+    jobs = training.all_jobs(SMOKE).values()
+    train_jobs(jobs, folder, training.METHOD, about={"commit": "abc"})
     return folder
 
 
@@ -235,7 +237,7 @@ def test_training_leaves_weights_and_records(trained):
     }
     record = json.loads((trained / "srflow.json").read_text())
     assert record["commit"] == "abc"
-    assert len(record["data"]) == 64
+    assert len(record["data_sha256"]) == 64
     assert [row["step"] for row in record["history"]] == [1, 2, 3]
     assert not list((trained / "checkpoints").glob("*.pt"))
     loaded = experiment.load_or_train(
@@ -246,10 +248,10 @@ def test_training_leaves_weights_and_records(trained):
 
 def test_what_is_trained_is_not_trained_again(trained):
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*.safetensors")}
-    training.train_all(SMOKE, trained, progress=False)
+    train_jobs(training.all_jobs(SMOKE).values(), trained, training.METHOD)
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*.safetensors")} == before
     with pytest.raises(InputError, match="only: got 'vdsr'"):
-        experiment.train(SMOKE, trained, only="vdsr")
+        select(training.all_jobs(SMOKE), only="vdsr")
 
 
 def test_official_weights_take_the_place_of_ours(trained, tmp_path):
@@ -267,7 +269,7 @@ def test_an_interrupted_training_continues_to_the_bit(name, tmp_path):
     settings = SMOKE.model_copy(update={"edsr_steps": 4, "esrgan_steps": 4, "srflow_steps": 4})
     patches = Patches([noisy_pair()], 8)
     whole = training.SRTrainer(name, settings, patches)
-    whole.train(progress=False)
+    whole.train(evaluate_every=1, progress=False)
 
     class Interrupted(Exception):
         pass
@@ -278,10 +280,11 @@ def test_an_interrupted_training_continues_to_the_bit(name, tmp_path):
         return {}
 
     first = training.SRTrainer(name, settings, patches)
+    every = {"evaluate_every": 1, "checkpoint_every": 1, "progress": False}
     with pytest.raises(Interrupted):
-        first.train(checkpoint=tmp_path / "c.pt", evaluate=interrupt, progress=False)
+        first.train(checkpoint=tmp_path / "c.pt", evaluate=interrupt, **every)
     second = training.SRTrainer(name, settings, patches)
-    second.train(checkpoint=tmp_path / "c.pt", progress=False)
+    second.train(checkpoint=tmp_path / "c.pt", **every)
     for a, b in zip(whole.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(a, b)
     assert [row["loss"] for row in whole.history] == [row["loss"] for row in second.history]
@@ -291,7 +294,7 @@ def test_only_srflow_sees_permuted_colours():
     pairs = [noisy_pair()]
     found = {name: training.patches_of(name, SMOKE, pairs) for name in training.STAGES}
     assert {name for name, patches in found.items() if patches.permute_colours} == {"srflow"}
-    assert training.recorded("srflow", SMOKE)["srflow_permute_colours"]
+    assert training.all_jobs(SMOKE)["srflow"].recorded()["srflow_permute_colours"]
     plain = SMOKE.model_copy(update={"srflow_permute_colours": False})
     assert not training.patches_of("srflow", plain, pairs).permute_colours
 
@@ -303,7 +306,7 @@ def test_bad_checkpoints_end_in_one_line(tmp_path):
     with pytest.raises(InputError, match="cannot be read: remove it to start afresh"):
         trainer.train(checkpoint=path, progress=False)
     path.unlink()
-    trainer.train(checkpoint=path, progress=False)
+    trainer.train(checkpoint=path, checkpoint_every=1, progress=False)
     other = training.SRTrainer("edsr", SMOKE.model_copy(update={"lr": 0.1}), patches)
     with pytest.raises(InputError, match="written with other settings"):
         other.train(checkpoint=path, progress=False)

@@ -16,6 +16,7 @@ from stochrestore.metrics.intervals import (
     frechet_interval,
     mean_interval,
     share_interval,
+    student_interval,
 )
 
 
@@ -25,6 +26,36 @@ def normal(*shape, seed=0):
 
 def ordered(interval):
     return interval.low <= interval.value <= interval.high
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=9))
+def test_the_interval_over_seeds_is_students(values):
+    measured = student_interval(values)
+    assert measured.value == pytest.approx(sum(values) / len(values), abs=1e-9)
+    error = stats.sem(values)
+    if error > 1e-6:
+        low, high = stats.t.interval(0.95, len(values) - 1, loc=measured.value, scale=error)
+        assert (measured.low, measured.high) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("values", [[], [1.0]])
+def test_one_run_has_no_spread(values):
+    with pytest.raises(InputError, match=r"number of runs: got .*at least 2"):
+        student_interval(values)
+
+
+@pytest.mark.parametrize("bounds", [(1, 2, 3), (3, 1, 2), (math.nan, 0, 1)])
+def test_an_interval_holds_its_value(bounds):
+    with pytest.raises(InputError, match="low ≤ value ≤ high"):
+        Interval(*bounds)
+
+
+def test_student_s_interval_of_three_values_of_equal_ones_and_of_infinite_ones():
+    interval = student_interval([1.0, 2.0, 3.0])
+    assert interval.value == 2.0
+    assert interval.high - 2.0 == pytest.approx(4.302652729911275 / 3**0.5)
+    assert student_interval([0.5, 0.5]) == Interval(0.5, 0.5, 0.5)
+    assert student_interval([float("inf")] * 2).value == float("inf")
 
 
 def test_a_mean_s_interval_is_its_standard_error(generator):
@@ -56,7 +87,7 @@ def test_blocks_of_memory_do_not_matter(generator, monkeypatch):
 
 
 def test_one_value_has_an_interval_of_no_width(generator):
-    assert mean_interval(torch.tensor([2.0]), generator=generator) == (2, 2, 2)
+    assert mean_interval(torch.tensor([2.0]), generator=generator) == Interval.exact(2)
 
 
 @settings(max_examples=30)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stochrestore.errors import InputError
-from stochrestore.metrics import PrecisionRecall, knn_radii, precision_recall
+from stochrestore.metrics.precision_recall import PrecisionRecall, knn_radii, precision_recall
 from stochrestore.metrics.torchvision_ops import import_piq
 
 

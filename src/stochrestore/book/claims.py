@@ -1,14 +1,13 @@
 """The paper's statements as claims: what to measure, what must hold, what was found.
 
-``claims.yaml`` lists them. A notebook gathers its measurements as :class:`Evidence`, shown as a
-table and kept, machine-readable, in the executed notebook's output; :func:`check` prints the
+``claims.yaml`` lists the claims. A notebook gathers its measurements as :class:`Evidence`, which
+the page shows as a table and the executed notebook keeps as JSON. :func:`check` prints the
 verdicts.
 """
 
 from __future__ import annotations
 
 import html
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from stochrestore.errors import InputError, require
+from stochrestore.metrics.intervals import Interval
 
 Verdict = Literal["reproduced", "not reproduced", "not tested"]
 MIME_TYPE = "application/vnd.stochrestore.claims+json"
@@ -51,7 +51,7 @@ class Claim(BaseModel):
     expected: dict[str, Verdict]
     note: str = ""
 
-    def holds(self, measured: Measured) -> bool:
+    def holds(self, measured: Interval) -> bool:
         """Whether the whole interval satisfies the relation."""
         match = _RELATION.fullmatch(self.relation)
         if match is None:
@@ -71,36 +71,6 @@ class Claim(BaseModel):
         }[match["op"]]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A measured quantity: its value and an interval around it (both ends equal where exact)."""
-
-    value: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        ordered = self.low <= self.value <= self.high
-        require(ordered, "Measured", (self.low, self.value, self.high), "low ≤ value ≤ high")
-
-    @classmethod
-    def exact(cls, value: float) -> Measured:
-        """A quantity known without error."""
-        return cls(float(value), float(value), float(value))
-
-    @classmethod
-    def over_seeds(cls, values: Sequence[float]) -> Measured:
-        """The mean of n ≥ 2 independent runs, with Student's 95 % interval for it."""
-        from scipy import stats
-
-        n = len(values)
-        require(n >= 2, "Measured.over_seeds: number of runs", n, "at least 2")
-        mean = math.fsum(values) / n
-        variance = math.fsum((v - mean) ** 2 for v in values) / (n - 1)
-        half = float(stats.t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
-        return cls(mean, mean - half, mean + half)
-
-
 @cache
 def registry() -> dict[str, Claim]:
     """All claims, by id, in the order of ``claims.yaml``."""
@@ -117,7 +87,7 @@ class Evidence:
 
     notebook: str
     preset: str
-    measured: Mapping[str, Measured]
+    measured: Mapping[str, Interval]
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.measured) - {claim.id for claim in self.claims()})
@@ -134,7 +104,7 @@ class Evidence:
             return "not tested"
         return "reproduced" if claim.holds(measured) else "not reproduced"
 
-    def tested(self, claim: Claim) -> Measured | None:
+    def tested(self, claim: Claim) -> Interval | None:
         """What was measured for a claim, unless the preset is too small to tell."""
         if claim.expected.get(self.preset) == "not tested":
             return None
@@ -149,7 +119,12 @@ class Evidence:
 
 
 def record(claim: Claim, evidence: Evidence | None) -> dict[str, Any]:
-    """A claim with what was found, ready for JSON; nothing was found where evidence is None."""
+    """A claim with what was measured for it, ready for JSON.
+
+    Args:
+        claim: the claim.
+        evidence: what its notebook measured; None where the notebook has not been executed.
+    """
     measured = evidence.tested(claim) if evidence else None
     return {
         "id": claim.id,
@@ -169,10 +144,10 @@ def record(claim: Claim, evidence: Evidence | None) -> dict[str, Any]:
 
 
 def check(evidence: Evidence) -> None:
-    """Print ids and verdicts, without floats, and where a verdict is not the expected one.
+    """Print the id and verdict of each claim, and the expected verdict where it differs.
 
-    It does not raise, so that a reader may change parameters; ``stochrestore claims --check``
-    fails on a surprise.
+    No numbers are printed, so that two runs print the same. Nothing is raised where a verdict
+    differs, so that a reader may change parameters; ``stochrestore claims --check`` fails then.
     """
     for row in evidence.rows():
         surprise = f" (expected: {row['expected']})" if surprising(row) else ""
@@ -201,7 +176,7 @@ def _cells(row: Mapping[str, Any]) -> str:
 
 
 def measured_text(row: Mapping[str, Any]) -> str:
-    """The value of a record and its interval, to three digits; a dash where not measured."""
+    """The value and interval of a record, to three digits; a dash where nothing was measured."""
     if row["value"] is None:
         return "–"
     low, high = row["interval"]

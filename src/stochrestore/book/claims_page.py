@@ -1,13 +1,13 @@
-"""All claims with what the executed notebooks found: as records, as text, as a page of the book."""
+"""All claims with what the executed notebooks found, as records, as text and as a page."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stochrestore.book import notebook
 from stochrestore.book.claims import (
     MIME_TYPE,
     html_table,
@@ -25,7 +25,7 @@ def records(folder: Path) -> list[Record]:
     """Every claim of ``claims.yaml``, in its order, with what the pages of a folder found.
 
     Args:
-        folder: holds executed notebooks; a claim whose notebook is not there is not tested.
+        folder: holds executed notebooks; a claim whose notebook is missing counts as not tested.
 
     Returns:
         Records as :func:`stochrestore.book.claims.record` makes them.
@@ -38,13 +38,11 @@ def records(folder: Path) -> list[Record]:
 
 def page_records(page: Path) -> Iterator[Record]:
     """The records of claims in the outputs of an executed notebook."""
-    for cell in json.loads(page.read_text("utf-8"))["cells"]:
-        for output in cell.get("outputs", []):
-            yield from output.get("data", {}).get(MIME_TYPE, [])
+    return (row for _, rows in notebook.outputs(page, MIME_TYPE) for row in rows)
 
 
 def summary(rows: Iterable[Record]) -> str:
-    """How many claims have which verdict."""
+    """The number of claims of each verdict, in words."""
     count = Counter(row["verdict"] for row in rows)
     return ", ".join(f"{count[verdict]} {verdict}" for verdict in _MARKS)
 
@@ -59,10 +57,10 @@ def surprises(rows: Iterable[Record]) -> list[str]:
 
 
 def text(rows: Sequence[Record]) -> str:
-    """The claims for a terminal: three lines each, grouped by notebook."""
+    """The claims as text for a terminal: three lines a claim, grouped by notebook."""
     lines = []
-    for notebook, group in _by_notebook(rows):
-        lines.append(notebook)
+    for name, group in _by_notebook(rows):
+        lines.append(name)
         for row in group:
             relation, here = f"{row['quantity']} {row['relation']}", measured_text(row)
             lines += [
@@ -74,11 +72,11 @@ def text(rows: Sequence[Record]) -> str:
 
 
 def markdown(rows: Sequence[Record], titles: Mapping[str, str]) -> str:
-    """The claims as a page of the book.
+    """The claims as a page of the book, in MyST Markdown.
 
     Args:
         rows: see :func:`records`.
-        titles: notebook → title, of the notebooks that have a page beside this one.
+        titles: title by name of those notebooks that have a page beside this one.
     """
     parts = [
         "# Claims",
@@ -86,9 +84,9 @@ def markdown(rows: Sequence[Record], titles: Mapping[str, str]) -> str:
         "that must hold for it to count as reproduced, and what was measured. An interval covers "
         "the spread over seeds, and the whole of it must satisfy the relation.",
     ]
-    for notebook, group in _by_notebook(rows):
-        title = titles.get(notebook)
-        link = f"[{title}]({notebook}.ipynb)" if title else notebook
+    for name, group in _by_notebook(rows):
+        title = titles.get(name)
+        link = f"[{title}]({name}.ipynb)" if title else name
         parts += [f"## {link}", f"{summary(group)}{_presets(group)}.", html_table(group)]
         parts += [f"- *{row['id']}*: {row['note']}" for row in group if row["note"]]
     return "\n\n".join(parts) + "\n"
@@ -100,20 +98,11 @@ def _presets(rows: Iterable[Record]) -> str:
 
 
 def _by_notebook(rows: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
-    for notebook in dict.fromkeys(row["notebook"] for row in rows):
-        yield notebook, [row for row in rows if row["notebook"] == notebook]
+    for name in dict.fromkeys(row["notebook"] for row in rows):
+        yield name, [row for row in rows if row["notebook"] == name]
 
 
 def titles(folder: Path, notebooks: Iterable[str]) -> dict[str, str]:
-    """First heading of each executed notebook in a folder."""
-    found = {}
-    for name in notebooks:
-        page = folder / f"{name}.ipynb"
-        if page.exists():
-            cells = json.loads(page.read_text("utf-8"))["cells"]
-            lines = "".join(
-                "".join(c["source"]) + "\n" for c in cells if c["cell_type"] == "markdown"
-            )
-            heading = (line[2:] for line in lines.splitlines() if line.startswith("# "))
-            found[name] = next(heading, name)
-    return found
+    """The first heading of each executed notebook of a folder, by the notebook's name."""
+    pages = {name: folder / f"{name}.ipynb" for name in notebooks}
+    return {name: notebook.title(page) for name, page in pages.items() if page.exists()}

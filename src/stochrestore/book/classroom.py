@@ -1,22 +1,15 @@
-"""The exercises as a class gets them: checks that explain, and a course for nbgrader.
+"""Exercises for a class: checks that explain what is wrong, and a course for nbgrader.
 
 A source notebook holds its solutions between ``### BEGIN SOLUTION`` and ``### END SOLUTION``;
-``make class`` makes the students' versions from it::
-
-    python -m stochrestore.book.classroom build notebooks/exercises _build/class
-    python -m stochrestore.book.classroom check _build/class
-    python -m stochrestore.book.classroom draw notebooks/exercises
-
-The second says what in the students' folders cannot be marked; the third draws the pictures of the
-expected results again, from the solved notebooks.
+``stochrestore class build``, or ``make class``, makes the students' versions from it;
+``stochrestore class check`` says what of the work handed in cannot be marked; ``stochrestore class
+draw`` draws the pictures of the expected results again, from the solved notebooks.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -26,6 +19,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from stochrestore.book import notebook
 from stochrestore.errors import InputError, require
 
 ASSIGNMENT = "exercises"
@@ -42,7 +36,7 @@ c.IncludeHeaderFooter.header = ""
 
 
 class NotYet(AssertionError):
-    """What a check says is still wrong; a notebook shows the sentence instead of a traceback."""
+    """A check has failed; a notebook shows its sentence instead of a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"Not yet: {self}"]
@@ -55,20 +49,22 @@ def check(condition: Any, sentence: str) -> None:
 
 
 def build(exercises: Path, course: Path) -> Path:
-    """Make the students' notebooks and a zip of them; grades that are already there stay.
+    """Make the students' notebooks and a zip of them.
 
     Args:
-        exercises: the source notebooks, with what lies beside them.
-        course: nbgrader's course folder; its ``source`` and ``release`` are written anew.
+        exercises: folder of the solved notebooks and of the files that they need.
+        course: nbgrader's course folder. Its ``source`` and ``release`` are written anew; what was
+            handed in and the grades stay.
 
     Returns:
-        The zip: the same bytes for the same exercises.
+        The path of the zip, whose bytes depend on the exercises alone.
 
     Raises:
         InputError: no notebooks, nbgrader failed, or a line of a solution is in the release.
     """
     notebooks = sorted(exercises.glob("*.ipynb"))
     require(len(notebooks) > 0, "exercises", str(exercises), "a folder with notebooks")
+    secret = [line for path in notebooks for line in solution_lines(path)]
     for name in ("source", "release"):
         shutil.rmtree(course / name, ignore_errors=True)
     ignored = shutil.ignore_patterns(".*", "__pycache__")
@@ -76,18 +72,20 @@ def build(exercises: Path, course: Path) -> Path:
     (course / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
     nbgrader(course, "generate_assignment", ASSIGNMENT, "--force")
     release = course / "release" / ASSIGNMENT
-    secret = [line for path in notebooks for line in solution_lines(path)]
     for path in sorted(release.glob("*.ipynb")):
-        leaked = [line for line in secret if line in shown(path)]
+        leaked = [line for line in secret if line in notebook.text(path)]
         require(not leaked, f"{path.name}: lines of solutions", leaked[:3], "none")
     return _zip(release, course / f"{ASSIGNMENT}.zip")
 
 
 def unmarkable(course: Path) -> list[str]:
-    """What nbgrader would give 0 points without a word that helps, a sentence each.
+    """The work that nbgrader would mark with 0 points without a helpful message.
 
     Args:
-        course: nbgrader's course folder; what was handed in is under ``submitted/<student>``.
+        course: nbgrader's course folder; the work is in ``submitted/<student>/exercises``.
+
+    Returns:
+        A sentence for each fault.
 
     Raises:
         InputError: the course was not built, or nothing was handed in.
@@ -115,15 +113,15 @@ def _faults(path: Path, expected: dict[str, set[str]]) -> list[str]:
         return [f"{path.name} has none of the names {sorted(expected)}; give it back its name"]
     try:
         missing = expected[path.name] - _marked_cells(path)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return [f"{path.name} is no notebook, perhaps cut off; ask for it again"]
+    except InputError as error:
+        return [f"{error}; ask for it again"]
     advice = "copy the answer into a fresh notebook"
     return [f"{path.name} lacks the cells {sorted(missing)}; {advice}"] if missing else []
 
 
 def _marked_cells(path: Path) -> set[str]:
     """The names of the cells that hold answers or checks."""
-    marks = [cell["metadata"].get("nbgrader", {}) for cell in code_cells(path)]
+    marks = [cell["metadata"].get("nbgrader", {}) for cell in notebook.code_cells(path)]
     return {mark["grade_id"] for mark in marks if mark.get("grade") or mark.get("solution")}
 
 
@@ -145,9 +143,9 @@ def nbgrader(course: Path, *arguments: str) -> None:
 
 
 def solution_lines(path: Path, shortest: int = 12) -> list[str]:
-    """Lines between the solution marks of a notebook, but for those too short to give away much."""
+    """The lines of a notebook's solutions that have at least ``shortest`` characters."""
     lines: list[str] = []
-    for cell in code_cells(path):
+    for cell in notebook.code_cells(path):
         inside = False
         for line in cell["source"].splitlines():
             marked = "### BEGIN SOLUTION" in line or "### END SOLUTION" in line
@@ -157,26 +155,15 @@ def solution_lines(path: Path, shortest: int = 12) -> list[str]:
     return lines
 
 
-def code_cells(path: Path) -> list[dict[str, Any]]:
-    """The code cells of a notebook, each source in one piece."""
-    cells = json.loads(path.read_text("utf-8"))["cells"]
-    return [c | {"source": "".join(c["source"])} for c in cells if c["cell_type"] == "code"]
-
-
-def shown(path: Path) -> str:
-    """All text of a notebook's cells."""
-    return "\n".join("".join(c["source"]) for c in json.loads(path.read_text("utf-8"))["cells"])
-
-
 def run(path: Path, pictures: Path | None = None) -> dict[str, Exception]:
-    """Run a notebook's cells in this process, going on after an error.
+    """Run the cells of a notebook in this process, and go on after an error.
 
     Args:
         path: the notebook.
         pictures: where to save the figures of cells tagged ``picture``, as <id of the cell>.png.
 
     Returns:
-        The errors, by the id of their cell; empty where all is well.
+        The errors by the id of their cell; empty if no cell failed.
     """
     import matplotlib as mpl
 
@@ -187,7 +174,7 @@ def run(path: Path, pictures: Path | None = None) -> dict[str, Exception]:
     errors: dict[str, Exception] = {}
     with mpl.rc_context():
         mpl.rcdefaults()  # each notebook sets its own style
-        for cell in code_cells(path):
+        for cell in notebook.code_cells(path):
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
                 try:
@@ -225,30 +212,3 @@ def _zip(folder: Path, target: Path) -> Path:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     return target
-
-
-def main() -> None:
-    """``build EXERCISES COURSE``, ``check COURSE`` or ``draw EXERCISES``."""
-    parser = argparse.ArgumentParser(prog="python -m stochrestore.book.classroom")
-    commands = parser.add_subparsers(dest="command", required=True)
-    arguments = {"build": ("exercises", "course"), "check": ("course",), "draw": ("exercises",)}
-    for name, folders in arguments.items():
-        command = commands.add_parser(name)
-        for folder in folders:
-            command.add_argument(folder, type=Path)
-    given = parser.parse_args()
-    try:
-        if given.command == "build":
-            print(build(given.exercises, given.course))
-        elif given.command == "draw":
-            draw(given.exercises)
-        elif found := unmarkable(given.course):
-            sys.exit("\n".join(found))
-        else:
-            print("All that was handed in can be marked.")
-    except InputError as error:
-        sys.exit(f"stochrestore: {error}")
-
-
-if __name__ == "__main__":
-    main()

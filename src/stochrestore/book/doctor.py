@@ -1,4 +1,4 @@
-"""What may be wrong with an installation or with the book's pages, looked at one by one."""
+"""Checks of an installation and of the book's pages: what is there, and what to do about it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _FREE = 2  # GiB that notebooks, pages and a training's checkpoints may take
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: whether it is good, what was seen, and what to do about it.
+    """The result of one check: whether it is good, what was seen, and what to do about it.
 
-    What is good may come with advice too: on what can be done without, but not for everything.
+    A good finding has advice too where something is missing that only some commands need.
     """
 
     what: str
@@ -40,7 +40,7 @@ def everything(preset: str) -> list[Finding]:
 
 
 def data() -> list[Finding]:
-    """Which benchmarks of super-resolution have been fetched; half of one is bad."""
+    """Whether each benchmark of super-resolution was fetched; one that lacks files is bad."""
     return [_benchmark(name) for name in downloads.BENCHMARKS]
 
 
@@ -94,7 +94,7 @@ def pages(preset: str) -> list[Finding]:
 
 
 def offline(folder: Path) -> list[Finding]:
-    """Whether built pages can be read without a network."""
+    """Whether the built pages of a folder can be read without a network."""
     found = external_references(folder)
     said = f"fetched from elsewhere: {', '.join(found)}" if found else "no network needed"
     return [Finding(str(folder), not found, said)]
@@ -119,7 +119,9 @@ def _gpu() -> Finding:
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         return Finding("GPU", True, f"{torch.cuda.get_device_name()}, {memory:.0f} GiB")
-    return Finding("GPU", True, "none", "smoke and laptop do without; gpu and paper need one")
+    return Finding(
+        "GPU", True, "none", "the presets gpu and paper need one; smoke and laptop do not"
+    )
 
 
 def _piq() -> Finding:
@@ -136,7 +138,7 @@ def _piq() -> Finding:
 def _disk() -> Finding:
     free = shutil.disk_usage(provenance.checkout()).free / 2**30
     good = free >= _FREE
-    advice = "" if good else f"make room: {_FREE} GiB; `make clean` removes what can be made again"
+    advice = "" if good else f"free {_FREE} GiB; `make clean` removes what can be made again"
     return Finding("disk", good, f"{free:.1f} GiB free", advice)
 
 

@@ -1,6 +1,6 @@
-"""From each equation of the paper to the code that computes it, and back.
+"""The page that leads from each equation of the paper to the code that computes it.
 
-The map is read off the docstrings, which name the equations they stand for, and off the claims.
+The map is read off the docstrings and the claims, which name equations by number.
 ``equations.yaml`` lists the paper's numbered equations.
 """
 
@@ -41,7 +41,7 @@ def paper() -> dict[int, Equation]:
 
 
 def mentioned(text: str) -> set[int]:
-    """Numbers of the equations that a text names: ``Eq. 7``, ``Eq. 2–4``, ``Eq. 7 and 5``."""
+    """The numbers of the equations that a text names: ``Eq. 7``, ``Eq. 2–4``, ``Eq. 7 and 5``."""
     numbers: set[int] = set()
     for match in _MENTION.finditer(text):
         for part in re.split(r", | and ", match[1]):
@@ -52,16 +52,20 @@ def mentioned(text: str) -> set[int]:
 
 @cache
 def functions() -> dict[str, set[int]]:
-    """Dotted name of each public object that computes → the equations its docstring names.
+    """The equations that the docstring of each public function, class or module names.
 
-    A module is listed for those equations only that nothing in it names itself.
+    A module has only those equations that none of its functions and classes names. Figures are
+    left out, since they draw what others compute.
+
+    Returns:
+        The numbers of the equations by dotted name.
     """
     root = Path(__file__).parents[1]
     found: dict[str, set[int]] = {}
     for path in sorted(root.rglob("*.py")):
         module = ".".join(path.relative_to(root.parent).with_suffix("").parts)
-        if "._" in module or module == __name__ or ".figures." in module:
-            continue  # figures draw what others compute
+        if module == __name__ or ".figures." in module:
+            continue
         tree = ast.parse(path.read_text("utf-8"))
         named = {name: mentioned(text) for name, text in _docstrings(tree, module)}
         inside: set[int] = set().union(*named.values())
@@ -85,16 +89,16 @@ def claims_about(number: int) -> list[claims.Claim]:
 
 
 def markdown(titles: Mapping[str, str]) -> str:
-    """The map as a page of the book: a section an equation.
+    """The map as a page of the book, with a section for each equation.
 
     Args:
-        titles: notebook → title, of the notebooks that have a page.
+        titles: title by name of those notebooks that have a page.
     """
     parts = [
         "# From equations to code",
         "Each numbered equation of the paper, the functions that compute it, and the claims that "
-        "test it. The list is read off the docstrings; in the [library](../api.md), an equation's "
-        "number leads back here.",
+        "test it. The list is read off the docstrings. In the [library](../api.md), the number of "
+        "an equation is a link to this page.",
     ]
     for number, equation in paper().items():
         parts += [

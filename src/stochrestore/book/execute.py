@@ -1,4 +1,4 @@
-"""Executes notebooks: checked parameters in, a stamped page out, whole or not at all."""
+"""Executes a notebook with checked parameters, and stamps the page that it gives."""
 
 from __future__ import annotations
 
@@ -9,32 +9,29 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stochrestore.book import provenance
+from stochrestore.book import notebook, provenance
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
 
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
-
 
 class ExecutionError(RuntimeError):
-    """A cell of a notebook failed; said in one line."""
+    """A cell of a notebook failed; the message is one line."""
 
 
 def execute(name: str, preset: str, given: Mapping[str, Any], output: Path | None = None) -> Path:
     """Run a notebook at a preset and stamp the result.
 
-    Nothing runs before all names and values are found good. The result replaces ``output`` only
-    when whole; a failed run is kept beside it as ``<name>.failed.ipynb``.
+    All names and values are checked before anything runs. ``output`` is replaced only by a run
+    that ended well; a failed run is kept beside it as ``<name>.failed.ipynb``.
 
     Args:
-        name: the notebook's.
+        name: name of the notebook.
         preset: one of :data:`stochrestore.config.PRESETS`.
         given: parameters that replace the preset's.
-        output: where to write; default ``_build/runs/<name>.ipynb``, which leaves the book's own
-            pages alone.
+        output: where to write; by default ``_build/runs/<name>.ipynb``, which is no page of the
+            book.
 
     Returns:
         The path written.
@@ -46,7 +43,7 @@ def execute(name: str, preset: str, given: Mapping[str, Any], output: Path | Non
     root, names = provenance.checkout(), provenance.notebooks()
     require(name in names, "notebook", name, ", ".join(names))
     source = root / "notebooks" / f"{name}.ipynb"
-    allowed = parameter_names(source)
+    allowed = notebook.parameter_names(source)
     for parameter in given:
         require(parameter in allowed, f"{name}: parameter", parameter, ", ".join(allowed))
     settings = registry.load(name, preset, **given)
@@ -54,8 +51,8 @@ def execute(name: str, preset: str, given: Mapping[str, Any], output: Path | Non
     require(output.suffix == ".ipynb", "output", str(output), "a path that ends in .ipynb")
     before, start = provenance.sources(name, preset), time.monotonic()
     cpu_start, _ = _of_kernels()
-    with _written_whole(output) as partial:
-        notebook = _run(source, partial, {"preset": preset, **given})
+    with _kept_if_failed(output) as partial:
+        executed = _run(source, partial, {"preset": preset, **given})
         seconds = time.monotonic() - start
         cpu, memory = _of_kernels()
         mark = provenance.stamp(
@@ -66,15 +63,13 @@ def execute(name: str, preset: str, given: Mapping[str, Any], output: Path | Non
             cpu_seconds=cpu - cpu_start,
             memory=memory,
         )
-        _finish(notebook, mark, partial)
+        # Papermill's own record holds paths of the machine.
+        executed["metadata"].pop("papermill", None)
+        executed["metadata"][notebook.STAMP] = mark
+        footer = {"cell_type": "markdown", "id": "provenance", "metadata": {}}
+        executed["cells"].append({**footer, "source": provenance.footer(mark)})
+        notebook.write(output, executed)
     return output
-
-
-def parameter_names(source: Path) -> tuple[str, ...]:
-    """What the cell tagged ``parameters`` of a notebook assigns, but for the preset."""
-    from papermill import inspect_notebook
-
-    return tuple(name for name in inspect_notebook(source) if name != "preset")
 
 
 def _of_kernels() -> tuple[float, int]:
@@ -83,7 +78,7 @@ def _of_kernels() -> tuple[float, int]:
     return used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
 
 
-def _run(source: Path, output: Path, parameters: Mapping[str, Any]) -> NotebookNode:
+def _run(source: Path, output: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
 
@@ -107,15 +102,14 @@ def _run(source: Path, output: Path, parameters: Mapping[str, Any]) -> NotebookN
 
 
 @contextmanager
-def _written_whole(output: Path) -> Iterator[Path]:
-    """A path to write to, moved to ``output`` at the end; an existing ``output`` is never lost."""
+def _kept_if_failed(output: Path) -> Iterator[Path]:
+    """A path beside ``output`` for a run on its way; kept where a cell failed, else removed."""
     partial = output.with_name(f".{output.stem}.{os.getpid()}.ipynb")
     failed = output.with_suffix(".failed.ipynb")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
         yield partial
-        partial.replace(output)
         failed.unlink(missing_ok=True)
     except ExecutionError as error:
         partial.replace(failed)
@@ -125,13 +119,3 @@ def _written_whole(output: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-
-
-def _finish(notebook: NotebookNode, mark: Mapping[str, Any], path: Path) -> None:
-    """Stamp a page and write it, without papermill's record, which holds paths of the machine."""
-    import nbformat
-
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata[provenance.KEY] = mark
-    notebook.cells.append(nbformat.v4.new_markdown_cell(provenance.footer(mark)))
-    nbformat.write(notebook, path)

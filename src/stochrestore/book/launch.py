@@ -1,22 +1,20 @@
-"""The first code cell of each notebook: it installs the library where a notebook comes alone.
+"""The first code cell of each notebook, which installs the library where it is missing.
 
-Colab opens one file, without the rest of the repository. What it installs from is ``repository``
-of ``_config.yml``, the address behind the launch buttons; once that is set,
+Colab opens a single file, without the rest of the repository. The cell installs the library from
+the address under ``repository`` in ``_config.yml``. Once that address is set, the command
 
-    python -m stochrestore.book.launch
+    stochrestore install-cell
 
-writes it into all notebooks. Where the library can be imported the cell does nothing.
+writes the cell into all notebooks. Where the library can be imported, the cell does nothing.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from stochrestore.book import provenance
-from stochrestore.errors import InputError
+from stochrestore.book import notebook, provenance
 
 ID = "install"
 SOURCE = """# Installs the library where it is missing, as on Colab; elsewhere this does nothing.
@@ -24,7 +22,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-repository = ADDRESS  # as in _config.yml; written by `python -m stochrestore.book.launch`
+repository = ADDRESS  # as in _config.yml; written by `stochrestore install-cell`
 if find_spec("stochrestore") is None:
     if not repository:
         raise ModuleNotFoundError(
@@ -36,7 +34,7 @@ if find_spec("stochrestore") is None:
 
 
 def cell(address: str) -> dict[str, Any]:
-    """The cell, as a notebook keeps it; hidden from who reads the book.
+    """The cell as a notebook keeps it, hidden from readers of the book.
 
     Args:
         address: see :func:`stochrestore.book.provenance.repository`.
@@ -48,7 +46,7 @@ def cell(address: str) -> dict[str, Any]:
         "id": ID,
         "metadata": {"jupyter": {"source_hidden": True}, "tags": ["remove-cell"]},
         "outputs": [],
-        "source": source.splitlines(keepends=True),
+        "source": source,
     }
 
 
@@ -58,28 +56,19 @@ def notebooks(root: Path) -> list[Path]:
 
 
 def write(root: Path) -> list[Path]:
-    """Make the cell the first code cell of every notebook of a checkout; those that changed."""
+    """Make the cell the first code cell of every notebook of a checkout.
+
+    Returns:
+        The notebooks that changed.
+    """
     changed = []
     wanted = cell(provenance.repository(root).at)
     for path in notebooks(root):
-        notebook = json.loads(path.read_text("utf-8"))
-        cells = [c for c in notebook["cells"] if c["id"] != ID]
+        found = notebook.read(path)
+        cells = [c for c in found["cells"] if c["id"] != ID]
         first = next(i for i, c in enumerate(cells) if c["cell_type"] == "code")
         cells.insert(first, wanted)
-        if cells != notebook["cells"]:
-            text = json.dumps(notebook | {"cells": cells}, indent=1, ensure_ascii=False)
-            path.write_text(text + "\n", "utf-8")
+        if cells != found["cells"]:
+            notebook.write(path, found | {"cells": cells})
             changed.append(path)
     return changed
-
-
-def main() -> None:
-    """Write the cell into the notebooks of this checkout."""
-    try:
-        print(*write(provenance.checkout()), sep="\n")
-    except InputError as error:
-        sys.exit(f"stochrestore: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Checks that a folder of web pages is read without a network."""
+"""Checks that a folder of web pages can be read without a network."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _IN_CSS = re.compile(r"(?:url\(\s*|@import\s+)['\"]?((?:https?:)?//[^'\")\s]+)",
 
 
 def external_references(folder: Path) -> list[str]:
-    """What the pages and style sheets of a folder would fetch from elsewhere.
+    """The addresses that the pages and style sheets of a folder would fetch from a network.
 
     Args:
         folder: holds the built pages.
 
     Returns:
-        ``file: address`` for each such reference; empty where the pages stand alone.
+        ``file: address`` for each such reference; empty if the pages need no network.
     """
     found = []
     for path in sorted(folder.rglob("*.html")):

@@ -1,11 +1,10 @@
-"""What of the book is made from the executed notebooks: results, environment, running, front."""
+"""Writes the pages that are made from executed notebooks: results, environment and running."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,16 +16,16 @@ import yaml
 from PIL import Image
 
 from stochrestore import config
-from stochrestore.book import claims_page, equations, provenance, runs
+from stochrestore.book import claims_page, equations, notebook, provenance, runs
 from stochrestore.book.claims import MIME_TYPE, measured_text
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError
 from stochrestore.experiments import registry
 
 Record = Mapping[str, Any]
-Stamps = Mapping[str, Mapping[str, Any]]
 
-# What of the paper a claim is about, in the paper's order: the first whose pattern its place fits.
+# The figures, tables and sections that claims are about, in the paper's order. A claim belongs to
+# the first one whose pattern is found in its field `where`.
 _ITEMS = {
     "Theorem 3.1 (Sec. 2 and 3, App. A)": r"Thm|Sec\. 3|App\. A|Sec\. 2",
     "Figure 3 and the toy problem (Sec. 4 and 5)": r"Fig\. 3",
@@ -51,14 +50,14 @@ FRONT_FIGURES = (
 
 
 def write(folder: Path) -> list[Path]:
-    """Write every page into the folder of executed notebooks; their paths."""
+    """Write every page into the folder of executed notebooks, and return the paths."""
     titles = claims_page.titles(folder, provenance.notebooks())
     here = runs.of_pages(folder)
     more = runs.beyond(here, runs.kept(provenance.checkout() / runs.FOLDER))
     makers: dict[str, Callable[[], str]] = {
         "equations": partial(equations.markdown, titles),
         "results": partial(results, claims_page.records(folder), folder, more),
-        "environment": partial(environment, stamps(folder), titles),
+        "environment": partial(environment, here, titles),
         "running": partial(running, here, more, titles),
     }
     paths = []
@@ -69,23 +68,12 @@ def write(folder: Path) -> list[Path]:
     return paths + front_figures(folder)
 
 
-def stamps(folder: Path) -> dict[str, dict[str, Any]]:
-    """The stamp of each executed notebook in a folder, by name."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in provenance.notebooks():
-        page = folder / f"{name}.ipynb"
-        if page.exists():
-            mark = json.loads(page.read_text("utf-8"))["metadata"].get(provenance.KEY)
-            found |= {name: mark} if mark else {}
-    return found
-
-
 def front_figures(folder: Path, width: int = 900) -> list[Path]:
-    """Write small copies of :data:`FRONT_FIGURES` to ``figures/``, of chapters that are there.
+    """Write small copies of :data:`FRONT_FIGURES` into the folder's subfolder ``figures``.
 
     Args:
-        folder: holds the executed notebooks.
-        width: of the copies, pixels.
+        folder: holds the executed notebooks; a figure whose notebook is missing is left out.
+        width: the largest width of a copy, in pixels.
     """
     (folder / "figures").mkdir(exist_ok=True)
     paths = []
@@ -101,30 +89,29 @@ def front_figures(folder: Path, width: int = 900) -> list[Path]:
 
 def _figures(page: Path) -> Iterator[tuple[str, bytes]]:
     """Name and PNG of each named figure of an executed notebook."""
-    for cell in json.loads(page.read_text("utf-8"))["cells"]:
+    for cell, png in notebook.outputs(page, "image/png"):
         name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
-        for output in cell.get("outputs", []):
-            if name and "image/png" in output.get("data", {}):
-                yield name, base64.b64decode(output["data"]["image/png"])
+        if name:
+            yield name, base64.b64decode(png)
 
 
 # --- Results ---------------------------------------------------------------------------------
 
 
 def item(place: str) -> str:
-    """What of the paper a claim's place, ``Sec. 5, Fig. 3``, belongs to."""
+    """The heading of the results page under which a place like ``Sec. 5, Fig. 3`` is listed."""
     if place.startswith("new"):
         return _OTHER
     return next((name for name, pattern in _ITEMS.items() if re.search(pattern, place)), _OTHER)
 
 
 def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> str:
-    """The paper's figures and tables, each with its claims: the paper's number, ours, verdict.
+    """The page of results: each figure and table with its claims, numbers and verdicts.
 
     Args:
         rows: see :func:`stochrestore.book.claims_page.records`.
-        folder: holds the executed notebooks, to say which of their cells measured.
-        more: runs at other presets, whose numbers stand below this build's.
+        folder: holds the executed notebooks, from which the page names the cell that measured.
+        more: runs at other presets, whose numbers are shown below those of this build.
     """
     parts = [
         "# Results, figure by figure",
@@ -138,9 +125,9 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
     if more:
         files = "; ".join(f"{_record(run, published)}, at {run.at}" for run in more)
         parts.append(
-            "Below a number, in grey, is what a run at another preset found, where that preset is "
-            "large enough to tell; the verdict is the same where no other is named. The records of "
-            f"these runs: {files}."
+            "Below a number, in grey, is what a run at another preset found, if that preset is "
+            "large enough to test the claim. Its verdict is given only where it differs. The "
+            f"records of these runs: {files}."
         )
     for name in (*_ITEMS, _OTHER):
         group = [row for row in rows if item(row["where"]) == name]
@@ -199,99 +186,84 @@ def source_line(identity: str) -> int:
 
 def cell_number(page: Path, identity: str) -> int | None:
     """The number of the cell of an executed notebook whose output measured a claim."""
-    if page.exists():
-        for cell in json.loads(page.read_text("utf-8"))["cells"]:
-            for output in cell.get("outputs", []):
-                rows = output.get("data", {}).get(MIME_TYPE, [])
-                if any(row["id"] == identity for row in rows):
-                    return int(cell["execution_count"])
-    return None
+    found = notebook.outputs(page, MIME_TYPE) if page.exists() else ()
+    measured = (cell for cell, rows in found if any(row["id"] == identity for row in rows))
+    return next((int(cell["execution_count"]) for cell in measured), None)
 
 
 # --- Environment -----------------------------------------------------------------------------
 
 
-def environment(marks: Stamps, titles: Mapping[str, str]) -> str:
-    """What the chapters were executed with: versions, hardware, time.
+def environment(here: Sequence[Run], titles: Mapping[str, str]) -> str:
+    """The page that says with which versions, on what hardware and how long the chapters ran.
 
     Args:
-        marks: see :func:`stamps`.
-        titles: notebook → title.
+        here: the runs of this build.
+        titles: title by notebook.
     """
     lines = ["| chapter | preset | device | time | commit |", "|:--|:--|:--|--:|:--|"]
-    for name, mark in marks.items():
-        changed = ", changed" if mark["dirty"] else ""
-        commit = f"`{mark['commit'][:12]}`{changed}"
-        time, device = duration(mark["seconds"]), mark["device"]
-        lines.append(
-            f"| {_chapter(name, titles)} | {mark['preset']} | {device} | {time} | {commit} |"
-        )
     packages: dict[str, set[str]] = {}
-    for mark in marks.values():
-        for package, version in mark["versions"].items():
+    for run in here:
+        chapter = f"[{titles[run.notebook]}]({run.notebook}.ipynb)"
+        commit = f"`{run.commit[:12]}`{', changed' if run.dirty else ''}"
+        cells = (chapter, run.preset, run.device, duration(run.seconds), commit)
+        lines.append(f"| {' | '.join(cells)} |")
+        for package, version in run.versions.items():
             packages.setdefault(package, set()).add(version)
     versions = ["| package | version |", "|:--|:--|"]
     versions += [f"| {name} | {', '.join(sorted(found))} |" for name, found in packages.items()]
-    total = sum(mark["seconds"] for mark in marks.values())
-    return (
-        "\n\n".join(
-            [
-                "# The environment of this build",
-                f"Executing all {len(marks)} chapters took {duration(total)} of wall time, summed; "
-                "they run side by side. All versions, down to the last dependency, are in "
-                "`requirements.lock`. The settings, and the checksums of weights and data, are at "
-                "the end of each chapter.",
-                "## Chapters",
-                "\n".join(lines),
-                "## Versions",
-                "\n".join(versions),
-            ]
-        )
-        + "\n"
-    )
+    total = duration(sum(run.seconds for run in here))
+    parts = [
+        "# The environment of this build",
+        f"Executing all {len(here)} chapters took {total} of wall time, summed; they run side by "
+        "side. All versions, down to the last dependency, are in `requirements.lock`. The "
+        "settings, and the checksums of weights and data, are at the end of each chapter.",
+        "## Chapters",
+        "\n".join(lines),
+        "## Versions",
+        "\n".join(versions),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def duration(seconds: float) -> str:
-    """Seconds to read: ``45 s``, ``3 min``, ``1.5 h``."""
+    """A number of seconds as text: ``45 s``, ``3 min`` or ``1.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _chapter(name: str, titles: Mapping[str, str]) -> str:
-    return f"[{titles[name]}]({name}.ipynb)" if name in titles else name
-
-
 # --- Running ---------------------------------------------------------------------------------
 
 _MEANING = {
-    "smoke": "everything trained for a few steps; under a minute; to see that it runs",
-    "laptop": "this book: built-in data, networks loaded that this code trained; minutes",
-    "gpu": "the paper's networks trained anew on built-in data; planned for hours on one GPU",
-    "paper": "the paper's settings to the letter, with its data sets; planned for days on one GPU",
+    "smoke": "trains every network for a few steps, in under a minute, to see that it runs",
+    "laptop": "the preset of this book: built-in data and shipped networks that this code trained; "
+    "takes minutes",
+    "gpu": "trains the paper's networks anew on built-in data; planned for hours on one GPU",
+    "paper": "the paper's settings and data sets; planned for days on one GPU",
 }
 
 
 def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str]) -> str:
-    """How to run each notebook, at each preset, what that costs, and what a wrong parameter says.
+    """The page that says how to run each notebook at each preset, and what that costs.
 
     Args:
-        here: this build's runs.
-        more: kept runs besides.
-        titles: notebook → title.
+        here: the runs of this build.
+        more: other runs whose records are kept.
+        titles: title by notebook.
     """
     parts = [
         "# Running the notebooks",
-        "`make book` sets everything up and runs all notebooks at the preset `laptop`. Here is how "
-        "to run one, with parameters of your own. Each line works from the root of the checkout, "
-        "with `.venv/bin` on the path.",
+        "`make book` sets everything up and runs all notebooks at the preset `laptop`. This page "
+        "shows how to run one notebook with parameters of your own. Each line works from the root "
+        "of the checkout, with `.venv/bin` on the path.",
         "## Presets",
         "\n".join(f"- `{preset}`: {_MEANING[preset]}" for preset in config.PRESETS),
-        "Below each notebook's commands is what they took, where that was measured. *Clock* is "
-        "the time until the page was there, longer where the machine had other work besides; "
-        "*processor* is what was computed, summed over the cores. Memory is the most that was "
-        "held at once. Disk is the page that was written and, after the plus, the shipped weights "
-        f"that were loaded.{_without_gpu([*here, *more])}",
+        "A table below each notebook's commands says what they took, where that was measured. "
+        "*Clock* is the wall time of the run, which is longer on a machine that has other work. "
+        "*Processor* is the computing time, summed over the cores. *Memory* is the most that the "
+        "run held at once. *Disk* is the size of the page that was written and, after the plus, "
+        f"of the shipped weights that were loaded.{_without_gpu([*here, *more])}",
     ]
     for name in provenance.notebooks():
         own = [(run, "this build") for run in here if run.notebook == name]
@@ -299,10 +271,11 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         parts += [f"## {titles.get(name, name)}", *_section(name, own)]
     parts += [
         "## What a wrong parameter says",
-        "Names and values are checked before anything runs; `stochrestore run` ends in one line:",
+        "Names and values are checked before anything runs. What does not fit ends "
+        "`stochrestore run` in one line:",
         *_refusals(),
-        "Papermill itself only warns of a name it does not know, and then runs without it; prefer "
-        "`stochrestore run`.",
+        "Papermill itself only warns of a name that it does not know, and runs the notebook "
+        "without it. Prefer `stochrestore run`.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -326,7 +299,8 @@ def _section(name: str, measured: Sequence[tuple[Run, str]]) -> Iterator[str]:
         lines += found or [f"| `{preset}` | – | | | | | not\N{NO-BREAK SPACE}measured |"]
     yield "\n".join(lines)
     fields = registry.chapter(name).Settings.model_fields
-    allowed = [n for n in _parameters(name) if n in fields]
+    source = provenance.checkout() / "notebooks" / f"{name}.ipynb"
+    allowed = [n for n in notebook.parameter_names(source) if n in fields]
     rows = [f"| `{n}` | {fields[n].description or ''} |".replace("\n", " ") for n in allowed]
     table = "\n".join(["| parameter | meaning |", "|:--|:--|", *rows])
     yield f"````{{dropdown}} Parameters, each given by -p NAME VALUE\n{table}\n````"
@@ -341,15 +315,6 @@ def _cost(run: Run, when: str) -> str:
     texts = (duration(run.seconds), processor, memory, disk, run.device, when)
     whole = (text.replace(" ", "\N{NO-BREAK SPACE}") for text in texts)
     return f"| `{run.preset}` | {' | '.join(whole)} |"
-
-
-def _parameters(name: str) -> list[str]:
-    """What the cell tagged ``parameters`` assigns, but for the preset."""
-    source = provenance.checkout() / "notebooks" / f"{name}.ipynb"
-    cells = json.loads(source.read_text("utf-8"))["cells"]
-    tagged = next(c for c in cells if "parameters" in c["metadata"].get("tags", []))
-    names = re.findall(r"^(\w+) =", "".join(tagged["source"]), re.MULTILINE)
-    return [n for n in names if n != "preset"]
 
 
 def _refusals() -> Iterator[str]:

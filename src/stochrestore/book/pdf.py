@@ -1,4 +1,4 @@
-"""The built book as one PDF, printed by Chromium."""
+"""Prints the built book to one PDF, with Chromium."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ a.headerlink, .copybtn, details.hide { display: none !important; }
 
 
 def chapters(toc: Path) -> list[str]:
-    """Pages of a book in their order, as its ``_toc.yml`` has them, but for :data:`LEFT_OUT`."""
+    """The pages that ``_toc.yml`` lists, in its order, without those of :data:`LEFT_OUT`."""
     content = yaml.safe_load(toc.read_text("utf-8"))
     parts = content.get("parts", [content])
     listed = [chapter["file"] for part in parts for chapter in part.get("chapters", [])]
@@ -39,7 +39,7 @@ def chapters(toc: Path) -> list[str]:
 
 
 def combined(html: Path, names: Sequence[str]) -> str:
-    """All articles of a built book one after the other, with their links leading to each other.
+    """All articles of a built book in one text, with links from one article to the other.
 
     Args:
         html: folder of the built pages.

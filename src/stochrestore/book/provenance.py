@@ -1,7 +1,7 @@
 """What an executed notebook depends on, and the stamp that says what it was made from.
 
-The same list of sources decides whether the pipeline runs a notebook again, is stored in the
-executed notebook, and is compared before the book is built.
+One list of sources serves three purposes: the pipeline runs a notebook again when the list
+changes, the executed notebook keeps the list, and the two are compared before the book is built.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from typing import Any
 import yaml
 
 from stochrestore import config
-from stochrestore.book import claims
+from stochrestore.book import claims, notebook
 from stochrestore.errors import InputError, require
 
 PACKAGE = "stochrestore"
-KEY = "stochrestore"  # of the stamp, in a notebook's metadata
 _VERSIONS = ("torch", "torchvision", "numpy", "scipy", "piq", "scikit-image", "matplotlib")
 
 
@@ -52,22 +51,22 @@ def notebooks() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Repository:
-    """Where the project is published; both empty where that is not configured."""
+    """The address where the project is published; empty where none is configured."""
 
     url: str = ""
     branch: str = ""
 
     @property
     def at(self) -> str:
-        """``url@branch``, which pip installs from with ``git+`` before it."""
+        """``url@branch``; with ``git+`` before it, pip installs from this address."""
         return f"{self.url}@{self.branch}" if self.branch else self.url
 
 
 def repository(root: Path) -> Repository:
-    """What ``repository`` in a checkout's ``_config.yml`` says.
+    """The address under ``repository`` in the ``_config.yml`` of a checkout.
 
     Raises:
-        InputError: the address there is none that a browser and pip can open.
+        InputError: the address is not of a form that a browser and pip can open.
     """
     file = root / "_config.yml"
     settings = yaml.safe_load(file.read_text("utf-8")) if file.exists() else {}
@@ -79,9 +78,9 @@ def repository(root: Path) -> Repository:
 
 
 def published(root: Path) -> str:
-    """Address of the folder of a checkout's sources at its commit, as GitHub has them.
+    """The address of a checkout's files at its commit, in the form that GitHub uses.
 
-    Empty where the repository is not configured, or files differ from the commit.
+    It is empty where no repository is configured, or where files differ from the commit.
     """
     url = repository(root).url
     if not url:
@@ -122,10 +121,9 @@ def fingerprint(name: str, preset: str) -> str:
 
 
 def modules(name: str) -> list[Path]:
-    """Files of the library's modules that a notebook imports, directly or through others.
+    """The files of the library's modules that a notebook imports, directly or indirectly.
 
-    Settings name the experiment, which is then imported dynamically; so its module is a start
-    besides the notebook's own imports.
+    The module of the notebook's experiment always counts, since the registry imports it by name.
     """
     import grimp
 
@@ -147,10 +145,9 @@ def _file(root: Path, module: str) -> Path:
     return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
 
 
-def _imports(notebook: Path) -> set[str]:
+def _imports(path: Path) -> set[str]:
     """Dotted names that a notebook's cells import; not all are modules."""
-    cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    code = "\n".join(cell["source"] for cell in notebook.code_cells(path))
     without_magics = re.sub(r"^(\s*)[%!].*$", r"\1pass", code, flags=re.MULTILINE)
     names: set[str] = set()
     for node in ast.walk(ast.parse(without_magics)):
@@ -175,16 +172,16 @@ def stamp(
     cpu_seconds: float = 0.0,
     memory: int = 0,
 ) -> dict[str, Any]:
-    """What an executed page was made from, ready for JSON; no path or name of the machine.
+    """What an executed page was made from, ready for JSON, without paths or names of the machine.
 
     Args:
         settings: the settings in effect.
         given: the parameters that were given besides the preset.
-        sources: :func:`sources`, taken before the notebook ran.
-        seconds: wall time.
-        cpu_seconds: processor time of all threads; 0: not known. Unlike wall time it does not tell
-            what else the machine was doing.
-        memory: the most that it held, bytes; 0: not known.
+        sources: what :func:`sources` returned before the notebook ran.
+        seconds: wall time of the run.
+        cpu_seconds: processor time of all threads, which other work on the machine does not
+            change; 0 where it is not known.
+        memory: the most memory that the run held, in bytes; 0 where it is not known.
     """
     commit, dirty = revision(checkout())
     parameters = settings.model_dump(mode="json")
@@ -206,7 +203,7 @@ def stamp(
 
 
 def revision(root: Path) -> tuple[str, bool]:
-    """The commit at ``root`` and whether files differ from it; ``"unknown"`` without git."""
+    """The commit at ``root``, ``"unknown"`` without git, and whether files differ from it."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
@@ -221,7 +218,7 @@ def revision(root: Path) -> tuple[str, bool]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the library and what computes or draws, where installed."""
+    """The versions of Python, of this library and of the packages that decide what a page shows."""
     found = {"python": platform.python_version()}
     for package in (PACKAGE, *_VERSIONS):
         try:
@@ -240,7 +237,7 @@ def _device() -> str:
 
 
 def footer(stamp: Mapping[str, Any]) -> str:
-    """The stamp as the page's last cell: MyST, folded."""
+    """The stamp as the text of a page's last cell: a folded table in MyST Markdown."""
     changed = ", with local changes" if stamp["dirty"] else ""
     sources = stamp["sources"].items()
     weights = [(Path(p), d) for p, d in sources if p.endswith(".safetensors")]
@@ -270,7 +267,7 @@ def _code(text: str) -> str:
 
 
 def problems(page: Path, preset: str) -> list[str]:
-    """Why an executed page may not stand in a book at ``preset``; empty where it may.
+    """The reasons why an executed page may not stand in a book at ``preset``; empty if it may.
 
     Args:
         page: an executed notebook, named as its source.
@@ -278,7 +275,7 @@ def problems(page: Path, preset: str) -> list[str]:
     """
     if not page.exists():
         return ["not executed"]
-    mark = json.loads(page.read_text("utf-8"))["metadata"].get(KEY)
+    mark = notebook.stamp(page)
     if mark is None:
         return ["no stamp: not made by `stochrestore run`"]
     if mark["preset"] != preset:

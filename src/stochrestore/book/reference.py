@@ -1,6 +1,6 @@
-"""A run of Appendix G on benchmarks that not every reader has, kept as a page of the book.
+"""Runs Appendix G on benchmarks that are not shipped, and keeps the result as a page of the book.
 
-The numbers are written as JSON; the figure and the page are made from those alone.
+The numbers are written as JSON; the figure and the page are made from this file alone.
 """
 
 from __future__ import annotations
@@ -36,14 +36,18 @@ _QUALITIES = {
 
 
 def measure(settings: experiment.Settings, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Figure 8 and the quality of the restorations, on the settings' data, ready for JSON.
+    """Measure Figure 8 and the quality of the restorations on the settings' data.
 
     Args:
-        settings: what to do.
-        given: the parameters among them that replace the preset's, but for the data.
+        settings: of the chapter.
+        given: the settings that replace the preset's, without the data.
+
+    Returns:
+        A record, ready for JSON.
 
     Raises:
-        InputError: a folder of images, which others do not have, or networks trained now.
+        InputError: the data are a folder of images, which others do not have, or the settings ask
+            for networks to be trained.
     """
     public = not settings.data.startswith("folder:")
     require(public, "reference: data", settings.data, f"{', '.join(BENCHMARKS)}, joined by +")
@@ -82,7 +86,10 @@ def _without_folders(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(record: Record, folder: Path) -> Path:
-    """Write ``srflow_<data>`` as JSON, PNG and page (.md) into a folder; the page's path.
+    """Write a record as JSON, figure (PNG) and page (.md) named ``srflow_<data>`` into a folder.
+
+    Returns:
+        The path of the page.
 
     Raises:
         InputError: the folder cannot be written.

@@ -1,12 +1,11 @@
-"""What whole runs of notebooks cost and measured; records of some are kept in the repository.
+"""What runs of the notebooks cost and measured.
 
-The book is built at one preset. The records, made by ``stochrestore keep``, let its pages show
-other presets and other machines beside it.
+The book is built at one preset. ``stochrestore keep`` writes records of other runs into the
+repository, so that the book's pages can show other presets and other machines beside it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,17 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from stochrestore import config
-from stochrestore.book import claims, claims_page, provenance
-from stochrestore.book.claims import Measured
+from stochrestore.book import claims, claims_page, notebook, provenance
 from stochrestore.errors import InputError
-from stochrestore.store import write_record
+from stochrestore.metrics.intervals import Interval
+from stochrestore.store import read_record, write_record
 
 FOLDER = Path("book") / "reference" / "runs"
 """Where records are kept, from the checkout's root."""
 
 
 class Run(BaseModel):
-    """A run of a notebook."""
+    """The cost and the measurements of one run of a notebook."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,18 +49,18 @@ class Run(BaseModel):
 
     @property
     def at(self) -> str:
-        """The commit, short, and whether files differed from it."""
+        """The first digits of the commit, and whether files differed from it."""
         return f"{self.commit[:7]}, changed" if self.dirty else self.commit[:7]
 
     @property
     def file(self) -> str:
-        """Name of its record."""
+        """Name of the file that holds the record."""
         return f"{self.notebook}-{self.preset}{'-gpu' if self.on_gpu else ''}.json"
 
 
 def of_page(page: Path) -> Run | None:
-    """The run that made an executed notebook; None where that has no stamp."""
-    mark = json.loads(page.read_text("utf-8"))["metadata"].get(provenance.KEY)
+    """The run that made an executed notebook; None where the notebook has no stamp."""
+    mark = notebook.stamp(page)
     if mark is None:
         return None
     sources = [Path(path) for path in mark["sources"]]
@@ -92,16 +91,19 @@ def of_pages(folder: Path) -> list[Run]:
 
 
 def keep(page: Path, folder: Path) -> Path:
-    """Write the record of an executed notebook's run, in place of an earlier one; its path.
+    """Write the record of the run that made an executed notebook, and return its path.
+
+    An earlier record of this notebook at this preset and kind of device is replaced.
 
     Raises:
-        InputError: no executed notebook of a preset, or the folder cannot be written.
+        InputError: the page is no executed notebook, parameters besides the preset were given, or
+            the folder cannot be written.
     """
     run = of_page(page) if page.suffix == ".ipynb" and page.exists() else None
     if run is None or run.given:
         raise InputError(
             f"keep: got {str(page)!r}; "
-            "allowed: a notebook executed by `stochrestore run` without parameters of its own"
+            "allowed: a notebook that `stochrestore run` executed without -p"
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_record(folder / run.file, run.model_dump(mode="json"))
@@ -109,13 +111,13 @@ def keep(page: Path, folder: Path) -> Path:
 
 
 def kept(folder: Path) -> list[Run]:
-    """All records of a folder, in the order of notebooks and presets, processors first.
+    """All records of a folder, ordered by notebook and preset, runs without a GPU first.
 
     Raises:
-        InputError: a file there is no record.
+        InputError: one of the files is no record of a run.
     """
     files = sorted(folder.glob("*.json"))
-    found = [config.validated(Run, json.loads(file.read_text("utf-8"))) for file in files]
+    found = [config.validated(Run, read_record(file)) for file in files]
     return sorted(found, key=_order)
 
 
@@ -124,21 +126,21 @@ def _order(run: Run) -> tuple[str, int, bool]:
 
 
 def beyond(here: Iterable[Run], others: Iterable[Run]) -> list[Run]:
-    """Of others the runs at presets, or on kinds of device, that are not among those here."""
+    """Those of the other runs whose notebook, preset and kind of device no run here has."""
     files = {run.file for run in here}
     return [run for run in others if run.file not in files]
 
 
 def rows(runs: Iterable[Run], identity: str) -> Iterator[tuple[Run, Mapping[str, Any]]]:
-    """The runs that tested a claim, each with the claim's record of it.
+    """The runs that tested a claim, each with a record of what it found.
 
-    A record is as :func:`stochrestore.book.claims.record` makes it: relation, and so verdict, are
-    those of the claim as it stands now.
+    The record is made by :func:`stochrestore.book.claims.record` from what the run measured and
+    from the claim as ``claims.yaml`` has it now, so that the verdict is today's.
     """
     claim = claims.registry()[identity]
     for run in runs:
         if identity in run.measured:
-            measured = {identity: Measured(*run.measured[identity])}
+            measured = {identity: Interval(*run.measured[identity])}
             row = claims.record(claim, claims.Evidence(run.notebook, run.preset, measured))
             if row["value"] is not None:
                 yield run, row

@@ -16,6 +16,7 @@ from torch import Tensor
 from stochrestore.config import ExperimentSettings
 from stochrestore.estimators.base import no_seed
 from stochrestore.estimators.zigzag import Zigzag, horizontal_transport, optimal_transport
+from stochrestore.metrics.intervals import Interval
 from stochrestore.metrics.wasserstein import wasserstein_discrete
 from stochrestore.problems.square import Square
 
@@ -39,20 +40,11 @@ def powers_of_two(largest: int) -> list[int]:
     return [2**k for k in range(largest.bit_length())]
 
 
-@dataclass(frozen=True)
-class Fit:
-    """The slope of a straight line through log W₂ against log f, with a 95 % interval."""
-
-    slope: float
-    low: float
-    high: float
-
-
-def fitted_slope(frequencies: list[int], distances: list[float]) -> Fit:
-    """Least squares of log W₂ on log f; Student's interval for the slope."""
+def fitted_slope(frequencies: list[int], distances: list[float]) -> Interval:
+    """The slope of log W₂ against log f, by least squares, with Student's 95 % interval."""
     line = stats.linregress(np.log(frequencies), np.log(distances))
     half = float(stats.t.ppf(0.975, len(frequencies) - 2) * line.stderr)
-    return Fit(float(line.slope), float(line.slope) - half, float(line.slope) + half)
+    return Interval(float(line.slope), float(line.slope) - half, float(line.slope) + half)
 
 
 # --- T₀ and the optimal map ------------------------------------------------------------------

@@ -6,31 +6,30 @@ that can tell these apart sees what makes one face differ from another.
 
 from __future__ import annotations
 
-import platform
-import time
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from stochrestore import store
-from stochrestore.errors import silent
-from stochrestore.metrics.features import ATTRIBUTE_DIMS, ATTRIBUTE_SIZE, AttributeNetwork
+from stochrestore.config import Preset
+from stochrestore.experiments.trained import TrainedSettings
+from stochrestore.networks.attributes import DIMS, SIZE, AttributeNetwork
 from stochrestore.problems.faces.distribution import Faces
 from stochrestore.problems.faces.latents import HIDDEN, VISIBLE
+from stochrestore.training.jobs import Job, Method
+from stochrestore.training.supervised import SupervisedTrainer, one_cycle
 
 NAME = "attributes"
 
 
-class AttributesSettings(BaseModel):
-    """How the attribute network is trained."""
+class Settings(TrainedSettings):
+    """How the attribute network is trained; the same at every preset."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    experiment: ClassVar[str] = NAME
 
+    preset: Preset = Field("laptop", description="changes nothing here")
     seed: int = Field(20_230_723, ge=0, description="of the faces, the weights and the order")
     training_images: int = Field(65_536, ge=64, description="faces to train on")
     held_out: int = Field(4096, ge=16, description="faces to measure on, never trained on")
@@ -58,9 +57,9 @@ class AttributeReader(nn.Module):
         self.network = AttributeNetwork()
         latents = VISIBLE + HIDDEN
         continuous = sum(not latent.classes for latent in latents)
-        self.values = nn.Linear(ATTRIBUTE_DIMS, continuous)
+        self.values = nn.Linear(DIMS, continuous)
         self.logits = nn.ModuleList(
-            nn.Linear(ATTRIBUTE_DIMS, len(latent.classes)) for latent in latents if latent.classes
+            nn.Linear(DIMS, len(latent.classes)) for latent in latents if latent.classes
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -69,37 +68,66 @@ class AttributeReader(nn.Module):
         return self.values(features), [layer(features) for layer in self.logits]
 
 
-def train_attributes(
-    settings: AttributesSettings, folder: Path, *, progress: bool = True
-) -> dict[str, Any]:
-    """Train the network and write ``attributes.safetensors`` and its record to ``folder``.
+class AttributesTrainer(SupervisedTrainer):
+    """Trains the attribute network within a reader, on random batches of faces."""
 
-    Returns:
-        The record: settings, accuracy of each categorical latent and R² of each continuous one
-        on held-out faces, versions, seconds.
-    """
-    started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        reader = AttributeReader()
-    faces = labelled_faces(settings.seed, 0, settings.training_images)
-    _fit(reader, faces, settings, progress=progress)
-    stop = settings.training_images + settings.held_out
-    held_out = labelled_faces(settings.seed, settings.training_images, stop)
-    record = {
-        "job": NAME,
-        "settings": settings.model_dump(mode="json"),
-        "held_out": measure(reader, held_out),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    store.save(reader.network, folder / f"{NAME}.safetensors", record, half=True)
-    return record
+    parts: ClassVar[tuple[str, ...]] = ("reader", "optimizer")
+
+    def __init__(self, settings: Settings) -> None:
+        device = settings.torch_device()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.reader = AttributeReader().to(device).train()
+        self.recipe = settings
+        self.faces = labelled_faces(settings.seed, 0, settings.training_images)
+        super().__init__(
+            self.reader.network,
+            parameters=self.reader.parameters(),
+            steps=settings.steps,
+            batch_size=settings.batch_size,
+            settings=settings.model_dump(mode="json"),
+            generator=torch.Generator().manual_seed(settings.seed),
+        )
+
+    def learning_rate(self) -> float:
+        """Rises briefly, then falls to 0."""
+        return one_cycle(self.step, self.steps, self.recipe.lr)
+
+    def loss(self) -> Tensor:
+        """Of a random batch; see :func:`loss`."""
+        rows = torch.randint(len(self.faces.images), (self.batch_size,), generator=self.generator)
+        batch = LabelledFaces(*(tensor[rows].to(self.device) for tensor in self.faces))
+        return loss(self.reader, batch)
+
+    def findings(self) -> dict[str, Any]:
+        """Accuracy of each categorical latent and R² of each continuous one, on held-out faces."""
+        start = self.recipe.training_images
+        faces = labelled_faces(self.recipe.seed, start, start + self.recipe.held_out)
+        faces = LabelledFaces(*(tensor.to(self.device) for tensor in faces))
+        return {"held_out": measure(self.reader, faces)}
+
+
+def all_jobs(settings: Settings) -> dict[str, Job]:
+    """The one training."""
+    return {NAME: Job(NAME, None, settings.seed, settings)}
+
+
+def build_trainer(job: Job) -> AttributesTrainer:
+    """Network and faces, all decided by the settings' seed."""
+    return AttributesTrainer(job.settings)
+
+
+def build_network(job: Job) -> AttributeNetwork:
+    """The untrained network."""
+    return AttributeNetwork()
+
+
+METHOD = Method(build=build_trainer, network=build_network, half=True)
 
 
 def labelled_faces(seed: int, start: int, stop: int) -> LabelledFaces:
     """Faces start … stop − 1 of a seed's sequence, at the size of the network."""
-    faces = Faces(ATTRIBUTE_SIZE)
+    faces = Faces(SIZE)
     continuous, classes = faces.targets(faces.latents(seed, start, stop))
     return LabelledFaces(faces.images(seed, start, stop), continuous, classes)
 
@@ -128,22 +156,3 @@ def measure(reader: AttributeReader, faces: LabelledFaces) -> dict[str, dict[str
         chance[latent.name] = round(classes.bincount().max().item() / len(classes), 4)
     r2 = {name: round(value, 4) for name, value in zip(names, explained.tolist(), strict=True)}
     return {"accuracy": accuracy, "largest_class": chance, "r2": r2}
-
-
-def _fit(
-    reader: AttributeReader, faces: LabelledFaces, settings: AttributesSettings, *, progress: bool
-) -> None:
-    """Adam on random batches, with a step size that rises briefly and then falls to 0."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    optimizer = torch.optim.Adam(reader.parameters(), settings.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.lr, total_steps=settings.steps, pct_start=0.1, cycle_momentum=False
-    )
-    reader.train()
-    for _ in tqdm(range(settings.steps), NAME, disable=silent(progress)):
-        rows = torch.randint(len(faces.images), (settings.batch_size,), generator=generator)
-        batch = LabelledFaces(*(tensor[rows] for tensor in faces))
-        optimizer.zero_grad()
-        loss(reader, batch).backward()
-        optimizer.step()
-        schedule.step()

@@ -1,24 +1,29 @@
-"""What is measured of the image estimators (Table 1, Fig. 4), each number with its interval."""
+"""The measurements of image estimators (Table 1, Fig. 4); each number has an interval."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from stochrestore.degradations import ImageDegradation
-from stochrestore.estimators.base import Estimator, sample
+from stochrestore.estimators.base import Estimator, restore, sample
 from stochrestore.experiments.image_gans import ImageSettings, images
 from stochrestore.metrics.features import FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
-from stochrestore.metrics.intervals import Interval, frechet_interval, mean_interval, share_interval
+from stochrestore.metrics.intervals import (
+    Interval,
+    frechet_interval,
+    mean_interval,
+    share_interval,
+    student_interval,
+)
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
 from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
+from stochrestore.training.jobs import MODELS
 
 Row = dict[str, Any]
 BATCH = 256
@@ -57,7 +62,7 @@ def features_for(settings: ImageSettings) -> FeatureExtractor:
 
 
 def reference(settings: ImageSettings, degradation: ImageDegradation) -> Reference:
-    """The real features and the inputs, ``settings.n_eval`` of each, fewer where there are not."""
+    """The real features and the inputs, ``settings.n_eval`` of each where there are so many."""
     data, device = images(settings), settings.torch_device()
     extractor = features_for(settings)
     n = settings.n_eval
@@ -122,7 +127,7 @@ def behaviour(
     worst = consistency_psnr(degradation, restored, some).min().item()
     row: Row = {
         "std": mean_interval(deviation, generator=draws),
-        "consistency": Interval(worst, worst, worst),
+        "consistency": Interval.exact(worst),
         "robustness": None,
         "ai_psnr": None,
         "ball_used": None,
@@ -143,10 +148,43 @@ def behaviour(
     return row
 
 
-def over_runs(rows: Sequence[Row]) -> list[Row]:
-    """One row an estimator: the mean over its networks, with Student's 95 % interval over them.
+def measured(
+    networks: Sequence[Estimator],
+    compared: Reference,
+    degradation: ImageDegradation,
+    settings: ImageSettings,
+    *,
+    input_dims: int,
+) -> list[Row]:
+    """Quality and behaviour of each network of one kind: a row a run."""
+    repeats = 200 if settings.runs == 1 else 40  # else the interval is over networks
+    rows = []
+    for run, network in enumerate(networks):
+        generator = torch.Generator().manual_seed(settings.seed + run)
+        restored = restorations(network, compared.inputs, generator=generator)
+        row = quality(compared, restored, settings, repeats=repeats)
+        row |= behaviour(network, compared.inputs, degradation, settings, input_dims=input_dims)
+        rows.append({"run": run, **row})
+    return rows
 
-    Where there is one network, its own intervals, over images, stay.
+
+def sampled(
+    estimators: Mapping[str, Estimator], y: Tensor, samples: int, *, seed: int
+) -> list[tuple[str, Tensor]]:
+    """Each estimator's restorations of y, (samples, n, C, S, S); one where deterministic."""
+    generator = torch.Generator().manual_seed(seed)
+    groups = []
+    for name, estimator in estimators.items():
+        deterministic = name in MODELS and not MODELS[name].stochastic
+        z = estimator.seed(y, 1 if deterministic else samples, generator=generator)
+        groups.append((name, restore(estimator, y, z).cpu()))
+    return groups
+
+
+def over_runs(rows: Sequence[Row]) -> list[Row]:
+    """One row for each estimator: the mean over its networks, with Student's 95 % interval.
+
+    Where there is one network only, its own intervals stay, which are over images.
     """
     merged = []
     for name in dict.fromkeys(row["estimator"] for row in rows):
@@ -154,25 +192,7 @@ def over_runs(rows: Sequence[Row]) -> list[Row]:
         first = runs[0]
         if len(runs) > 1:
             measured = {key for key, value in first.items() if isinstance(value, Interval)}
-            means = {key: student([run[key].value for run in runs]) for key in measured}
+            means = {key: student_interval([run[key].value for run in runs]) for key in measured}
             first = {**first, **means}
         merged.append({**first, "runs": len(runs)})
     return merged
-
-
-def student(values: Sequence[float]) -> Interval:
-    """The mean of n ≥ 2 independent values with Student's 95 % interval; infinities stay."""
-    if not all(math.isfinite(value) for value in values):
-        worst = min(values)
-        return Interval(worst, worst, worst)
-    measured = (
-        stats.ttest_1samp(values, 0.0).confidence_interval(0.95) if len(set(values)) > 1 else None
-    )
-    mean = math.fsum(values) / len(values)
-    low, high = (measured.low, measured.high) if measured else (mean, mean)
-    return Interval(mean, min(float(low), mean), max(float(high), mean))
-
-
-def input_dims_of_the_image(settings: ImageSettings) -> int:
-    """C·S·S."""
-    return math.prod(settings.shape)

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from stochrestore import store
-from stochrestore.data.images import ALL_DATA, ImageSet, is_known, load_images, require_enough
+from stochrestore.data.images import (
+    ALL_DATA,
+    ImageSet,
+    digest,
+    is_known,
+    load_images,
+    require_enough,
+)
 from stochrestore.degradations import ImageDegradation
 from stochrestore.estimators.base import Estimator
-from stochrestore.experiments.devices import DeviceSettings
+from stochrestore.experiments.trained import TrainedSettings
 from stochrestore.losses import RobustnessScale
 from stochrestore.networks.mlp import ImageMLP, MLPCritic
 from stochrestore.networks.resnet_critic import ResNetCritic
 from stochrestore.networks.unet import StatisticsPerSeed, UNet
 from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
-from stochrestore.training.jobs import MODELS, Job, Method, Model, train_jobs
+from stochrestore.training.jobs import MODELS, Job, Method, Model
+from stochrestore.training.loop import Metrics
 
 CriticInit = Literal["default", "he"]
 
 
-class ImageSettings(DeviceSettings, TrainingSettings):
+class ImageSettings(TrainedSettings, TrainingSettings):
     """Data, networks and training of the image GANs; the defaults are the paper's (App. E.2)."""
 
     steps: int = Field(1_200_000, ge=1, description="updates of the estimator, and of the critic")
@@ -45,7 +49,7 @@ class ImageSettings(DeviceSettings, TrainingSettings):
     robustness_scale: RobustnessScale = Field("mean", description="what R̃ is divided by")
     robustness_every: int = Field(3, ge=1, description="L_R enters every n-th estimator step")
     robustness_start: int = Field(
-        0, ge=0, description="steps before L_R enters in the deterministic robust model"
+        0, ge=0, description="first steps of the deterministic robust model, trained without L_R"
     )
     robustness_seeds: int = Field(10, ge=1, description="seeds averaged in Eq. 6")
     epsilon: float = Field(2.5, gt=0, description="ε, the attack's radius")
@@ -53,27 +57,25 @@ class ImageSettings(DeviceSettings, TrainingSettings):
     attack_lr: float = Field(1.0, gt=0, description="Adam's learning rate in the attack")
 
     data: str = Field("faces", description=ALL_DATA)
-    skip_bad: int = Field(0, ge=0, description="unreadable images to leave out before giving up")
+    skip_bad: int = Field(0, ge=0, description="unreadable images that are left out, at most")
     size: int = Field(64, ge=8, description="side of the images")
     width: int = Field(24, ge=1, description="s of the U-Net, or units of the MLP")
     critic_width: int = Field(16, ge=1, description="f of the critic, or units of the MLP")
-    critic_init: CriticInit = Field("default", description="PyTorch's initialisation, or He's")
+    critic_init: CriticInit = Field("default", description="its initialisation: PyTorch's, or He's")
     seed_dims: int = Field(16, ge=1, description="length of the MLP's seed (the U-Net has its own)")
     seed_layer: int = Field(0, ge=0, le=4, description="layer of the MLP that the seed enters")
     training_images: int = Field(20_000, ge=2, description="images to train on, at most")
     validation_images: int = Field(10_000, ge=2, description="images to restore, at most")
     runs: int = Field(1, ge=1, description="independently trained networks of each kind")
-    n_eval: int = Field(50_000, ge=8, description="images a side for FID, precision, recall")
+    n_eval: int = Field(50_000, ge=8, description="images in each set for FID, precision, recall")
     k: int = Field(3, ge=1, description="neighbours in precision and recall")
     features: Literal["auto", "pixels", "centre", "attributes", "inception"] = Field(
-        "auto", description="what images are compared by; auto: what fits the data"
+        "auto", description="features that images are compared by; auto: those that fit the data"
     )
     inception_weights: str = Field("", description="file of Inception's weights; empty: the cache")
     std_inputs: int = Field(1000, ge=2, description="inputs for the per-pixel std")
     std_samples: int = Field(32, ge=2, description="samples of each, for the per-pixel std")
     attacked_inputs: int = Field(1000, ge=2, description="inputs attacked for the robustness")
-    train: bool = Field(False, description="train now instead of loading weights")
-    weights: str = Field("", description="folder of weights to load; empty: those shipped")
 
     @field_validator("data")
     @classmethod
@@ -91,6 +93,11 @@ class ImageSettings(DeviceSettings, TrainingSettings):
     def shape(self) -> tuple[int, int, int]:
         """(channels, size, size) of the images."""
         return (1, 8, 8) if self.kind == "digits" else (3, self.size, self.size)
+
+    @property
+    def pixels(self) -> int:
+        """Numbers in one image, C·S·S."""
+        return math.prod(self.shape)
 
 
 @cache
@@ -120,27 +127,29 @@ def images(settings: ImageSettings) -> ImageSet:
     return found
 
 
-def build_estimator(
-    model: Model, settings: ImageSettings, degradation: ImageDegradation
-) -> UNet | ImageMLP:
-    """The untrained estimator of a model: an MLP for digits, else the U-Net."""
-    s = settings
+Degradation = Callable[[Any], ImageDegradation]
+"""D for an experiment's settings."""
+
+
+def build_estimator(job: Job, *, degradation: Degradation) -> UNet | ImageMLP:
+    """The untrained estimator of a job: an MLP for digits, else the U-Net."""
+    s, stochastic = job.settings, bool(job.stochastic)
     if s.kind == "digits":
         return ImageMLP(
-            degradation,
+            degradation(s),
             s.shape,
             s.width,
-            stochastic=model.stochastic,
+            stochastic=stochastic,
             seed_dims=s.seed_dims,
             seed_layer=s.seed_layer,
         )
-    return UNet(degradation, s.size, s.width, stochastic=model.stochastic)
+    return UNet(degradation(s), s.size, s.width, stochastic=stochastic)
 
 
 def build_critic(settings: ImageSettings) -> nn.Module:
     """The untrained critic: an MLP for digits, else the ResNet."""
     if settings.kind == "digits":
-        critic: nn.Module = MLPCritic(settings.critic_width, math.prod(settings.shape))
+        critic: nn.Module = MLPCritic(settings.critic_width, settings.pixels)
     else:
         critic = ResNetCritic(settings.size, settings.critic_width)
     if settings.critic_init == "he":
@@ -162,16 +171,14 @@ def he_initialisation(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def build_trainer(
-    model: Model, settings: ImageSettings, degradation: ImageDegradation, *, seed: int
-) -> AlternatingTrainer:
+def build_trainer(job: Job, *, degradation: Degradation) -> AlternatingTrainer:
     """Networks, data and generator of a training, all decided by its seed."""
-    device = settings.torch_device()
+    settings, device = job.settings, job.settings.torch_device()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        estimator = build_estimator(model, settings, degradation).to(device)
+        torch.manual_seed(job.seed)
+        estimator = build_estimator(job, degradation=degradation).to(device)
         critic = build_critic(settings).to(device)
-    seeds = settings.robustness_seeds if model.stochastic else 1
+    seeds = settings.robustness_seeds if estimator.stochastic else 1
 
     def measured(network: Any) -> Estimator:
         return (
@@ -184,25 +191,39 @@ def build_trainer(
         estimator,
         critic,
         images(settings).train,
-        degradation.degrade,
+        degradation(settings).degrade,
         settings.model_copy(update={"robustness_seeds": seeds}),
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator().manual_seed(job.seed),
         measured=measured,
     )
 
 
-#: Settings that change nothing in a trained network, whatever the experiment.
-UNRELATED = {
-    *("train", "weights", "runs", "device", "validation_images", "skip_bad"),
-    *("n_eval", "k", "features", "inception_weights"),
-    *("std_inputs", "std_samples", "attacked_inputs", "seeds_at_once"),
-}
+def image_method(
+    degradation: Degradation, evaluate: Callable[[Any, Job], Metrics] | None = None
+) -> Method:
+    """How the GANs of an experiment are trained and loaded."""
+    return Method(
+        build=partial(build_trainer, degradation=degradation),
+        network=partial(build_estimator, degradation=degradation),
+        data=data_digest,
+        evaluate=evaluate,
+        half=True,
+    )
 
 
-def recorded(settings: ImageSettings, *unrelated: str) -> dict[str, Any]:
-    """The settings one training depends on, as its record keeps them."""
-    eight = {"size"} if settings.kind == "digits" else set()  # digits are 8×8 whatever it says
-    return settings.model_dump(mode="json", exclude=UNRELATED | eight | set(unrelated))
+def data_digest(settings: ImageSettings) -> str:
+    """The sha256 of the images that the settings name."""
+    return digest(images(settings))
+
+
+def with_seeds(
+    name: str, model: Model, settings: ImageSettings, runs: int, *, keep_weights: bool = True
+) -> Iterator[Job]:
+    """The trainings of one kind of network: ``runs`` seeds from the settings' on."""
+    unused = frozenset({"size"} if settings.kind == "digits" else ())  # digits are always 8×8
+    for run in range(runs):
+        seed = settings.seed + run
+        yield Job(f"{name}-seed{run}", model, seed, settings, keep_weights, unused)
 
 
 def model_jobs(
@@ -221,38 +242,9 @@ def model_jobs(
         start = settings.robustness_start if late else 0
         update = {"robustness_weight": weight, "robustness_start": start}
         changed = settings.model_copy(update=update)
-        for run in range(settings.runs):
-            yield Job(f"{folder}/{name}-seed{run}", model, settings.seed + run, changed)
+        yield from with_seeds(f"{folder}/{name}", model, changed, settings.runs)
 
 
-def model_of(job: Job) -> str:
-    """The key of :data:`MODELS` that a job's name ends with."""
-    return Path(job.name).name.split("-")[0]
-
-
-@contextmanager
-def weights_folder(
-    experiment: str, settings: ImageSettings, jobs: Iterable[Job], method: Method
-) -> Iterator[Path]:
-    """Where the jobs' weights are: those shipped, ``settings.weights``, or trained now."""
-    if not settings.train:
-        yield Path(settings.weights) if settings.weights else store.shipped(experiment)
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(settings.weights or scratch)
-        workers = 2 if settings.torch_device().type == "cpu" else 1
-        train_jobs(jobs, folder, method, workers=workers)
-        yield folder
-
-
-def load_job(
-    job: Job, folder: Path, degradation: ImageDegradation
-) -> tuple[Estimator, dict[str, Any]]:
-    """The trained estimator of a job, ready to restore, and its record.
-
-    Raises:
-        InputError: missing or other weights.
-    """
-    network = build_estimator(job.model, job.settings, degradation)
-    record = store.load(network, folder / f"{job.name}.safetensors")
-    return network.to(job.settings.torch_device()).eval().requires_grad_(False), record
+def workers(settings: ImageSettings) -> int:
+    """Trainings at a time: one on a GPU, two on the processor."""
+    return 2 if settings.torch_device().type == "cpu" else 1

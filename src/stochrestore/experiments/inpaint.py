@@ -17,36 +17,36 @@ from torch import Tensor
 
 from stochrestore import store
 from stochrestore.attacks import worst_perturbation
-from stochrestore.data.images import digest, face_seeds
+from stochrestore.data.images import face_seeds
 from stochrestore.degradations import Inpainting
-from stochrestore.estimators.base import Estimator, restore
+from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.face_posterior import FacePosterior
-from stochrestore.experiments import image_gans
 from stochrestore.experiments.attack_grid import attack_grid
 from stochrestore.experiments.evaluation import (
     Reference,
     behaviour,
-    input_dims_of_the_image,
+    measured,
     quality,
     reference,
     restorations,
+    sampled,
 )
 from stochrestore.experiments.evaluation import over_runs as over_runs
 from stochrestore.experiments.image_gans import (
     CriticInit,
     ImageSettings,
     build_critic,
-    build_trainer,
+    image_method,
     images,
-    load_job,
     model_jobs,
-    model_of,
-    weights_folder,
+    with_seeds,
+    workers,
 )
+from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
 from stochrestore.problems.faces.distribution import Faces
-from stochrestore.training.adversarial import AlternatingTrainer, Metrics
-from stochrestore.training.jobs import MODELS, Job, Method, Model
+from stochrestore.training.jobs import MODELS, Job, Model
+from stochrestore.training.loop import Metrics
 
 EXPERIMENT = "inpaint"
 PAPER_TABLE_1 = {
@@ -71,7 +71,7 @@ class Settings(ImageSettings):
 
     experiment: ClassVar[str] = EXPERIMENT
 
-    robust: bool | None = Field(None, description="only the robust or erratic pair; None: all")
+    robust: bool | None = Field(None, description="only robust or erratic models; None: all")
     sweep_weights: tuple[PositiveFloat, ...] = Field(
         (50.0, 5000.0), strict=False, description="further values of λ_R, on digits"
     )
@@ -81,7 +81,7 @@ class Settings(ImageSettings):
     seed_lengths: tuple[PositiveInt, ...] = Field(
         (1, 16), strict=False, description="lengths of the seed, on digits"
     )
-    sweep_runs: int = Field(2, ge=1, description="trainings of each of these")
+    sweep_runs: int = Field(2, ge=1, description="trainings for each value of these sweeps")
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class Trained:
 
     settings: Settings
     estimators: dict[str, list[Estimator]]
-    """The networks of each model shown, one a run."""
+    """The networks of each model that is shown; one for each run."""
     records: dict[str, list[Row]]
-    """Their records, with the losses along each training."""
+    """The records of their trainings, with the losses along each."""
     sweep: list[Row]
     """On digits: rows over λ_R; empty where they were not trained."""
     seeds: list[Row]
@@ -119,19 +119,20 @@ def main_jobs(settings: Settings) -> Iterator[Job]:
 
 
 def sweep_jobs(settings: Settings) -> Iterator[Job]:
-    """The curve over λ_R on digits, both robust models; records without weights."""
+    """The sweep over λ_R on digits, of both robust models; only the records are kept."""
     if settings.kind != "digits":
         return
     for name in ("robust_gan", "robust_sto_gan"):
         for weight in settings.sweep_weights:
             changed = settings.model_copy(update={"robustness_weight": weight})
-            for run in range(settings.sweep_runs):
-                label = f"digits/sweep/{name}-weight{weight:g}-seed{run}"
-                yield Job(label, MODELS[name], settings.seed + run, changed, keep_weights=False)
+            label = f"digits/sweep/{name}-weight{weight:g}"
+            yield from with_seeds(
+                label, MODELS[name], changed, settings.sweep_runs, keep_weights=False
+            )
 
 
 def seed_jobs(settings: Settings) -> Iterator[Job]:
-    """Where and how long the seed enters the erratic stochastic model on digits."""
+    """The erratic stochastic model on digits, for each layer and length of the seed."""
     if settings.kind != "digits":
         return
     for layer in settings.seed_layers:
@@ -140,11 +141,10 @@ def seed_jobs(settings: Settings) -> Iterator[Job]:
                 continue  # the main trainings have it
             update = {"robustness_weight": 0.0, "seed_layer": layer, "seed_dims": length}
             changed = settings.model_copy(update=update)
-            for run in range(settings.sweep_runs):
-                label = f"digits/seeds/sto_gan-layer{layer}-length{length}-seed{run}"
-                yield Job(
-                    label, MODELS["sto_gan"], settings.seed + run, changed, keep_weights=False
-                )
+            label = f"digits/seeds/sto_gan-layer{layer}-length{length}"
+            yield from with_seeds(
+                label, MODELS["sto_gan"], changed, settings.sweep_runs, keep_weights=False
+            )
 
 
 def all_jobs(settings: Settings) -> dict[str, Job]:
@@ -153,13 +153,8 @@ def all_jobs(settings: Settings) -> dict[str, Job]:
     return {job.name: job for group in groups for job in group(settings)}
 
 
-def job_trainer(job: Job) -> AlternatingTrainer:
-    """Networks, data and generator of a job."""
-    return build_trainer(job.model, job.settings, degradation(job.settings), seed=job.seed)
-
-
 def job_evaluation(estimator: Any, job: Job) -> Metrics:
-    """What a training without weights leaves behind; the chapter measures those with weights."""
+    """Measures a network whose weights are not kept; the chapter measures the others itself."""
     if job.keep_weights:
         return {}
     training = estimator.training
@@ -176,27 +171,16 @@ def job_evaluation(estimator: Any, job: Job) -> Metrics:
     return {**measured, "std": deviation.mean().item()}
 
 
-#: Settings of this experiment alone that change nothing in a trained network.
-UNRELATED = ("robust", "sweep_weights", "seed_layers", "seed_lengths", "sweep_runs")
-
-
-def recorded(settings: Settings) -> dict[str, Any]:
-    """The settings one training depends on, as its record keeps them."""
-    return image_gans.recorded(settings, *UNRELATED)
-
-
-METHOD = Method(build=job_trainer, recorded=recorded, evaluate=job_evaluation, half=True)
-
-
-def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any]]:
-    """Every training by name, how they are done, and what their records say of the data."""
-    return all_jobs(settings), METHOD, {"data_sha256": digest(images(settings))}
+METHOD = image_method(degradation, job_evaluation)
 
 
 def load_or_train(settings: Settings) -> Trained:
     """The networks: those shipped, those of ``settings.weights``, or trained now."""
-    with weights_folder(EXPERIMENT, settings, main_jobs(settings), METHOD) as folder:
-        return _load(settings, folder)
+    jobs = list(main_jobs(settings))
+    with trained_weights(settings, jobs, METHOD, workers=workers(settings)) as folder:
+        networks, records = load_networks(jobs, folder, METHOD)
+        sweep, seeds = (_final_rows(each(settings), folder) for each in (sweep_jobs, seed_jobs))
+        return Trained(settings, networks, records, sweep, seeds)
 
 
 def with_data(settings: Settings, data: str) -> Settings:
@@ -211,31 +195,15 @@ def with_data(settings: Settings, data: str) -> Settings:
     )
 
 
-def _load(settings: Settings, folder: Path) -> Trained:
-    estimators: dict[str, list[Estimator]] = {name: [] for name in shown_models(settings)}
-    records: dict[str, list[Row]] = {name: [] for name in estimators}
-    for job in main_jobs(settings):
-        estimator, record = load_job(job, folder, degradation(job.settings))
-        estimators[model_of(job)].append(estimator)
-        records[model_of(job)].append(record)
-    return Trained(
-        settings,
-        estimators,
-        records,
-        sweep=_final_rows(sweep_jobs(settings), folder),
-        seeds=_final_rows(seed_jobs(settings), folder),
-    )
-
-
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
-    """The last measurement of each job that was carried out, with what tells it from others."""
+    """The last measurement of each job that was trained, with the settings that it varies."""
     rows = []
     for job in jobs:
         path = (folder / job.name).with_suffix(".json")
         if path.exists():
             s = job.settings
             row = {
-                "estimator": model_of(job),
+                "estimator": job.key,
                 "run": job.seed - s.seed,
                 "weight": s.robustness_weight,
                 "layer": s.seed_layer,
@@ -246,24 +214,14 @@ def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
 
 
 def table_1(trained: Trained) -> list[Row]:
-    """Every network's metrics; on faces also the true posterior sampler's."""
+    """The metrics of every network and, on faces, those of the true posterior sampler."""
     settings, degrade = trained.settings, degradation(trained.settings)
     compared = reference(settings, degrade)
-    rows = []
-    for name, networks in trained.estimators.items():
-        for run, network in enumerate(networks):
-            generator = torch.Generator().manual_seed(settings.seed + run)
-            restored = restorations(network, compared.inputs, generator=generator)
-            repeats = 200 if settings.runs == 1 else 40  # else the interval is over networks
-            row = quality(compared, restored, settings, repeats=repeats)
-            row |= behaviour(
-                network,
-                compared.inputs,
-                degrade,
-                settings,
-                input_dims=input_dims_of_the_image(settings),
-            )
-            rows.append({"estimator": name, "run": run, **row})
+    rows = [
+        {"estimator": name, **row}
+        for name, networks in trained.estimators.items()
+        for row in measured(networks, compared, degrade, settings, input_dims=settings.pixels)
+    ]
     if settings.kind == "faces":
         rows.append({"estimator": "posterior_sampler", "run": 0, **_ceiling(compared, settings)})
     return rows
@@ -280,7 +238,7 @@ def _ceiling(compared: Reference, settings: Settings) -> Row:
         compared.inputs[:some],
         degradation(settings),
         settings.model_copy(update={"attacked_inputs": some}),
-        input_dims=input_dims_of_the_image(settings),
+        input_dims=settings.pixels,
         attacked=False,
     )
 
@@ -301,16 +259,11 @@ def figure_1(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]
     settings, degrade = trained.settings, degradation(trained.settings)
     x = images(settings).validation[:n]
     y = degrade.degrade(x).to(settings.torch_device())
-    generator = torch.Generator().manual_seed(settings.seed)
-    groups = [("input", known_pixels(y, degrade)[None].cpu()), ("image", x[None])]
     models: dict[str, Estimator] = {name: nets[0] for name, nets in trained.estimators.items()}
     if settings.kind == "faces":
         models["posterior_sampler"] = face_posterior(settings, n)
-    for name, estimator in models.items():
-        columns = 1 if name in MODELS and not MODELS[name].stochastic else samples
-        z = estimator.seed(y, columns, generator=generator)
-        groups.append((name, restore(estimator, y, z).cpu()))
-    return groups
+    groups = [("input", known_pixels(y, degrade)[None].cpu()), ("image", x[None])]
+    return groups + sampled(models, y, samples, seed=settings.seed)
 
 
 def known_pixels(y: Tensor, degrade: Inpainting, unknown: float = 0.82) -> Tensor:
@@ -319,7 +272,7 @@ def known_pixels(y: Tensor, degrade: Inpainting, unknown: float = 0.82) -> Tenso
 
 
 def attack_pictures(trained: Trained, index: int) -> list[tuple[str, list[Tensor]]]:
-    """What the attack does to one input: per model y, y + δ, both outputs, their difference."""
+    """One input under attack: for each model y, y + δ, both outputs, and their difference."""
     settings, degrade = trained.settings, degradation(trained.settings)
     x = images(settings).validation[index : index + 1].to(settings.torch_device())
     y = degrade.degrade(x)
@@ -362,7 +315,7 @@ def under_attacks(
 
 
 def attack_credibility(trained: Trained) -> dict[str, AttackChecks]:
-    """For the first network of each model, the attack beside noise and stronger attacks."""
+    """Compares the attack with noise and with stronger attacks, for a network of each model."""
     settings, degrade = trained.settings, degradation(trained.settings)
     x = images(settings).validation[: settings.attacked_inputs].to(settings.torch_device())
     return {
@@ -378,7 +331,7 @@ def attack_credibility(trained: Trained) -> dict[str, AttackChecks]:
 
 
 def seed_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
-    """Std of erratic stochastic models by the seed's layer and length, Table 1's among them."""
+    """The per-pixel std of erratic stochastic models, by the layer and length of the seed."""
     settings = trained.settings
     place = {"layer": settings.seed_layer, "length": settings.seed_dims}
     return [dict(row) for row in trained.seeds] + [
@@ -386,11 +339,6 @@ def seed_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
         for row in table
         if row["estimator"] == "sto_gan"
     ]
-
-
-def pixels(settings: ImageSettings) -> int:
-    """Numbers in one image, C·S·S."""
-    return input_dims_of_the_image(settings)
 
 
 def robustness_in_loss(settings: Settings, rows: dict[str, Row], name: str) -> float:
@@ -411,7 +359,7 @@ def initial_spread(settings: Settings, critic_init: CriticInit) -> float:
 
 
 def weight_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
-    """FID and recall over λ_R: the sweep, with Table 1's networks at 0 and at the chosen λ_R."""
+    """The metrics over λ_R: those of the sweep, and those of Table 1 at 0 and the chosen λ_R."""
     names = {"erratic_gan": "robust_gan", "sto_gan": "robust_sto_gan"}
     rows = [dict(row) for row in trained.sweep]
     for row in table:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stochrestore.config import ExperimentSettings
 from stochrestore.errors import require
+
+if TYPE_CHECKING:
+    from stochrestore.training.jobs import Job, Method
 
 CHAPTERS = (
     "toy_tradeoff",
@@ -19,23 +22,49 @@ CHAPTERS = (
 """The names of the experiments in the book's order; each has a notebook of the same name."""
 
 
-class Chapter(Protocol):
+TRAINED = ("toy_tradeoff", "inpaint", "sr_scaling", "srflow_robustness", "attributes")
+"""The names of the experiments that train networks; ``attributes`` has no notebook."""
+
+
+class Experiment(Protocol):
     """What the module of an experiment offers: its settings; results are functions of these."""
 
     Settings: type[ExperimentSettings]
 
 
-def chapter(name: str) -> Chapter:
-    """The module of an experiment.
+class Trainable(Experiment, Protocol):
+    """What the module of an experiment with trained networks offers too."""
+
+    METHOD: Method
+    """How a network is built, trained, measured and loaded."""
+
+    def all_jobs(self, settings: Any) -> dict[str, Job]:
+        """Every training by name."""
+
+
+def chapter(name: str) -> Experiment:
+    """The module of an experiment that has a notebook.
 
     Raises:
         InputError: there is no experiment of this name.
     """
-    require(name in CHAPTERS, "experiment", name, ", ".join(CHAPTERS))
-    module: Any = import_module(f"stochrestore.experiments.{name}")
-    return module
+    return _module(name, CHAPTERS)
+
+
+def trained(name: str) -> Trainable:
+    """The module of an experiment that trains networks.
+
+    Raises:
+        InputError: there is no experiment of this name, or it trains none.
+    """
+    return _module(name, TRAINED)
+
+
+def _module(name: str, known: tuple[str, ...]) -> Any:
+    require(name in known, "experiment", name, ", ".join(known))
+    return import_module(f"stochrestore.experiments.{name}")
 
 
 def load(name: str, preset: str, **changes: Any) -> Any:
-    """The settings of an experiment; see :meth:`ExperimentSettings.load`."""
+    """The settings of a chapter; see :meth:`ExperimentSettings.load`."""
     return chapter(name).Settings.load(preset, **changes)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
-import platform
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from tqdm import trange
 
-from stochrestore import store
-from stochrestore.config import ExperimentSettings
 from stochrestore.data.photographs import (
     Pair,
     Patches,
@@ -24,52 +17,51 @@ from stochrestore.data.photographs import (
     training_pairs,
 )
 from stochrestore.data.resize import low_resolution
-from stochrestore.errors import InputError, silent
-from stochrestore.estimators.base import sample
+from stochrestore.estimators.base import Estimator, sample
+from stochrestore.experiments.trained import TrainedSettings
 from stochrestore.losses import critic_gan_loss, estimator_gan_loss, r1_penalty
 from stochrestore.metrics.psnr import psnr
 from stochrestore.networks.edsr import EDSR
 from stochrestore.networks.patch_critic import PatchCritic
 from stochrestore.networks.rrdb import RRDBNet
 from stochrestore.networks.srflow import SRFlow, fit_actnorms
-from stochrestore.training.adversarial import Metrics, TrainingDiverged, save_checkpoint
+from stochrestore.training.jobs import Job, Method
+from stochrestore.training.loop import Metrics
+from stochrestore.training.supervised import SupervisedTrainer, cosine
 
-EXPERIMENT = "srflow_robustness"
 NETWORKS = ("edsr", "esrgan", "srflow")
 STAGES = ("rrdb", "edsr", "esrgan", "srflow")
 """Trainings in their order: ESRGAN and SRFlow's encoder start from an RRDBNet trained with L1."""
 
 
-class NetworkSettings(ExperimentSettings):
+class NetworkSettings(TrainedSettings):
     """Networks and trainings, all on the photographs that come with scikit-image."""
 
     edsr_features: int = Field(32, ge=1, description="channels of EDSR-small")
     edsr_blocks: int = Field(8, ge=1, description="residual blocks of EDSR-small")
     rrdb_features: int = Field(32, ge=1, description="channels of ESRGAN's and SRFlow's RRDBs")
-    rrdb_blocks: int = Field(2, ge=1, description="RRDBs of both")
-    rrdb_growth: int = Field(16, ge=1, description="growth of their dense blocks")
+    rrdb_blocks: int = Field(2, ge=1, description="RRDBs of ESRGAN and SRFlow")
+    rrdb_growth: int = Field(16, ge=1, description="channels added by layers of their blocks")
     flow_steps: int = Field(4, ge=1, description="K, conditional steps a level of SRFlow")
     flow_hidden: int = Field(24, ge=1, description="channels within SRFlow's couplings")
     heat: float = Field(0.5, ge=0, le=1, description="standard deviation of SRFlow's seeds")
     batch_size: int = Field(8, ge=1, description="patches in a training step")
-    patch: int = Field(24, ge=8, description="side of their low-resolution versions, pixels")
-    flow_patch: int = Field(16, ge=8, multiple_of=2, description="the same for SRFlow")
+    patch: int = Field(24, ge=8, description="side of the low-resolution patches, pixels")
+    flow_patch: int = Field(16, ge=8, multiple_of=2, description="that side for SRFlow")
     edsr_steps: int = Field(2000, ge=1, description="updates of EDSR, L1")
     rrdb_steps: int = Field(1500, ge=1, description="updates of the RRDBNet, L1")
     esrgan_steps: int = Field(1500, ge=1, description="updates of ESRGAN, L1 and GAN")
     srflow_steps: int = Field(2500, ge=1, description="updates of SRFlow, NLL")
     srflow_permute_colours: bool = Field(
-        True, description="the channels of SRFlow's patches in random order"
+        True, description="whether SRFlow sees the channels of patches in random order"
     )
     lr: float = Field(5e-4, gt=0, description="Adam's learning rate; falls to 0 as a cosine")
-    gan_lr: float = Field(2e-4, gt=0, description="the same for ESRGAN and its critic")
-    gan_weight: float = Field(0.08, gt=0, description="of the GAN loss beside L1")
+    gan_lr: float = Field(2e-4, gt=0, description="that of ESRGAN and its critic")
+    gan_weight: float = Field(0.08, gt=0, description="weight of the GAN loss beside L1")
     r1_gamma: float = Field(1.0, ge=0, description="coefficient of the R1 penalty, γ/2")
     dequantisation: float = Field(
         4.0, ge=0, description="width of the uniform noise on SRFlow's images, grey levels"
     )
-    weights: str = Field("", description="folder of weights to load; empty: those shipped")
-    train: bool = Field(False, description="train now instead of loading weights")
 
 
 def build(name: str, settings: NetworkSettings) -> nn.Module:
@@ -128,8 +120,8 @@ def _set_rows(
     convolution.bias[rows] = 0
 
 
-class SRTrainer:
-    """One training, resumable to the bit: every draw is from one generator, which is saved.
+class SRTrainer(SupervisedTrainer):
+    """One training of a super-resolution network: L1, L1 and GAN, or SRFlow's likelihood.
 
     Args:
         name: one of :data:`STAGES`.
@@ -141,213 +133,128 @@ class SRTrainer:
     def __init__(
         self, name: str, settings: NetworkSettings, patches: Patches, start: nn.Module | None = None
     ) -> None:
-        self.name, self.settings, self.patches = name, settings, patches
-        self.steps: int = getattr(settings, f"{name}_steps")
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.name, self.recipe, self.patches = name, settings, patches
+        device, generator = settings.torch_device(), torch.Generator().manual_seed(settings.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.network = build(name, settings)
-            if isinstance(self.network, EDSR | RRDBNet):
-                interpolate_at_first(self.network)
-            self.critic = PatchCritic()
+            network = build(name, settings)
+            if isinstance(network, EDSR | RRDBNet):
+                interpolate_at_first(network)
+            self.critic = PatchCritic().to(device)
         if start is not None:
-            encoder = self.network.RRDB if isinstance(self.network, SRFlow) else self.network
+            encoder = network.RRDB if isinstance(network, SRFlow) else network
             encoder.load_state_dict(start.state_dict())
-        if isinstance(self.network, SRFlow):
-            x, y = self._batch()
-            fit_actnorms(self.network, x, y)
-        for module in (self.network, self.critic):
+        if isinstance(network, SRFlow):
+            fit_actnorms(network, *self._batch(generator))
+        network.to(device)
+        for module in (network, self.critic):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         betas = (0.5, 0.99) if name == "esrgan" else (0.9, 0.99)
-        self.optimizer = torch.optim.Adam(self._trained(), betas=betas)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), betas=betas)
-        self.step, self.history, self.seconds = 0, list[Metrics](), 0.0
-        self.total = torch.zeros(())
-
-    def train(
-        self,
-        *,
-        checkpoint: Path | None = None,
-        evaluate: Callable[[nn.Module], Metrics] = lambda network: {},
-        progress: bool = True,
-    ) -> None:
-        """Run to the end, from the checkpoint where there is one.
-
-        Raises:
-            InputError: the checkpoint cannot be read, or was written with other settings.
-            TrainingDiverged: a loss is not finite.
-        """
-        if checkpoint is not None and checkpoint.exists():
-            self._load(checkpoint)
-        report_every = max(1, self.steps // 20)
-        started = time.perf_counter()
-        before = self.seconds
-        for _ in trange(self.step, self.steps, desc=self.name, disable=silent(progress)):
-            self.advance()
-            if self.step % report_every:
-                continue
-            self.seconds = before + time.perf_counter() - started
-            loss = self.total.item() / report_every
-            self.total.zero_()
-            if not torch.tensor(loss).isfinite():
-                raise TrainingDiverged(f"{self.name}, step {self.step}: the loss is not finite")
-            self.history.append({"step": self.step, "loss": loss, **evaluate(self.network)})
-            if checkpoint is not None:
-                save_checkpoint(self.state_dict(), checkpoint)
-        self.seconds = before + time.perf_counter() - started
-
-    def advance(self) -> None:
-        """One update of the network, after one of the critic where there is one."""
-        x, y = self._batch()
-        base_lr = self.settings.gan_lr if self.name == "esrgan" else self.settings.lr
-        lr = base_lr * (
-            0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * self.step / self.steps)))
+        super().__init__(
+            network,
+            parameters=_trained(network),
+            betas=betas,
+            largest_gradient=50.0,
+            steps=getattr(settings, f"{name}_steps"),
+            batch_size=settings.batch_size,
+            settings=settings.model_dump(mode="json"),
+            generator=generator,
         )
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), betas=betas)
+
+    parts: ClassVar[tuple[str, ...]] = ("network", "critic", "optimizer", "critic_optimizer")
+
+    def update(self) -> tuple[Tensor, ...]:
+        """One update of the network, after one of the critic where there is one."""
         if self.name == "esrgan":
-            self._update(self.critic_optimizer, self._critic_loss(x, y), lr)
-            x, y = self._batch()
-        loss = self._loss(x, y)
-        self._update(self.optimizer, loss, lr)
-        self.total += loss.detach()
-        self.step += 1
+            self.descend(self.critic_optimizer, self._critic_loss(*self._draw()))
+        return super().update()
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on, and the history so far."""
-        parts = {name: getattr(self, name).state_dict() for name in self._stateful}
-        return {
-            **parts,
-            "settings": recorded(self.name, self.settings),
-            "step": self.step,
-            "history": self.history,
-            "seconds": self.seconds,
-            "total": self.total,
-            "generator": self.generator.get_state(),
-        }
+    def learning_rate(self) -> float:
+        """Falls to 0 as a cosine."""
+        largest = self.recipe.gan_lr if self.name == "esrgan" else self.recipe.lr
+        return largest * cosine(self.step, self.steps)
 
-    _stateful = ("network", "critic", "optimizer", "critic_optimizer")
-
-    def _load(self, path: Path) -> None:
-        try:
-            state = torch.load(path, weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-            raise InputError(
-                f"checkpoint {path} cannot be read: remove it to start afresh"
-            ) from None
-        if state["settings"] != recorded(self.name, self.settings):
-            raise InputError(
-                f"checkpoint {path} was written with other settings: remove it to start afresh"
-            )
-        for name in self._stateful:
-            getattr(self, name).load_state_dict(state[name])
-        self.step, self.history, self.seconds = state["step"], state["history"], state["seconds"]
-        self.total = state["total"]
-        self.generator.set_state(state["generator"])
-
-    def _trained(self) -> list[nn.Parameter]:
-        """The parameters that enter the loss; SRFlow does not use all of its encoder."""
-        unused = ("RRDB.upconv2", "RRDB.HRconv", "RRDB.conv_last")
-        named = self.network.named_parameters()
-        return [p for name, p in named if p.requires_grad and not name.startswith(unused)]
-
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        x, y = self.patches.draw(self.settings.batch_size, generator=self.generator)
-        layout = torch.channels_last
-        return x.contiguous(memory_format=layout), y.contiguous(memory_format=layout)
-
-    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+    def loss(self) -> Tensor:
+        """The negative log-likelihood of a flow; else L1, for ESRGAN with the GAN loss."""
+        x, y = self._draw()
         if isinstance(self.network, SRFlow):
-            noise = torch.rand(x.shape, generator=self.generator) - 0.5
-            return self.network.nll(x + noise * (self.settings.dequantisation / 255), y).mean()
+            noise = torch.rand(x.shape, generator=self.generator).to(x.device) - 0.5
+            return self.network.nll(x + noise * (self.recipe.dequantisation / 255), y).mean()
         restored = self.network(y)
         loss = (restored - x).abs().mean()
         if self.name == "esrgan":
-            loss = loss + self.settings.gan_weight * estimator_gan_loss(self.critic(restored))
+            loss = loss + self.recipe.gan_weight * estimator_gan_loss(self.critic(restored))
         return loss
 
     def _critic_loss(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
             fake = self.network(y)
-        penalty = r1_penalty(lambda x: self.critic(x).mean((1, 2)), x, gamma=self.settings.r1_gamma)
+        penalty = r1_penalty(lambda x: self.critic(x).mean((1, 2)), x, gamma=self.recipe.r1_gamma)
         return critic_gan_loss(self.critic(x), self.critic(fake)) + penalty
 
-    @staticmethod
-    def _update(optimizer: torch.optim.Optimizer, loss: Tensor, lr: float) -> None:
-        group = optimizer.param_groups[0]
-        group["lr"] = lr
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(group["params"], 50.0)
-        optimizer.step()
+    def _draw(self) -> list[Tensor]:
+        return [images.to(self.device) for images in self._batch(self.generator)]
+
+    def _batch(self, generator: torch.Generator) -> list[Tensor]:
+        """x and y of a random batch."""
+        drawn = self.patches.draw(self.recipe.batch_size, generator=generator)
+        return [images.contiguous(memory_format=torch.channels_last) for images in drawn]
 
 
-def recorded(name: str, settings: NetworkSettings) -> dict[str, Any]:
-    """The settings a training depends on, as its record keeps them."""
-    kept = {"seed", "patch", "lr", "batch_size"}
-    kept |= {field for field in NetworkSettings.model_fields if field.startswith(f"{name}_")}
+def _trained(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that enter the loss; SRFlow does not use all of its encoder."""
+    unused = ("RRDB.upconv2", "RRDB.HRconv", "RRDB.conv_last")
+    named = network.named_parameters()
+    return [p for name, p in named if p.requires_grad and not name.startswith(unused)]
+
+
+def all_jobs(settings: NetworkSettings) -> dict[str, Job]:
+    """The trainings by name, in their order."""
+    rrdb = _job("rrdb", settings, intermediate=True)
+    started = [_job(name, settings, start=rrdb) for name in ("esrgan", "srflow")]
+    return {job.name: job for job in (rrdb, _job("edsr", settings), *started)}
+
+
+def _job(name: str, settings: NetworkSettings, **options: Any) -> Job:
+    unused = frozenset(type(settings).model_fields) - _used(name)
+    return Job(name, None, settings.seed, settings, unused=unused, **options)
+
+
+def _used(name: str) -> set[str]:
+    """The settings that a training depends on."""
+    used = {"seed", "patch", "lr", "batch_size"}
+    used |= {field for field in NetworkSettings.model_fields if field.startswith(f"{name}_")}
     if name != "edsr":
-        kept |= {"rrdb_features", "rrdb_blocks", "rrdb_growth", "rrdb_steps"}
+        used |= {"rrdb_features", "rrdb_blocks", "rrdb_growth", "rrdb_steps"}
     if name == "esrgan":
-        kept |= {"gan_lr", "gan_weight", "r1_gamma"}
+        used |= {"gan_lr", "gan_weight", "r1_gamma"}
     if name == "srflow":
-        kept |= {"flow_patch", "flow_steps", "flow_hidden", "dequantisation"}
-    return settings.model_dump(mode="json", include=kept)
+        used |= {"flow_patch", "flow_steps", "flow_hidden", "dequantisation"}
+    return used
 
 
-def evaluate(network: nn.Module, settings: NetworkSettings) -> Metrics:
+def build_trainer(job: Job, start: nn.Module | None = None) -> SRTrainer:
+    """Network, patches and generator of a job."""
+    return SRTrainer(
+        job.name, job.settings, patches_of(job.name, job.settings, training_pairs()), start
+    )
+
+
+def build_network(job: Job) -> nn.Module:
+    """The untrained network of a job."""
+    return build(job.name, job.settings)
+
+
+def evaluate(network: Estimator, job: Job) -> Metrics:
     """PSNR on crops of the held-out photographs, one seed each."""
     crops = torch.stack(held_out_crops(128, 2))
     y = low_resolution((255 * crops).round().byte()).float() / 255
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(job.seed)
     with torch.no_grad():
-        restored = sample(network, y, generator=generator).clamp(0, 1)  # type: ignore[arg-type]
+        y = y.to(job.settings.torch_device())
+        restored = sample(network, y, generator=generator).clamp(0, 1).cpu()
     return {"psnr": psnr(crops, restored, border=4).mean().item()}
-
-
-def train_all(
-    settings: NetworkSettings,
-    folder: Path,
-    *,
-    only: str = "",
-    about: dict[str, Any] | None = None,
-    progress: bool = True,
-) -> None:
-    """Train the stages that ``folder`` does not hold yet, one after the other.
-
-    May be interrupted and called again: it continues where it was. The RRDBNet that two of the
-    networks start from is kept among the checkpoints.
-
-    Args:
-        only: the beginning of the names of the networks to train; empty: all.
-        about: what else the records are to hold.
-    """
-    pairs = training_pairs()
-    wanted = [name for name in STAGES if name.startswith(only)]
-    if set(wanted) & {"esrgan", "srflow"}:
-        wanted = [name for name in STAGES if name in {*wanted, "rrdb"}]
-    for name in wanted:
-        target = path_of(name, folder)
-        if finished(name, settings, target):
-            continue
-        start = None
-        if name in ("esrgan", "srflow"):
-            start = build("rrdb", settings)
-            store.load(start, path_of("rrdb", folder))
-        trainer = SRTrainer(name, settings, patches_of(name, settings, pairs), start)
-        checkpoint = folder / "checkpoints" / f"{name}.pt"
-        trainer.train(
-            checkpoint=checkpoint, evaluate=lambda n: evaluate(n, settings), progress=progress
-        )
-        record = {
-            "network": name,
-            "settings": recorded(name, settings),
-            "data": digest(pairs),
-            **(about or {}),
-            "history": trainer.history,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            "seconds": round(trainer.seconds, 1),
-        }
-        store.save(trainer.network, target, record, half=name != "rrdb")
-        checkpoint.unlink(missing_ok=True)
 
 
 def patches_of(name: str, settings: NetworkSettings, pairs: Sequence[Pair]) -> Patches:
@@ -362,21 +269,16 @@ def patches_of(name: str, settings: NetworkSettings, pairs: Sequence[Pair]) -> P
     return Patches(pairs, settings.flow_patch, permute_colours=permute)
 
 
-def path_of(name: str, folder: Path) -> Path:
-    """The file of a network's weights; the RRDBNet of the L1 stage is not kept with the others."""
-    return (folder / "checkpoints" if name == "rrdb" else folder) / f"{name}.safetensors"
+def data_digest(settings: NetworkSettings) -> str:
+    """The sha256 of the photographs to train on."""
+    return digest(training_pairs())
 
 
-def finished(name: str, settings: NetworkSettings, target: Path) -> bool:
-    """Whether a network was trained under the same settings."""
-    record = target.with_suffix(".json")
-    if not record.exists():
-        return False
-    return bool(store.read_record(record)["settings"] == recorded(name, settings))
-
-
-def load(name: str, settings: NetworkSettings, folder: Path) -> nn.Module:
-    """A trained network, in evaluation mode."""
-    network = build(name, settings)
-    store.load(network, path_of(name, folder))
-    return network.eval().requires_grad_(False)
+METHOD = Method(
+    build=build_trainer,
+    network=build_network,
+    data=data_digest,
+    evaluate=evaluate,
+    half=True,
+    one_thread=False,
+)

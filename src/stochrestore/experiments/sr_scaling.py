@@ -15,32 +15,30 @@ import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
-from stochrestore.data.images import digest
 from stochrestore.degradations import Averaging
 from stochrestore.errors import require
-from stochrestore.estimators.base import Estimator, restore
+from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
-from stochrestore.experiments import image_gans
 from stochrestore.experiments.evaluation import (
     behaviour,
+    measured,
     over_runs,
     quality,
     reference,
     restorations,
+    sampled,
 )
 from stochrestore.experiments.image_gans import (
     ImageSettings,
-    build_trainer,
+    image_method,
     images,
-    load_job,
     model_jobs,
-    model_of,
-    weights_folder,
+    workers,
 )
+from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.information import gaussian_bits
 from stochrestore.metrics.intervals import Interval, difference
-from stochrestore.training.adversarial import AlternatingTrainer
-from stochrestore.training.jobs import MODELS, Job, Method
+from stochrestore.training.jobs import MODELS, Job
 
 EXPERIMENT = "sr_scaling"
 BUILT_IN = ("digits", "faces", "patches")
@@ -54,16 +52,16 @@ class Settings(ImageSettings):
     experiment: ClassVar[str] = EXPERIMENT
 
     scales: tuple[PositiveInt, ...] = Field(
-        (4, 8, 16), strict=False, min_length=1, description="s, each with its own networks"
+        (4, 8, 16), strict=False, min_length=1, description="factors s; each has its own networks"
     )
-    scale: int = Field(0, ge=0, description="s of one training; set by its name, 0 elsewhere")
+    scale: int = Field(0, ge=0, description="s of a single training; 0 for the whole grid")
     attack_psnr: float = Field(34.0, gt=0, description="AI-PSNR that decides each scale's ε, dB")
-    prior_draws: int = Field(20_000, ge=2, description="faces weighted for the posterior sampler")
+    prior_draws: int = Field(20_000, ge=2, description="faces that the posterior sampler weighs")
     posterior_width: float = Field(
-        0.02, gt=0, description="error of y that the posterior sampler tolerates, grey levels of 1"
+        0.02, gt=0, description="error of y that the posterior sampler tolerates, for y in [0, 1]"
     )
     least_sample_size: float = Field(
-        20.0, ge=1, description="effective sample size below which it is left out"
+        20.0, ge=1, description="effective sample size below which the sampler is left out"
     )
 
     @field_validator("data")
@@ -83,7 +81,7 @@ class Settings(ImageSettings):
 
 @dataclass(frozen=True)
 class Trained:
-    """The networks of one kind of data, by scale and model, one a run, and their records."""
+    """The networks of one kind of data by scale and model, one for each run, and their records."""
 
     settings: Settings
     estimators: dict[int, dict[str, list[Estimator]]]
@@ -119,7 +117,7 @@ def image_sets(settings: Settings) -> list[Settings]:
 
 def at_scale(settings: Settings, scale: int) -> Settings:
     """The settings of the networks of one scale: ε gives the AI-PSNR over the pixels of y."""
-    pixels = math.prod(settings.shape) / scale**2
+    pixels = settings.pixels / scale**2
     epsilon = math.sqrt(pixels * 10 ** (-settings.attack_psnr / 10))
     return settings.model_copy(update={"scale": scale, "epsilon": epsilon})
 
@@ -130,28 +128,17 @@ def jobs_of(settings: Settings) -> Iterator[Job]:
         yield from model_jobs(at_scale(settings, scale), f"{settings.kind}/x{scale}")
 
 
-def job_trainer(job: Job) -> AlternatingTrainer:
-    """Networks, data and generator of a job."""
-    return build_trainer(job.model, job.settings, Averaging(job.settings.scale), seed=job.seed)
+def all_jobs(settings: Settings) -> dict[str, Job]:
+    """Every training of all image sets asked for, by name."""
+    return {job.name: job for each in image_sets(settings) for job in jobs_of(each)}
 
 
-#: Settings of this experiment alone that change nothing in a trained network.
-UNRELATED = ("scales", "prior_draws", "posterior_width", "least_sample_size")
+def degradation(settings: Settings) -> Averaging:
+    """Averaging over squares, whose side is the scale of the settings' training."""
+    return Averaging(settings.scale)
 
 
-def recorded(settings: Settings) -> dict[str, Any]:
-    """The settings one training depends on, as its record keeps them."""
-    return image_gans.recorded(settings, *UNRELATED)
-
-
-METHOD = Method(build=job_trainer, recorded=recorded, half=True)
-
-
-def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any]]:
-    """Every training by name, how they are done, and what their records say of the data."""
-    sets = image_sets(settings)
-    jobs = {job.name: job for each in sets for job in jobs_of(each)}
-    return jobs, METHOD, {"data_sha256": {each.kind: digest(images(each)) for each in sets}}
+METHOD = image_method(degradation)
 
 
 def load_or_train(settings: Settings) -> Trained:
@@ -161,33 +148,30 @@ def load_or_train(settings: Settings) -> Trained:
         InputError: ``data=all``; see :func:`image_sets`.
     """
     require(settings.data != "all", "load_or_train: data", "all", "one of image_sets(settings)")
-    estimators: dict[int, dict[str, list[Estimator]]] = {}
-    records: dict[int, dict[str, list[Row]]] = {}
-    with weights_folder(EXPERIMENT, settings, jobs_of(settings), METHOD) as folder:
-        for job in jobs_of(settings):
-            scale, name = job.settings.scale, model_of(job)
-            estimator, record = load_job(job, folder, Averaging(scale))
-            estimators.setdefault(scale, {}).setdefault(name, []).append(estimator)
-            records.setdefault(scale, {}).setdefault(name, []).append(record)
-    return Trained(settings, estimators, records)
+    jobs = list(jobs_of(settings))
+    with trained_weights(settings, jobs, METHOD, workers=workers(settings)) as folder:
+        found = {
+            scale: load_networks((j for j in jobs if j.settings.scale == scale), folder, METHOD)
+            for scale in settings.scales
+        }
+    return Trained(
+        settings,
+        {scale: networks for scale, (networks, _) in found.items()},
+        {scale: records for scale, (_, records) in found.items()},
+    )
 
 
 def figure_4(trained: Trained) -> list[Row]:
-    """Every network's metrics at its scale, and the weighted posterior's where there is one."""
+    """The metrics of every network at its scale and, where there is one, of the posterior."""
     rows = []
     for scale, models in trained.estimators.items():
         settings, degrade = at_scale(trained.settings, scale), Averaging(scale)
         compared = reference(settings, degrade)
         pixels = compared.inputs[0].numel()
-        several = settings.runs > 1  # then the interval is over networks
         place = {"data": settings.kind, "scale": scale}
         for name, networks in models.items():
-            for run, network in enumerate(networks):
-                generator = torch.Generator().manual_seed(settings.seed + run)
-                restored = restorations(network, compared.inputs, generator=generator)
-                row = quality(compared, restored, settings, repeats=40 if several else 200)
-                row |= behaviour(network, compared.inputs, degrade, settings, input_dims=pixels)
-                rows.append({**place, "estimator": name, "run": run, **row})
+            found = measured(networks, compared, degrade, settings, input_dims=pixels)
+            rows += [{**place, "estimator": name, **row} for row in found]
         sampler = posterior(settings)
         if sampler is None or not _trustworthy(sampler, compared.inputs, settings):
             continue
@@ -202,7 +186,7 @@ def figure_4(trained: Trained) -> list[Row]:
 
 
 def merged(rows: Sequence[Row]) -> list[Row]:
-    """One row a data set, scale and estimator: means over runs, with intervals."""
+    """Merges runs: one row for each data set, scale and estimator, with intervals."""
     places = dict.fromkeys((row["data"], row["scale"]) for row in rows)
     return [
         row
@@ -254,17 +238,13 @@ def sample_sheet(trained: Trained, scale: int, n: int, samples: int) -> list[tup
     settings, degrade = at_scale(trained.settings, scale), Averaging(scale)
     x = images(settings).validation[:n]
     y = degrade.degrade(x).to(settings.torch_device())
-    generator = torch.Generator().manual_seed(settings.seed)
     groups = [("input", degrade.lift(y)[None].cpu()), ("image", x[None])]
-    for name, networks in trained.estimators[scale].items():
-        columns = samples if MODELS[name].stochastic else 1
-        z = networks[0].seed(y, columns, generator=generator)
-        groups.append((name, restore(networks[0], y, z).cpu()))
-    return groups
+    models = {name: networks[0] for name, networks in trained.estimators[scale].items()}
+    return groups + sampled(models, y, samples, seed=settings.seed)
 
 
 def lost_bits(trained: Trained) -> dict[int, float]:
-    """For each scale, an upper bound on the entropy of X given Y, bits an image."""
+    """For each scale, an upper bound on the entropy of X given Y, in bits per image."""
     settings = trained.settings
     x = images(settings).train[:]
     levels = 17 if settings.kind == "digits" else 256
@@ -283,7 +263,7 @@ def information_rows(trained: Sequence[Trained], rows: Sequence[Row]) -> list[Ro
     fid = {(r["data"], r["scale"], r["estimator"]): r["fid"].value for r in merged(rows)}
     result = []
     for each in trained:
-        kind, pixels = each.settings.kind, math.prod(each.settings.shape)
+        kind, pixels = each.settings.kind, each.settings.pixels
         for scale, bits in lost_bits(each).items():
             place = {"data": kind, "scale": scale, "bits": bits}
             place["lost pixels"] = pixels - pixels // scale**2
@@ -322,9 +302,9 @@ def evidence(rows: Sequence[Row], kind: str, scales: Sequence[int]) -> dict[str,
     found = {
         "worst-fid": worst_fid,
         "worst-recall": worst_recall,
-        "flat-precision": Interval(*(max(shares) - min(shares),) * 3),
+        "flat-precision": Interval.exact(max(shares) - min(shares)),
         "robust-varies": weakest(gap("std", s, "robust_sto_gan", "sto_gan") for s in scales),
-        "equal-attack": Interval(*(max(attacks) - min(attacks),) * 3),
+        "equal-attack": Interval.exact(max(attacks) - min(attacks)),
     }
     if low < high:
         stds = (at[scale, "robust_sto_gan"]["std"] for scale in (high, low))

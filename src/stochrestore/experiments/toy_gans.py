@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor
 
-from stochrestore import store
-from stochrestore.config import ExperimentSettings
 from stochrestore.estimators.base import Estimator, SecondCoordinate, sample
+from stochrestore.experiments.trained import TrainedSettings
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.metrics.sensitivity import ScalarSensitivity, scalar_sensitivity
 from stochrestore.networks.mlp import MLPCritic, MLPEstimator, SeedDistribution
 from stochrestore.problems.toy import Disk, ToyProblem
-from stochrestore.training.adversarial import AlternatingTrainer, Metrics, TrainingSettings
-from stochrestore.training.jobs import MODELS, Job, Method, Model
+from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
+from stochrestore.training.jobs import MODELS, Job, Method
+from stochrestore.training.loop import Metrics
 
 EXPERIMENT = "toy_tradeoff"
 
 
-class ToySettings(ExperimentSettings, TrainingSettings):
+class ToySettings(TrainedSettings, TrainingSettings):
     """Networks, data and evaluation of the toy GANs (App. E.1), beside their training."""
 
     experiment: ClassVar[str] = EXPERIMENT
@@ -32,19 +31,17 @@ class ToySettings(ExperimentSettings, TrainingSettings):
     seed_distribution: SeedDistribution = Field("uniform", description="Z ~ U[0, 1] or N(0, 1)")
     training_samples: int = Field(100_000, ge=10, description="size of the training set")
     runs: int = Field(5, ge=2, description="independently trained networks of each kind")
-    samples: int = Field(1000, ge=20, description="points a side for precision and recall")
+    samples: int = Field(1000, ge=20, description="points in each set for precision and recall")
     k: int = Field(5, ge=1, description="neighbours in precision and recall")
     y_points: int = Field(512, ge=8, description="quadrature points over Y, for R and R̃")
     z_points: int = Field(64, ge=2, description="quadrature points over Z, for R and R̃")
     sweep_weights: tuple[PositiveFloat, ...] = Field(
         (1e-7, 1e-4, 1e-3, 1e-2, 1e-1),
         strict=False,
-        description="values of λ_R in the sweep, R̃ over ε²",
+        description="values of λ_R in the sweep, where L_R is R̃/ε²",
     )
-    sweep_steps: int = Field(3000, ge=1, description="steps of each training of sweep, variants")
+    sweep_steps: int = Field(3000, ge=1, description="steps of the sweep's and variants' trainings")
     sweep_seeds: int = Field(4, ge=1, description="seeds averaged in Eq. 6 in the sweep")
-    train: bool = Field(False, description="train now instead of loading weights")
-    weights: str = Field("", description="folder of weights to load; empty: those shipped")
 
     @field_validator("k")
     @classmethod
@@ -74,7 +71,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def sweep_jobs(settings: ToySettings) -> Iterator[Job]:
-    """The curve over λ_R: both robust models, shorter trainings, records without weights."""
+    """The sweep over λ_R: both robust models, trained for less long; only records are kept."""
     for name in ("robust_gan", "robust_sto_gan"):
         for weight in settings.sweep_weights:
             for run in range(settings.runs):
@@ -90,7 +87,7 @@ def sweep_jobs(settings: ToySettings) -> Iterator[Job]:
 
 
 def variant_jobs(settings: ToySettings) -> Iterator[Job]:
-    """What the paper leaves open, one change at a time, on both erratic models."""
+    """Both erratic models with one change each, of what the paper leaves open."""
     for name in ("erratic_gan", "sto_gan"):
         for variant, change in VARIANTS.items():
             for run in range(settings.runs):
@@ -106,19 +103,13 @@ def all_jobs(settings: ToySettings) -> dict[str, Job]:
     return {job.name: job for group in groups for job in group(settings)}
 
 
-def build_estimator(model: Model, settings: ToySettings) -> MLPEstimator:
-    """The untrained network of a model."""
+def build_estimator(job: Job) -> MLPEstimator:
+    """The untrained network of a job."""
     return MLPEstimator(
-        settings.width,
-        stochastic=model.stochastic,
-        seed_distribution=settings.seed_distribution,
+        job.settings.width,
+        stochastic=bool(job.stochastic),
+        seed_distribution=job.settings.seed_distribution,
     )
-
-
-def recorded(settings: ToySettings) -> dict[str, Any]:
-    """The settings one training and its measurements depend on, as its record keeps them."""
-    grid = {"train", "weights", "runs", "sweep_weights", "sweep_steps", "sweep_seeds"}
-    return settings.model_dump(mode="json", exclude=grid)
 
 
 def evaluate_job(estimator: Estimator, job: Job) -> Metrics:
@@ -128,14 +119,13 @@ def evaluate_job(estimator: Estimator, job: Job) -> Metrics:
 
 def build_trainer(job: Job) -> AlternatingTrainer:
     """Networks, data and generator of a job, all decided by its seed."""
-    settings = job.settings
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    settings, device = job.settings, job.settings.torch_device()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
-        estimator, critic = build_estimator(job.model, settings), MLPCritic(settings.width)
+        estimator, critic = build_estimator(job), MLPCritic(settings.width)
     generator = torch.Generator().manual_seed(job.seed)
     images = Disk().sample(settings.training_samples, generator=generator).float()
-    seeds = settings.robustness_seeds if job.model.stochastic else 1
+    seeds = settings.robustness_seeds if estimator.stochastic else 1
     return AlternatingTrainer(
         estimator.to(device),
         critic.to(device),
@@ -145,13 +135,6 @@ def build_trainer(job: Job) -> AlternatingTrainer:
         generator=generator,
         measured=SecondCoordinate,
     )
-
-
-def load_estimator(job: Job, folder: Path) -> tuple[MLPEstimator, dict[str, Any]]:
-    """A trained network, in evaluation mode, and its record."""
-    estimator = build_estimator(job.model, job.settings)
-    record = store.load(estimator, folder / f"{job.name}.safetensors")
-    return estimator.eval().requires_grad_(False), record
 
 
 def evaluate(estimator: Estimator, settings: ToySettings, *, seed: int) -> Metrics:
@@ -214,4 +197,4 @@ def parameters_like(estimator: Estimator) -> Tensor:
     return torch.empty(0, dtype=torch.float64)
 
 
-METHOD = Method(build=build_trainer, recorded=recorded, evaluate=evaluate_job)
+METHOD = Method(build=build_trainer, network=build_estimator, evaluate=evaluate_job)

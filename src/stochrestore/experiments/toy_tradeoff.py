@@ -7,7 +7,6 @@ was measured; the square roots √R̃ and √R are in units of X.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,23 +26,22 @@ from stochrestore.estimators.closed_form import (
     Sine,
 )
 from stochrestore.experiments.toy_gans import (
-    EXPERIMENT,
     METHOD,
     ToySettings,
     all_jobs,
     draw,
     evaluate,
     exact_sensitivity,
-    load_estimator,
     main_jobs,
     midpoints,
     sweep_jobs,
     variant_jobs,
 )
+from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.problems.toy import Disk, Ring
-from stochrestore.training.adversarial import Metrics
-from stochrestore.training.jobs import MODELS, Job, Method, train_jobs
+from stochrestore.training.jobs import MODELS, Job
+from stochrestore.training.loop import Metrics
 
 Settings = ToySettings
 Row = dict[str, Any]
@@ -73,30 +71,10 @@ class Trained:
 
 def load_or_train(settings: ToySettings) -> Trained:
     """The networks of Fig. 3: those shipped, those of ``settings.weights``, or trained now."""
-    if not settings.train:
-        folder = Path(settings.weights) if settings.weights else store.shipped(EXPERIMENT)
-        return _load(settings, folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(settings.weights or scratch)
-        train_jobs(all_jobs(settings).values(), folder, METHOD)
-        return _load(settings, folder)
-
-
-def trainings(settings: ToySettings) -> tuple[dict[str, Job], Method, dict[str, Any]]:
-    """Every training by name, how they are done, and what their records say of the data."""
-    return all_jobs(settings), METHOD, {}
-
-
-def _load(settings: ToySettings, folder: Path) -> Trained:
-    jobs = list(main_jobs(settings))
-    loaded = {job.name: load_estimator(job, folder) for job in jobs}
-    by_model = {name: [j.name for j in jobs if j.name.startswith(f"{name}-")] for name in MODELS}
-    return Trained(
-        estimators={m: [loaded[job][0] for job in names] for m, names in by_model.items()},
-        records={m: [loaded[job][1] for job in names] for m, names in by_model.items()},
-        sweep=_final_rows(sweep_jobs(settings), folder),
-        variants=_final_rows(variant_jobs(settings), folder),
-    )
+    with trained_weights(settings, all_jobs(settings).values(), METHOD) as folder:
+        found = load_networks(main_jobs(settings), folder, METHOD)
+        grids = (_final_rows(jobs(settings), folder) for jobs in (sweep_jobs, variant_jobs))
+        return Trained(*found, *grids)
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:

@@ -1,14 +1,15 @@
-"""95 % intervals of what is measured on a sample of images.
+"""95 % intervals: of one type, made from independent runs or from a sample of images.
 
-What varies is which images were drawn; the networks, and the set that serves as the manifold of
-precision or recall, are given. An interval of a difference or of several trainings is another
-matter: see :func:`difference`, and ``claims.Measured.over_seeds``.
+Over runs (:func:`student_interval`) it is the training that varies. Over images
+(:func:`mean_interval`, :func:`share_interval`, :func:`frechet_interval`) it is which images were
+drawn; the networks are given.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from scipy import stats
@@ -23,25 +24,61 @@ _TAIL = (1 - LEVEL) / 2
 _BLOCK = 2**22  # resampled values in memory at once
 
 
-class Interval(NamedTuple):
-    """A value and its 95 % interval, low ≤ value ≤ high."""
+@dataclass(frozen=True)
+class Interval:
+    """A measured value and its 95 % interval; both ends equal the value where it is exact.
+
+    Raises:
+        InputError: unless low ≤ value ≤ high.
+    """
 
     value: float
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        ordered = self.low <= self.value <= self.high
+        require(ordered, "Interval", (self.low, self.value, self.high), "low ≤ value ≤ high")
 
-def mean_interval(values: Tensor, *, generator: torch.Generator, repeats: int = 2000) -> Interval:
-    """Percentile bootstrap of a mean, such as that of a PSNR over images.
+    @classmethod
+    def exact(cls, value: float) -> Interval:
+        """The interval of a quantity that is known without error."""
+        return cls(float(value), float(value), float(value))
+
+
+def student_interval(values: Sequence[float]) -> Interval:
+    """Student's interval for the mean of independent values, such as one from each training.
+
+    A PSNR of equal images is infinite, and then so may be the mean. Where values are infinite,
+    the smallest value is returned, as exact.
 
     Args:
-        values: one an image, (N,).
-        generator: draws the images of each repeat, with replacement.
-        repeats: resampled sets.
+        values: n ≥ 2 numbers.
 
     Raises:
-        InputError: not one-dimensional or empty, NaN or infinity (a PSNR of equal images), fewer
-            than 40 repeats.
+        InputError: fewer than two values, or NaN.
+    """
+    n = len(values)
+    require(n >= 2, "student_interval: number of runs", n, "at least 2")
+    if any(math.isinf(value) for value in values):
+        return Interval.exact(min(values))
+    mean = math.fsum(values) / n
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    half = float(stats.t.ppf(1 - _TAIL, n - 1)) * math.sqrt(variance / n)
+    return Interval(mean, mean - half, mean + half)
+
+
+def mean_interval(values: Tensor, *, generator: torch.Generator, repeats: int = 2000) -> Interval:
+    """Percentile bootstrap interval for a mean over images, such as a mean PSNR.
+
+    Args:
+        values: one value per image, (N,).
+        generator: draws the images of each resampled set, with replacement.
+        repeats: the number of resampled sets.
+
+    Raises:
+        InputError: values that are empty, not one-dimensional, NaN or infinite (as the PSNR of
+            equal images), or fewer than 40 repeats.
     """
     _check_repeats(repeats)
     where = "mean_interval: shape"
@@ -58,18 +95,11 @@ def mean_interval(values: Tensor, *, generator: torch.Generator, repeats: int = 
 
 
 def share_interval(share: float, n: int) -> Interval:
-    """Interval of a share of n images, such as a precision or a recall.
-
-    With the other set's balls given, each of the n images lies in them or not, so the bootstrap
-    distribution of the share is binomial and needs no resampling. It has no width at 0 and 1,
-    where recall may well be; Clopper and Pearson's interval (1934), of the same binomial, does.
-
-    Resampling the other set, too, would repeat its points, and a ball around a repeated point is
-    too small: k nearest neighbours do not bootstrap.
+    """Clopper and Pearson's interval (1934) for a share of n independent images.
 
     Args:
         share: a multiple of 1/n in [0, 1].
-        n: images, ≥ 1.
+        n: the number of images, ≥ 1.
 
     Raises:
         InputError: n or share out of range.
@@ -85,23 +115,24 @@ def share_interval(share: float, n: int) -> Interval:
 def frechet_interval(
     real: Tensor, fake: Tensor, *, generator: torch.Generator, repeats: int = 200
 ) -> Interval:
-    """Bootstrap of the exact Fréchet distance, both sets resampled.
+    """Bootstrap interval for the exact Fréchet distance; both sets are resampled.
 
-    The distance of finite sets is biased high, and that of resampled sets, which hold fewer
-    different points, more so. So the percentiles are moved such that their median is the value:
-    they say how far the distance at these numbers of samples depends on which were drawn. The
-    bias that all sets of these sizes share remains in the value, as it does in every FID.
+    The distance of finite sets is biased high. The distance of resampled sets is biased more,
+    because they hold fewer different points. So the percentiles are moved until their median is
+    the value: the interval tells how much the distance, at these numbers of samples, depends on
+    the samples that were drawn. The bias that all sets of these sizes share stays in the value,
+    as in every FID.
 
     A repeat costs as much as the distance itself: a few ms for 100 features, seconds for 2048.
 
     Args:
         real: features, (N, D).
-        fake: (M, D).
+        fake: features, (M, D).
         generator: draws the rows of each repeat, with replacement.
-        repeats: resampled pairs of sets.
+        repeats: the number of resampled pairs of sets.
 
     Raises:
-        InputError: as :func:`frechet_distance`; fewer than 40 repeats.
+        InputError: as :func:`frechet_distance`, or fewer than 40 repeats.
     """
     _check_repeats(repeats)
     value = frechet_distance(real, fake)
@@ -114,16 +145,16 @@ def frechet_interval(
         ]
     replicates = torch.tensor(distances, dtype=torch.float64)
     centred = _around(value, replicates + (value - replicates.median()))
-    return centred._replace(low=max(centred.low, 0.0))
+    return replace(centred, low=max(centred.low, 0.0))
 
 
 def difference(a: Interval, b: Interval) -> Interval:
-    r"""a − b of two independent measurements, by Zou and Donner's rule (2008).
+    r"""The difference a − b of two independent measurements, by Zou and Donner's rule (2008).
 
     .. math:: L = a − b − \sqrt{(a − l_a)^2 + (u_b − b)^2}, \quad
               U = a − b + \sqrt{(u_a − a)^2 + (b − l_b)^2}
 
-    Too wide where both were measured on the same images and move together.
+    The interval is too wide if both were measured on the same images and vary together.
     """
     value = a.value - b.value
     below = math.hypot(a.value - a.low, b.high - b.value)
@@ -137,7 +168,7 @@ def _resampled(x: Tensor, generator: torch.Generator) -> Moments:
 
 
 def _around(value: float, replicates: Tensor) -> Interval:
-    """The percentiles of the replicates, extended to the value where they miss it."""
+    """The percentiles of the replicates, extended to the value if they do not include it."""
     levels = torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64)
     low, high = replicates.quantile(levels).tolist()
     return Interval(value, min(low, value), max(high, value))

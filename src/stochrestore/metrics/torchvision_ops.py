@@ -1,9 +1,9 @@
-"""Imports piq where torch is built for CPUs and torchvision for CUDA.
+"""Imports piq, also if torch is built for CPUs and torchvision for CUDA.
 
-The package index has one torchvision for Linux, linked to CUDA. Beside a CPU-only torch its
-compiled operators cannot be loaded, and ``import torchvision``, hence ``import piq``, ends in
-"operator torchvision::nms does not exist": torchvision describes the shapes of two operators
-that are not there. Nothing here calls them; declaring them is enough.
+The package index has one torchvision for Linux, which is linked to CUDA. With a CPU-only torch
+its compiled operators cannot be loaded. Then ``import torchvision``, and so ``import piq``, fails
+with "operator torchvision::nms does not exist", because torchvision describes the shapes of two
+operators that are missing. The library does not call them, so it is enough to declare them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def import_piq() -> ModuleType:
-    """The module ``piq``, the paper's metrics, whichever build of torch there is.
+    """The module ``piq``, which the paper's metrics come from, for any build of torch.
 
     Raises:
         InputError: piq or torchvision is not installed.
@@ -34,11 +34,11 @@ def import_piq() -> ModuleType:
 
 @cache
 def declare_missing_operators() -> torch.library.Library | None:
-    """Declare the operators that ``import torchvision`` looks up, only where they are missing.
+    """Declare the operators that ``import torchvision`` looks up, if they are missing.
 
     Returns:
-        The declarations, which last as long as they are referred to (the cache does so), or None
-        where torchvision's own operators work.
+        The declarations, or None if torchvision's own operators work. The declarations last as
+        long as something refers to them, which the cache does.
 
     Raises:
         InputError: torchvision is not installed.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -13,17 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from stochrestore import store
 from stochrestore.errors import InputError, require
-from stochrestore.estimators.base import Estimator
-from stochrestore.training.adversarial import (
-    AlternatingTrainer,
-    Metrics,
-    TrainingSettings,
-    keep_freed_memory,
-)
+from stochrestore.training.loop import Metrics, Trainer, TrainingDiverged, keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -41,16 +37,71 @@ MODELS = {
     "sto_gan": Model(stochastic=True, robust=False),
 }
 
+#: Settings that change nothing in a trained network, of whatever experiment.
+EVALUATION_ONLY = frozenset(
+    {
+        *("preset", "train", "weights", "device", "runs", "seeds_at_once"),
+        *("validation_images", "skip_bad", "n_eval", "features", "inception_weights"),
+        *("std_inputs", "std_samples", "attacked_inputs"),
+        # the toy's and inpainting's grids: each job has the values that are its own
+        *("robust", "sweep_weights", "sweep_steps", "sweep_seeds", "sweep_runs"),
+        *("seed_layers", "seed_lengths"),
+        # super-resolution's scales, and the posterior sampler beside the networks
+        *("scales", "prior_draws", "posterior_width", "least_sample_size"),
+    }
+)
+
 
 @dataclass(frozen=True)
 class Job:
-    """One training: its name (that of its files), kind, seed and settings."""
+    """One training.
+
+    Args:
+        name: of its files, without an ending; may begin with folders.
+        model: which GAN it trains; None for other networks.
+        seed: decides its random draws.
+        settings: the experiment's, as this training needs them.
+        keep_weights: whether the weights are kept, or the record alone.
+        unused: settings that this training does not depend on, beside :data:`EVALUATION_ONLY`.
+        start: the job whose network this one starts from.
+        intermediate: whether others start from this one, and it is kept among the checkpoints.
+    """
 
     name: str
-    model: Model
+    model: Model | None
     seed: int
     settings: Any
     keep_weights: bool = True
+    unused: frozenset[str] = frozenset()
+    start: Job | None = None
+    intermediate: bool = False
+
+    @property
+    def key(self) -> str:
+        """What its name begins with, after the folders: of a GAN, the key of :data:`MODELS`."""
+        return Path(self.name).name.split("-")[0]
+
+    @property
+    def stochastic(self) -> bool | None:
+        """Whether Z is drawn; None for networks other than GANs."""
+        return self.model.stochastic if self.model else None
+
+    @property
+    def robust(self) -> bool | None:
+        """Whether L_R is in the loss; None for networks other than GANs."""
+        return self.model.robust if self.model else None
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings that this training depends on, as its record keeps them."""
+        kept: dict[str, Any] = self.settings.model_dump(
+            mode="json", exclude=EVALUATION_ONLY | self.unused
+        )
+        return kept
+
+    def path(self, folder: Path) -> Path:
+        """Where ``folder`` holds its weights; the record lies beside them."""
+        here = folder / "checkpoints" if self.intermediate else folder
+        return here / f"{self.name}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -58,16 +109,21 @@ class Method:
     """How an experiment trains its jobs. The functions must be importable, for other processes.
 
     Args:
-        build: the trainer of a job.
-        recorded: the settings that a training depends on, as its record keeps them.
-        evaluate: measures a job's estimator along the training; None: only losses are kept.
-        half: store weights in half precision.
+        build: the trainer of a job, and of the network that it starts from where there is one.
+        network: the untrained network of a job, to be filled with its weights.
+        data: a digest of the training data of a job's settings; None: the seed decides them.
+        evaluate: measures a job's network along the training; None: only losses are kept.
+        half: whether weights are stored in half precision.
+        one_thread: whether each job computes on one thread, so that results do not depend on how
+            many are trained at a time.
     """
 
-    build: Callable[[Job], AlternatingTrainer]
-    recorded: Callable[[Any], dict[str, Any]]
-    evaluate: Callable[[Estimator, Job], Metrics] | None = None
+    build: Callable[..., Trainer]
+    network: Callable[[Job], nn.Module]
+    data: Callable[[Any], str] | None = None
+    evaluate: Callable[[Any, Job], Metrics] | None = None
     half: bool = False
+    one_thread: bool = True
 
 
 def train_job(
@@ -75,7 +131,7 @@ def train_job(
     folder: Path,
     method: Method,
     *,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
     tensorboard: Path | None = None,
     progress: bool = True,
 ) -> None:
@@ -84,38 +140,63 @@ def train_job(
     Continues from the job's checkpoint where there is one, and removes it at the end.
 
     Args:
-        about: what else the record is to hold, e.g. the commit and the digest of the data.
+        about: what else the record is to hold, such as the commit.
         tensorboard: folder for the losses, to be watched with TensorBoard.
+
+    Raises:
+        TrainingDiverged: going on makes no sense; the line names the job.
     """
     keep_freed_memory()
-    trainer = method.build(job)
+    start = [load(job.start, folder, method)[0]] if job.start else []
+    trainer = method.build(job, *start)
+    decided = {"job": job.name, "seed": job.seed}
+    data = {"data_sha256": method.data(job.settings)} if method.data else {}
     checkpoint = folder / "checkpoints" / f"{job.name}.pt"
+    every = max(1, trainer.steps // 20)
     measure = method.evaluate
-    evaluate = (lambda estimator: measure(estimator, job)) if measure else None
-    trainer.train(
-        evaluate=evaluate,
-        evaluate_every=max(1, job.settings.steps // 20),
-        checkpoint=checkpoint,
-        progress=progress,
-        log=_tensorboard(tensorboard / job.name) if tensorboard else lambda losses: None,
-    )
+    try:
+        trainer.train(
+            evaluate=(lambda network: measure(network, job)) if measure else None,
+            evaluate_every=every,
+            checkpoint=checkpoint,
+            checkpoint_every=min(every, 1000),
+            belongs_to={**job.recorded(), **decided, **data},
+            label=job.name,
+            progress=progress,
+            log=_tensorboard(tensorboard / job.name) if tensorboard else lambda losses: None,
+        )
+    except TrainingDiverged as error:
+        raise TrainingDiverged(f"{job.name}, {error}") from None
     record = {
-        "job": job.name,
-        "seed": job.seed,
-        "settings": method.recorded(job.settings),
+        **decided,
+        "settings": job.recorded(),
+        **data,
         **(about or {}),
         "history": trainer.history,
+        **trainer.findings(),
         "device": trainer.device.type,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seconds": round(trainer.seconds, 1),
     }
-    target = folder / f"{job.name}.safetensors"
+    target = job.path(folder)
     if job.keep_weights:
         with trainer.averaged_weights():
-            store.save(trainer.estimator, target, record, half=method.half)
+            half = method.half and not job.intermediate
+            store.save(trainer.network, target, record, half=half)
     else:
         store.write_record(target.with_suffix(".json"), record)
     checkpoint.unlink(missing_ok=True)
+
+
+def load(job: Job, folder: Path, method: Method) -> tuple[Any, dict[str, Any]]:
+    """The trained network of a job, in evaluation mode on the settings' device, and its record.
+
+    Raises:
+        InputError: missing, damaged or other weights.
+    """
+    network = method.network(job)
+    record = store.load(network, job.path(folder))
+    return network.to(job.settings.torch_device()).eval().requires_grad_(False), record
 
 
 def _tensorboard(folder: Path) -> Callable[[Metrics], None]:
@@ -136,7 +217,7 @@ def _tensorboard(folder: Path) -> Callable[[Metrics], None]:
 
 
 def select(
-    jobs: dict[str, Job],
+    jobs: Mapping[str, Job],
     *,
     only: str = "",
     stochastic: bool | None = None,
@@ -147,15 +228,16 @@ def select(
     Raises:
         InputError: there are none.
     """
+    named = [job for name, job in jobs.items() if name.startswith(only)]
+    names = sorted({name.rsplit("-", 1)[0] for name in jobs})
+    require(bool(named), "only", only, f"the beginning of one of {', '.join(names)}")
     chosen = [
         job
-        for name, job in jobs.items()
-        if name.startswith(only)
-        and stochastic in (None, job.model.stochastic)
-        and robust in (None, job.model.robust)
+        for job in named
+        if stochastic in (None, job.stochastic) and robust in (None, job.robust)
     ]
-    names = sorted({name.rsplit("-", 1)[0] for name in jobs})
-    require(bool(chosen), "only", only, f"the beginning of one of {', '.join(names)}")
+    kinds = "models that these trainings have; networks other than GANs are chosen by `only`"
+    require(bool(chosen), "stochastic, robust", (stochastic, robust), kinds)
     return chosen
 
 
@@ -165,43 +247,66 @@ def train_jobs(
     method: Method,
     *,
     workers: int = 1,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
     tensorboard: Path | None = None,
 ) -> None:
     """Train all jobs that ``folder`` does not hold yet, ``workers`` at a time.
 
-    May be interrupted and called again: finished jobs are kept, the others continue from their
-    checkpoints. Each worker computes on one thread, so that results do not depend on their
-    number. The progress bar is silenced by the environment variable TQDM_DISABLE.
+    What a job starts from is trained before it. May be interrupted and called again: finished
+    jobs are kept, the others continue from their checkpoints. The environment variable
+    TQDM_DISABLE silences the progress bars.
+
+    Raises:
+        TrainingDiverged: jobs that diverged; each is named at once, and the others are trained.
     """
-    todo = [job for job in jobs if not finished(job, folder, method)]
-    if len(todo) == 1:
-        train_job(todo[0], folder, method, about=about, tensorboard=tensorboard)
+    wanted = {job.name: job for chosen in jobs for job in (chosen.start, chosen) if job}
+    todo = [job for job in wanted.values() if not finished(job, folder)]
+    train = partial(train_job, folder=folder, method=method, about=about, tensorboard=tensorboard)
+    alone = len(todo) == 1 or not method.one_thread
+    for first in (True, False):
+        diverged = []
+        wave = [job for job in todo if job.intermediate == first]
+        for outcome in _carried_out(wave, train, workers, torch.get_num_threads() if alone else 1):
+            try:
+                outcome()
+            except TrainingDiverged as error:
+                tqdm.write(f"training diverged: {error}", sys.stderr)
+                diverged.append(str(error))
+        if diverged:
+            raise TrainingDiverged("; ".join(diverged))
+
+
+def _carried_out(
+    jobs: list[Job], train: Callable[..., None], workers: int, threads: int
+) -> Iterator[Callable[[], None]]:
+    """A call for each job, in the order in which they end; it raises what the training raised."""
+    if workers == 1 or len(jobs) < 2:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            yield from (partial(train, job) for job in jobs)
+        finally:
+            torch.set_num_threads(before)
         return
-    run = partial(
-        train_job,
-        folder=folder,
-        method=method,
-        about=about,
-        tensorboard=tensorboard,
-        progress=False,
-    )
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        running = [pool.submit(run, job) for job in todo]
-        for done in tqdm(as_completed(running), "trainings", len(todo)):
-            done.result()
+    each = max(1, threads // workers)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (each,))
+    try:
+        running = [pool.submit(train, job, progress=False) for job in jobs]
+        for done in tqdm(as_completed(running), "trainings", len(jobs)):
+            yield done.result
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def finished(job: Job, folder: Path, method: Method) -> bool:
+def finished(job: Job, folder: Path) -> bool:
     """Whether ``folder`` holds the record of this job under the same settings.
 
     A setting that is younger than the record counts as its default.
     """
-    record = (folder / job.name).with_suffix(".json")
+    record = job.path(folder).with_suffix(".json")
     if not record.exists():
         return False
-    fields = TrainingSettings.model_fields.items()
+    fields = type(job.settings).model_fields.items()
     defaults = {name: field.default for name, field in fields if not field.is_required()}
     known = json.loads(json.dumps(defaults)) | store.read_record(record)["settings"]
-    needed = method.recorded(job.settings)
-    return all(known.get(name) == value for name, value in needed.items())
+    return all(known.get(name) == value for name, value in job.recorded().items())
