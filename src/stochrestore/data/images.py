@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from stochrestore.data.files import rgb
+from stochrestore.data.files import read, rgb
 from stochrestore.data.imagenet64 import LAYOUT as IMAGENET64_LAYOUT
 from stochrestore.data.imagenet64 import imagenet64
 from stochrestore.data.patches import natural_patches
@@ -264,14 +264,9 @@ def _decode_all(files: Sequence[Path], size: int) -> Generator[NDArray[np.uint8]
 
     def decode(file: Path) -> NDArray[np.uint8] | str:
         try:
-            with Image.open(file) as image:
-                return preprocess(image, size)
-        except FileNotFoundError:
-            return "missing"
-        except UnidentifiedImageError:
-            return "not an image"
-        except Exception as error:  # decoders raise whatever a damaged file leads them to
-            return f"cannot be read as an image ({error or type(error).__name__})".split("\n")[0]
+            return read(file, lambda image: preprocess(image, size))
+        except ValueError as error:
+            return str(error)
 
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # Pillow decodes outside Python's lock
     try:
