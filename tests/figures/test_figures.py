@@ -93,6 +93,14 @@ def test_lines_over_scale_and_weight_differ_in_marker_and_dash():
         assert len({marker for marker, *_ in shown.values()}) == len(shown)
 
 
+@pytest.mark.filterwarnings("error")
+def test_sweeps_may_lack_the_models_that_were_left_out():
+    """``inpaint`` with robust=True, or False, where the sweeps were not trained."""
+    images.seed_use([]).canvas.draw()
+    erratic = [{"estimator": "robust_gan", "weight": 0.0, "fid": 1.0}]
+    images.over_weight(erratic, {"fid": "FID"}).canvas.draw()
+
+
 def test_networks_of_figure_8_differ_in_marker_and_dash():
     rows = [
         {"data": "d", "network": name, "alpha": alpha, "output_rgb": 30.0, "input_rgb": 35.0}

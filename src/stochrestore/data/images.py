@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from stochrestore.data import fashion
-from stochrestore.data.files import rgb
+from stochrestore.data.files import read, rgb
 from stochrestore.data.imagenet64 import LAYOUT as IMAGENET64_LAYOUT
 from stochrestore.data.imagenet64 import imagenet64
 from stochrestore.data.patches import natural_patches
@@ -210,6 +210,14 @@ def digits(seed: int, training_images: int, validation_images: int) -> ImageSet:
     return ImageSet("digits", train[:training_images], validation[:validation_images])
 
 
+def require_enough(images: ImageSet, least: int, purpose: str) -> None:
+    """Raise :class:`InputError` if a part has fewer images than a purpose needs."""
+    counts = {"training": len(images.train), "validation": len(images.validation)}
+    where = f"data={images.name}: images for {' and '.join(counts)}"
+    allowed = f"at least {least} of each, for {purpose}"
+    require(min(counts.values()) >= least, where, tuple(counts.values()), allowed)
+
+
 def preprocess(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """The S×S centre of an image that is first resized to a square of side round(102/64·S).
 
@@ -284,14 +292,9 @@ def _decode_all(files: Sequence[Path], size: int) -> Generator[NDArray[np.uint8]
 
     def decode(file: Path) -> NDArray[np.uint8] | str:
         try:
-            with Image.open(file) as image:
-                return preprocess(image, size)
-        except FileNotFoundError:
-            return "missing"
-        except UnidentifiedImageError:
-            return "not an image"
-        except Exception as error:  # decoders raise whatever a damaged file leads them to
-            return f"cannot be read as an image ({error or type(error).__name__})".split("\n")[0]
+            return read(file, lambda image: preprocess(image, size))
+        except ValueError as error:
+            return str(error)
 
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # Pillow decodes outside Python's lock
     try:

@@ -11,7 +11,14 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from stochrestore.data.images import ALL_DATA, ImageSet, digest, is_known, load_images
+from stochrestore.data.images import (
+    ALL_DATA,
+    ImageSet,
+    digest,
+    is_known,
+    load_images,
+    require_enough,
+)
 from stochrestore.degradations import ImageDegradation
 from stochrestore.estimators.base import Estimator
 from stochrestore.experiments.trained import TrainedSettings
@@ -127,9 +134,15 @@ def image_set(
 
 
 def images(settings: ImageSettings) -> ImageSet:
-    """The images that the settings name, read or drawn once."""
+    """The images that the settings name, read or drawn once.
+
+    Raises:
+        InputError: either part is too small for precision and recall.
+    """
     s = settings
-    return image_set(s.data, s.size, s.training_images, s.validation_images, s.skip_bad)
+    found = image_set(s.data, s.size, s.training_images, s.validation_images, s.skip_bad)
+    require_enough(found, s.k + 1, f"precision and recall with k={s.k}")
+    return found
 
 
 Degradation = Callable[[Any], ImageDegradation]

@@ -289,6 +289,8 @@ def evidence(rows: Sequence[Row], kind: str, scales: Sequence[int]) -> dict[str,
         rows: of :func:`merged`.
         scales: of this image set, all four models each.
     """
+    if kind not in BUILT_IN:  # no claim speaks of other images
+        return {}
     at = {(r["scale"], r["estimator"]): r for r in rows if r["data"] == kind}
 
     def gap(quantity: str, scale: int, a: str, b: str) -> Interval:

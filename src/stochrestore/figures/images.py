@@ -209,7 +209,7 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
     """
     frame = pd.DataFrame(rows)
     weights = sorted(w for w in frame.weight.unique() if w > 0)
-    left = weights[0] / 10
+    left = weights[0] / 10 if weights else 1.0
     figure, axes = plt.subplots(
         1, len(quantities), figsize=(3.4 * len(quantities), 3.0), dpi=130, layout="constrained"
     )
@@ -237,8 +237,9 @@ def _look(name: str) -> dict[str, Any]:
 
 def seed_use(rows: Rows) -> Figure:
     """Per-pixel std of stochastic models against the seed's length, with a line per layer."""
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=["estimator", "layer", "length", "std"])
     models = [name for name in ("sto_gan", "robust_sto_gan") if name in set(frame.estimator)]
+    models = models or ["sto_gan"]  # an empty panel where only deterministic models are shown
     figure, axes = plt.subplots(
         1,
         len(models),
@@ -260,7 +261,8 @@ def seed_use(rows: Rows) -> Figure:
         dims = sorted(frame.length.unique())
         axis.set_xticks(dims, [str(d) for d in dims])
         axis.set(title=NAMES[name], xlabel="length of the seed", ylim=(0, None))
-        axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
+        if rows:
+            axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
     axes[0][0].set_ylabel("per-pixel std")
     return figure
 
