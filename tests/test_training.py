@@ -11,6 +11,8 @@ import torch
 from stochrestore import training
 from stochrestore.errors import InputError
 from stochrestore.estimators.mlp import MLPCritic, MLPEstimator
+from stochrestore.estimators.resnet_critic import ResNetCritic
+from stochrestore.losses import r1_penalty
 from stochrestore.training import AlternatingTrainer, TrainingDiverged, TrainingSettings
 
 SETTINGS = TrainingSettings(
@@ -257,3 +259,37 @@ def test_losses_are_logged(monkeypatch):
     run.train(progress=False, log=seen.append)
     assert [row["step"] for row in seen] == [5, 10, 12]
     assert all(row["critic_loss"] > 0 for row in seen)
+
+
+def test_an_update_is_that_of_plain_adam():
+    """R1's gradients lie in memory in another order than the weights; fused Adam is blind to it."""
+    generator = torch.Generator().manual_seed(0)
+    real = torch.rand(4, 3, 16, 16, generator=generator)
+    critics = [ResNetCritic(16, 2) for _ in range(2)]
+    critics[1].load_state_dict(critics[0].state_dict())
+    fused, plain = (
+        torch.optim.Adam(critic.parameters(), lr=0.1, fused=fused)
+        for critic, fused in zip(critics, (True, False), strict=True)
+    )
+    losses = [r1_penalty(critic, real, gamma=1e4) + critic(real).mean() for critic in critics]
+    AlternatingTrainer._update(fused, losses[0])
+    losses[1].backward()
+    plain.step()
+    for ours, theirs in zip(critics[0].parameters(), critics[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
+
+
+def test_milestones_ahead_may_change(tmp_path):
+    path = tmp_path / "run.pt"
+    settings = SETTINGS.model_copy(update={"lr_milestones": (4, 9), "steps": 6})
+    trainer(settings).train(checkpoint=path, checkpoint_every=6, progress=False)
+    later = settings.model_copy(update={"lr_milestones": (4, 11), "steps": 12})
+    resumed = trainer(later)
+    resumed.train(checkpoint=path, progress=False)
+    whole = trainer(later)
+    whole.train(progress=False)
+    assert equal(whole.estimator, resumed.estimator)
+    for milestones in ((5, 9), (9,), (4, 5, 9)):
+        changed = settings.model_copy(update={"lr_milestones": milestones})
+        with pytest.raises(InputError, match=r"other settings .lr_milestones."):
+            trainer(changed).train(checkpoint=path, progress=False)

@@ -331,7 +331,7 @@ class AlternatingTrainer:
         parameters = optimizer.param_groups[0]["params"]
         gradients = torch.autograd.grad(loss, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = laid_out_as(parameter, gradient)
         optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -360,6 +360,18 @@ class AlternatingTrainer:
         self.generator.set_state(state["generator"])
 
 
+def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in the parameter's layout of memory.
+
+    Fused Adam walks both in the order they lie in memory, and does not look at strides: a gradient
+    in another layout would move the wrong weights. ``backward`` lays gradients out so itself,
+    ``autograd.grad`` does not.
+    """
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep the memory of freed tensors for the next ones, for the rest of the process.
 
@@ -379,7 +391,9 @@ def training_settings(settings: TrainingSettings) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path, settings: TrainingSettings) -> dict[str, Any]:
-    """Read a checkpoint written under the same settings; only ``steps`` may have changed.
+    """Read a checkpoint written under the same settings, as far as they have had an effect.
+
+    ``steps`` may have changed, and those ``lr_milestones`` that the training has not reached.
 
     Raises:
         InputError: an unreadable or truncated file, or settings that differ.
@@ -388,14 +402,22 @@ def load_checkpoint(path: Path, settings: TrainingSettings) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
         raise InputError(f"checkpoint {path} cannot be read: remove it to start afresh") from None
-    now = training_settings(settings)
-    changed = [k for k in now if k != "steps" and state["settings"].get(k) != now[k]]
+    now, then = training_settings(settings), state["settings"]
+    same = {"steps"}
+    if _reached(now, state["step"]) == _reached(then, state["step"]):
+        same.add("lr_milestones")
+    changed = [name for name in now if name not in same and then.get(name) != now[name]]
     if changed:
         raise InputError(
             f"checkpoint {path} was written with other settings ({', '.join(changed)}): "
             "remove it to start afresh"
         )
     return state
+
+
+def _reached(settings: dict[str, Any], step: int) -> list[int]:
+    """The milestones that decided a learning rate before ``step``."""
+    return [milestone for milestone in settings.get("lr_milestones", []) if milestone < step]
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
