@@ -17,6 +17,7 @@ from stochrestore.estimators.resnet_critic import ResidualBlock, ResNetCritic
 from stochrestore.estimators.unet import StatisticsPerSeed, UNet
 from stochrestore.experiments import _image_evaluation as evaluation
 from stochrestore.experiments import inpaint, sr_scaling
+from stochrestore.experiments._image_controls import two_sample_accuracy
 from stochrestore.experiments._image_gans import images
 from stochrestore.experiments._trainings import MODELS, finished, train_job
 from stochrestore.losses import r1_penalty, r1_penalty_and_logits, robustness_loss
@@ -218,3 +219,45 @@ def test_rows_of_several_seeds_belong_to_their_inputs(seeds, rows, seed):
         for n in range(rows):
             alone = net(y[n : n + 1], z[s, n : n + 1])[0]
             assert torch.allclose(together[s, n], alone, atol=1e-9)
+
+
+class Constant:
+    """An estimator that answers everything with grey."""
+
+    def seed(self, y, n, *, generator):
+        return torch.zeros(n, len(y), 1)
+
+    def __call__(self, y, z):
+        return torch.full((len(y), 1, 16, 16), 0.5)
+
+
+def test_a_fresh_critic_tells_grey_from_clothes_but_not_clothes_from_clothes():
+    chosen = smoke(critic_width=4, batch_size=32, training_images=2000, validation_images=2000,
+                   n_eval=1000, fresh_critic_steps=30, **RECIPE)  # fmt: skip
+    degrade = inpaint.degradation(chosen)
+    told = two_sample_accuracy(Constant(), chosen, degrade, seed=0)
+    control = two_sample_accuracy(None, chosen, degrade, seed=0)
+    assert told > 0.98
+    assert control == pytest.approx(0.5, abs=0.06)
+
+
+def test_controls_are_worse_the_more_is_wrong():
+    rows = inpaint.controls(smoke(training_images=1500, validation_images=1500, n_eval=1500))
+    assert [row["features"] for row in rows] == ["fashion"] * 3 + ["pixels"] * 3
+    clothes = {row["images"]: row for row in rows[:3]}
+    real, blur = clothes["real"], clothes["blurred 3×3"]
+    assert real["recall"] > 0.8
+    assert real["precision"] > 0.8
+    assert blur["fid"] > 5 * real["fid"]
+    assert blur["recall"] < 0.5 * real["recall"]
+    assert clothes["noise of 0.05"]["fid"] < 0.3 * blur["fid"]
+    assert rows[5]["recall"] < 0.05  # what blur does to raw pixels
+    assert rows[4]["precision"] < rows[3]["precision"] - 0.05
+
+
+def test_the_record_tells_how_a_fresh_critic_fared(tmp_path, monkeypatch):
+    monkeypatch.setattr(inpaint, "two_sample_accuracy", lambda *_, **options: options["seed"] / 8)
+    job = inpaint.all_jobs(smoke(steps=1, seed=5, curve_images=16))["fashion/sto_gan-seed0"]
+    train_job(job, tmp_path, inpaint.METHOD, progress=False)
+    record = json.loads((tmp_path / f"{job.name}.json").read_text())
+    assert record["two_sample_accuracy"] == 5 / 8

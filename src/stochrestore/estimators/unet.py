@@ -105,7 +105,7 @@ class UNet(nn.Module):
         ]
 
 
-def after_concatenation(block: nn.Sequential, parts: list[Tensor]) -> Tensor:
+def after_concatenation(block: nn.Module, parts: list[Tensor]) -> Tensor:
     """A :func:`double_conv` of the concatenation of ``parts``, which is never made.
 
     The convolution of a concatenation is the sum of one convolution for each part, with its own
@@ -114,11 +114,12 @@ def after_concatenation(block: nn.Sequential, parts: list[Tensor]) -> Tensor:
     share, with fewer rows than another, passes once. Channels that the parts leave over count as
     zeros: those of the seed Z = 0.
     """
-    first, *others = block
+    first, *others = block.children()
+    weights: Tensor = first.weight  # type: ignore[assignment]
     channels, passed = 0, []
     for part in parts:
-        weight = first.weight[:, channels : (channels := channels + part.shape[1])]
-        passed.append(F.conv2d(part, weight, padding=1))
+        own = weights[:, channels : (channels := channels + part.shape[1])]
+        passed.append(F.conv2d(part, own, padding=1))
     h, *more = sorted(passed, key=len)
     for x in more:
         h = (x.unflatten(0, (-1, len(h))) + h).flatten(0, 1)  # in x's layout of memory

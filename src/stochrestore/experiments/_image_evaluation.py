@@ -162,7 +162,7 @@ def curve_point(
     of, see :attr:`ImageSet.selection`; where there are none such, of training images. It takes a
     second or so, and is for choices: recipe, length and λ_R.
     """
-    compared = _selection(settings, degradation)
+    compared = _selection(settings, degradation)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(seed)
     training = estimator.training
     estimator.eval()

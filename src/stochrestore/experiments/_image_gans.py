@@ -77,6 +77,9 @@ class ImageSettings(DeviceSettings, TrainingSettings):
     curve_images: int = Field(
         1000, ge=16, description="images a side for what is measured along a training"
     )
+    fresh_critic_steps: int = Field(
+        300, ge=1, description="updates of the critic that tells restorations from images"
+    )
     runs: int = Field(1, ge=1, description="independently trained networks of each kind")
     n_eval: int = Field(50_000, ge=8, description="images a side for FID, precision, recall")
     k: int = Field(3, ge=1, description="neighbours in precision and recall")
@@ -220,6 +223,7 @@ UNRELATED = {
     *("train", "weights", "runs", "device", "validation_images", "skip_bad"),
     *("n_eval", "k", "features", "inception_weights"),
     *("std_inputs", "std_samples", "attacked_inputs", "seeds_at_once", "curve_images"),
+    "fresh_critic_steps",
 }
 
 

@@ -61,12 +61,14 @@ class Method:
         recorded: the settings that a training depends on, as its record keeps them.
         evaluate: measures a job's estimator along the training; None: only losses are kept.
         half: store weights in half precision.
+        examine: measures a job's finished estimator once, for its record.
     """
 
     build: Callable[[Job], AlternatingTrainer]
     recorded: Callable[[Any], dict[str, Any]]
     evaluate: Callable[[Estimator, Job], Metrics] | None = None
     half: bool = False
+    examine: Callable[[Estimator, Job], Metrics] | None = None
 
 
 def train_job(
@@ -98,12 +100,17 @@ def train_job(
         progress=progress,
         log=_tensorboard(tensorboard / job.name) if tensorboard else lambda losses: None,
     )
+    finished_network: Metrics = {}
+    if method.examine:
+        with trainer.averaged_weights():
+            finished_network = method.examine(trainer.estimator, job)  # type: ignore[arg-type]
     record = {
         "job": job.name,
         "seed": job.seed,
         "settings": method.recorded(job.settings),
         **(about or {}),
         "history": trainer.history,
+        **finished_network,
         "device": trainer.device.type,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seconds": round(trainer.seconds, 1),

@@ -24,6 +24,8 @@ from stochrestore.estimators.base import Estimator, restore
 from stochrestore.estimators.face_posterior import FacePosterior
 from stochrestore.experiments import _image_gans
 from stochrestore.experiments._attack_grid import attack_grid
+from stochrestore.experiments._image_controls import controls as controls
+from stochrestore.experiments._image_controls import two_sample_accuracy
 from stochrestore.experiments._image_evaluation import (
     Reference,
     behaviour,
@@ -190,7 +192,22 @@ def recorded(settings: Settings) -> dict[str, Any]:
     return _image_gans.recorded(settings, *UNRELATED)
 
 
-METHOD = Method(build=job_trainer, recorded=recorded, evaluate=job_evaluation, half=True)
+def job_examination(estimator: Any, job: Job) -> Metrics:
+    """What the record of a network that is kept says besides: how a fresh critic fares."""
+    if not job.keep_weights:
+        return {}
+    degrade = degradation(job.settings)
+    accuracy = two_sample_accuracy(estimator.eval(), job.settings, degrade, seed=job.seed)
+    return {"two_sample_accuracy": accuracy}
+
+
+METHOD = Method(
+    build=job_trainer,
+    recorded=recorded,
+    evaluate=job_evaluation,
+    half=True,
+    examine=job_examination,
+)
 
 
 def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any]]:

@@ -22,6 +22,7 @@ from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator, restore
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
 from stochrestore.experiments import _image_gans
+from stochrestore.experiments._image_controls import two_sample_accuracy
 from stochrestore.experiments._image_evaluation import (
     behaviour,
     curve_point,
@@ -153,7 +154,20 @@ def recorded(settings: Settings) -> dict[str, Any]:
     return _image_gans.recorded(settings, *UNRELATED)
 
 
-METHOD = Method(build=job_trainer, recorded=recorded, evaluate=job_evaluation, half=True)
+def job_examination(estimator: Any, job: Job) -> Metrics:
+    """What the record says besides: how a fresh critic fares against the finished network."""
+    degrade = _averaging(job.settings.scale)
+    accuracy = two_sample_accuracy(estimator.eval(), job.settings, degrade, seed=job.seed)
+    return {"two_sample_accuracy": accuracy}
+
+
+METHOD = Method(
+    build=job_trainer,
+    recorded=recorded,
+    evaluate=job_evaluation,
+    half=True,
+    examine=job_examination,
+)
 
 
 def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any]]:

@@ -111,9 +111,9 @@ def official(root: Path, size: int, seed: int = 0) -> dict[str, Part]:
     pools = []
     for prefix in ("train", "t10k"):
         grey = _contents(root, f"{prefix}-images-idx3-ubyte")[16:].reshape(-1, 28, 28)
-        labels = _contents(root, f"{prefix}-labels-idx1-ubyte")[8:].astype(np.int64)
+        kinds = _contents(root, f"{prefix}-labels-idx1-ubyte")[8:].astype(np.int64)
         order = np.argsort(np.random.Philox(key=seed).random_raw(len(grey)), kind="stable")
-        pools.append((torch.from_numpy(grey[order])[:, None], torch.from_numpy(labels[order])))
+        pools.append((torch.from_numpy(grey[order])[:, None], torch.from_numpy(kinds[order])))
     (images, labels), (test_images, test_labels) = pools
     return {
         "train": Part(_resized(images[:-SELECTION], size), labels[:-SELECTION]),
