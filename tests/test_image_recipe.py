@@ -166,13 +166,13 @@ def test_every_shipped_record_is_of_the_preset_s_settings():
 def test_a_training_with_weights_leaves_its_curve(tmp_path, experiment):
     name = experiment.EXPERIMENT
     given = {"scales": [4]} if experiment is sr_scaling else {}
-    settings = config.load(name, "smoke", data="fashion", steps=40, curve_images=16, **given)
+    settings = config.load(name, "smoke", data="fashion", steps=60, curve_images=16, **given)
     jobs, method, _ = experiment.trainings(settings)
     job = next(job for job in jobs.values() if job.name.endswith("robust_sto_gan-seed0"))
     train_job(job, tmp_path, method, progress=False)
     history = json.loads((tmp_path / f"{job.name}.json").read_text())["history"]
     assert len(history) >= 20
-    assert [row["step"] for row in history] == list(range(2, 41, 2))
+    assert [row["step"] for row in history] == list(range(2, 61, 2))
     expected = {"critic_loss", "estimator_loss", "fid", "precision", "recall", "std", "robustness"}
     assert all(set(row) == {"step", *expected} for row in history)
     assert history[0]["fid"] != history[-1]["fid"]

@@ -62,6 +62,7 @@ class Method:
         evaluate: measures a job's estimator along the training; None: only losses are kept.
         half: store weights in half precision.
         examine: measures a job's finished estimator once, for its record.
+        points: how often ``evaluate`` measures along a training.
     """
 
     build: Callable[[Job], AlternatingTrainer]
@@ -69,6 +70,7 @@ class Method:
     evaluate: Callable[[Estimator, Job], Metrics] | None = None
     half: bool = False
     examine: Callable[[Estimator, Job], Metrics] | None = None
+    points: int = 20
 
 
 def train_job(
@@ -95,8 +97,9 @@ def train_job(
     evaluate = (lambda estimator: measure(estimator, job)) if measure else None
     trainer.train(
         evaluate=evaluate,
-        evaluate_every=max(1, job.settings.steps // 20),
+        evaluate_every=max(1, job.settings.steps // method.points),
         checkpoint=checkpoint,
+        checkpoint_every=min(1000, max(1, job.settings.steps // 10)),
         progress=progress,
         log=_tensorboard(tensorboard / job.name) if tensorboard else lambda losses: None,
     )

@@ -207,6 +207,7 @@ METHOD = Method(
     evaluate=job_evaluation,
     half=True,
     examine=job_examination,
+    points=30,
 )
 
 

@@ -167,6 +167,7 @@ METHOD = Method(
     evaluate=job_evaluation,
     half=True,
     examine=job_examination,
+    points=30,
 )
 
 
