@@ -288,4 +288,4 @@ def test_the_command_trains_the_classifier(tmp_path):
     assert run.exit_code == 0, run.output
     record = json.loads((tmp_path / "fashion.json").read_text())
     assert record["settings"]["steps"] == 2
-    assert str(record["accuracy"]["clean"]) in run.output
+    assert set(record["accuracy"]) == {"clean", "noise", "blurred"}

@@ -81,6 +81,9 @@ class ImageSettings(TrainedSettings, TrainingSettings):
     curve_images: int = Field(
         1000, ge=16, description="images a side for what is measured along a training"
     )
+    fresh_critic_steps: int = Field(
+        300, ge=1, description="updates of the critic that tells restorations from images"
+    )
     runs: int = Field(1, ge=1, description="independently trained networks of each kind")
     n_eval: int = Field(50_000, ge=8, description="images in each set for FID, precision, recall")
     k: int = Field(3, ge=1, description="neighbours in precision and recall")
@@ -230,14 +233,18 @@ def build_trainer(job: Job, *, degradation: Degradation) -> AlternatingTrainer:
 
 
 def image_method(
-    degradation: Degradation, evaluate: Callable[[Any, Job], Metrics] | None = None
+    degradation: Degradation,
+    evaluate: Callable[[Any, Job], Metrics],
+    examine: Callable[..., Metrics],
 ) -> Method:
-    """How the GANs of an experiment are trained and loaded."""
+    """How the GANs of an experiment are trained, measured and loaded."""
     return Method(
         build=partial(build_trainer, degradation=degradation),
         network=partial(build_estimator, degradation=degradation),
         data=data_digest,
         evaluate=evaluate,
+        examine=partial(examine, degradation=degradation),
+        points=30,
         half=True,
     )
 

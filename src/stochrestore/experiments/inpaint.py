@@ -32,6 +32,7 @@ from stochrestore.experiments.evaluation import (
     sampled,
 )
 from stochrestore.experiments.evaluation import over_runs as over_runs
+from stochrestore.experiments.image_controls import examination
 from stochrestore.experiments.image_gans import (
     CriticInit,
     ImageSettings,
@@ -171,7 +172,7 @@ def job_evaluation(estimator: Any, job: Job) -> Metrics:
     return {**measured, "std": deviation.mean().item()}
 
 
-METHOD = image_method(degradation, job_evaluation)
+METHOD = image_method(degradation, job_evaluation, examination)
 
 
 def load_or_train(settings: Settings) -> Trained:

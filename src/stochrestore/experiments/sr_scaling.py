@@ -30,6 +30,7 @@ from stochrestore.experiments.evaluation import (
     restorations,
     sampled,
 )
+from stochrestore.experiments.image_controls import examination
 from stochrestore.experiments.image_gans import (
     ImageSettings,
     image_method,
@@ -145,7 +146,7 @@ def degradation(settings: Settings) -> Averaging:
     return Averaging(settings.scale)
 
 
-METHOD = image_method(degradation, partial(curve_point, degradation=degradation))
+METHOD = image_method(degradation, partial(curve_point, degradation=degradation), examination)
 
 
 def load_or_train(settings: Settings) -> Trained:

@@ -253,7 +253,7 @@ class AlternatingTrainer(Trainer):
         parameters = optimizer.param_groups[0]["params"]
         gradients = torch.autograd.grad(loss, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = laid_out_as(parameter, gradient)
         optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -264,3 +264,15 @@ class AlternatingTrainer(Trainer):
         """Continue from ``state``."""
         super().load_state_dict(state)
         self.average = state["average"]
+
+
+def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in the parameter's layout of memory.
+
+    Fused Adam walks through both in the order in which they lie in memory and does not look at
+    strides, so that a gradient in another layout would move the wrong weights. ``backward`` lays
+    gradients out like their parameters; ``autograd.grad`` does not.
+    """
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
