@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
-import yaml
 
 from stochrestore import config
 from stochrestore.book import (
@@ -84,7 +84,8 @@ def run(
     ] = None,
 ) -> None:
     """Check the parameters of a notebook, then execute it."""
-    given = _assignments(parameter)
+    require(notebook in registry.CHAPTERS, "notebook", notebook, ", ".join(registry.CHAPTERS))
+    given = _assignments(parameter, notebook)
     place = _or_default(output, f"_build/runs/{notebook}.ipynb")
     written = execute.execute(notebook, preset, given, place)
     print(f"{notebook} ({preset}): {written}")
@@ -104,7 +105,8 @@ def build_book(
 @app.command()
 def train(
     experiment: Annotated[
-        str, typer.Argument(help="an experiment with networks, e.g. inpaint, or attributes")
+        str,
+        typer.Argument(help="an experiment with networks, e.g. inpaint; or attributes, fashion"),
     ],
     output: Annotated[
         Path | None,
@@ -126,17 +128,22 @@ def train(
 ) -> None:
     """Train an experiment's networks; when interrupted, call it again to continue."""
     module = registry.trained(experiment)
-    settings = module.Settings.load(preset, **_assignments(parameter))
-    folder = output or provenance.checkout() / "_build" / "weights" / experiment / preset
+    settings = module.Settings.load(preset, **_assignments(parameter, experiment))
+    folder = _or_default(output, Path("_build") / "weights" / experiment / preset)
     commit, dirty = provenance.revision(provenance.checkout())
-    train_jobs(
-        select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
-        folder,
-        module.METHOD,
-        workers=workers,
-        about={"commit": commit, "changed": dirty},
-        tensorboard=tensorboard,
-    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+    try:
+        train_jobs(
+            select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
+            folder,
+            module.METHOD,
+            workers=workers,
+            about={"commit": commit, "changed": dirty},
+            tensorboard=tensorboard,
+        )
+    except KeyboardInterrupt:
+        print("stochrestore: interrupted; the same command continues", file=sys.stderr)
+        raise typer.Exit(130) from None
     print(f"{experiment} ({preset}): {folder}")
 
 
@@ -152,7 +159,7 @@ def reference(
     """Run Figure 8 on a benchmark, and write its numbers, figure and page for the book."""
     from stochrestore.book import reference  # draws, which a machine that only trains need not
 
-    given = _assignments(parameter)
+    given = _assignments(parameter, "srflow_robustness")
     settings = registry.load("srflow_robustness", preset, **{**given, "data": data})
     folder = _or_default(output, reference.FOLDER)
     execute.writable(folder / "srflow.json")  # before the hour, not after it
@@ -323,21 +330,10 @@ def _or_default(given: Path | None, default: str | Path) -> Path:
         raise InputError(f"{given}: {error}") from None
 
 
-def _assignments(texts: list[str] | None) -> dict[str, Any]:
-    return dict(_assignment(text) for text in texts or [])
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    """``name=value`` taken apart, with the value read as YAML, and ``1e-3`` as a number too."""
-    name, equals, value = text.partition("=")
-    require(bool(name and equals), "-p", text, "name=value")
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
-        return name, value
-    if isinstance(read, str):
-        try:
-            return name, float(read)
-        except ValueError:
-            pass
-    return name, read
+def _assignments(texts: list[str] | None, experiment: str) -> dict[str, Any]:
+    """``name=value`` taken apart, each value read by the type of the experiment's parameter."""
+    pairs = [text.partition("=") for text in texts or []]
+    for text, (name, equals, _) in zip(texts or [], pairs, strict=True):
+        require(bool(name and equals), "-p", text, "name=value")
+    values = {name: value for name, _, value in pairs}
+    return config.read(registry.settings(experiment), values)

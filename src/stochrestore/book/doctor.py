@@ -40,16 +40,18 @@ def everything(preset: str) -> list[Finding]:
 
 
 def data() -> list[Finding]:
-    """Whether each benchmark of super-resolution was fetched; one that lacks files is bad."""
+    """Whether each benchmark of super-resolution was fetched; a file lost or damaged is bad."""
     return [_benchmark(name) for name in downloads.BENCHMARKS]
 
 
 def _benchmark(name: str) -> Finding:
-    folder, files = downloads.data_folder(), downloads.registry(name)
-    here = sum((folder / path).is_file() for path in files)
-    said = f"{here} of {len(files)} files in {folder}" if here else "not fetched"
-    fetch = "" if here == len(files) else f"`stochrestore data fetch {name}` gets it"
-    return Finding(f"data {name}", here in (0, len(files)), said, fetch)
+    n, wrong = len(downloads.registry(name)), list(downloads.wrong_files(name).values())
+    fetch = f"`stochrestore data fetch {name}` gets it" if wrong else ""
+    if wrong.count("missing") == n:
+        return Finding(f"data {name}", True, "not fetched", fetch)
+    said = f"{n - len(wrong)} of {n} files in {downloads.data_folder()}"
+    said += f", {wrong.count('damaged')} damaged" if "damaged" in wrong else ""
+    return Finding(f"data {name}", not wrong, said, fetch)
 
 
 def _inception() -> Finding:
