@@ -219,7 +219,7 @@ def test_doctor_names_the_stale_page_and_what_changed(checkout):
         return checkout.command("doctor", "--pages", "--preset", preset)
 
     assert pages().returncode == 0
-    checkout.append("src/stochrestore/training.py")
+    checkout.append("src/stochrestore/training/jobs.py")
     assert pages().returncode == 0
     checkout.append("src/stochrestore/problems/coin_problem.py")
     found = pages()

@@ -12,6 +12,7 @@ from PIL import Image
 from stochrestore import config
 from stochrestore.book import claims, claims_page, equations, notebook, pages, provenance
 from stochrestore.book.runs import Run
+from stochrestore.errors import InputError
 from stochrestore.experiments import registry
 from stochrestore.metrics.intervals import Interval
 
@@ -250,7 +251,7 @@ def test_pages_are_written_beside_the_notebooks(tmp_path, capsys):
     assert claims_page.summary(claims_page.records(tmp_path)) in paths[1].read_text("utf-8")
 
 
-def test_front_figures_are_small_copies_of_the_chapters(tmp_path):
+def test_front_figures_are_small_copies_of_the_chapters(tmp_path, monkeypatch):
     buffer = io.BytesIO()
     Image.new("RGBA", (1800, 600), "#0072b2").save(buffer, "png")
     data = {"image/png": base64.b64encode(buffer.getvalue()).decode()}
@@ -262,6 +263,9 @@ def test_front_figures_are_small_copies_of_the_chapters(tmp_path):
     (copy,) = pages.front_figures(tmp_path)
     assert copy == tmp_path / "figures" / "fig-toy-estimators.webp"
     assert Image.open(copy).size == (900, 300)
+    monkeypatch.setattr(provenance, "notebooks", lambda: ("toy_tradeoff",))  # all there are
+    with pytest.raises(InputError, match=r"front page: got \['fig-inpaint-samples', .*all in"):
+        pages.front_figures(tmp_path)
 
 
 def test_every_front_figure_is_in_a_chapter():

@@ -19,7 +19,7 @@ from stochrestore import config
 from stochrestore.book import claims_page, equations, notebook, provenance, runs
 from stochrestore.book.claims import MIME_TYPE, measured_text, verdict_text
 from stochrestore.book.runs import Run
-from stochrestore.errors import InputError
+from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
 
 Record = Mapping[str, Any]
@@ -74,6 +74,9 @@ def front_figures(folder: Path, width: int = 900) -> list[Path]:
     Args:
         folder: holds the executed notebooks; a figure whose notebook is missing is left out.
         width: the largest width of a copy, in pixels.
+
+    Raises:
+        InputError: all notebooks are there, and none of them holds one of the figures.
     """
     (folder / "figures").mkdir(exist_ok=True)
     paths = []
@@ -84,6 +87,9 @@ def front_figures(folder: Path, width: int = 900) -> list[Path]:
                 picture.thumbnail((width, 10 * width))
                 paths.append(folder / "figures" / f"{name}.webp")
                 picture.save(paths[-1], quality=85, method=6)
+    missing = sorted(set(FRONT_FIGURES) - {path.stem for path in paths})
+    whole = all((folder / f"{name}.ipynb").exists() for name in provenance.notebooks())
+    require(not (whole and missing), "figures of the front page", missing, "all in the chapters")
     return paths
 
 
