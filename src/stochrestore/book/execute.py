@@ -21,6 +21,7 @@ from typing import Any
 from stochrestore.book import notebook, provenance
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
+from stochrestore.store import write_atomically
 
 
 class ExecutionError(RuntimeError):
@@ -152,10 +153,9 @@ def of_the_kernel(cache: Path) -> dict[str, str]:
         cache: folder for what Jupyter, IPython and matplotlib write.
     """
     kernel = cache / "jupyter" / "kernels" / "python3" / "kernel.json"
-    kernel.parent.mkdir(parents=True, exist_ok=True)
     start = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     told = {"argv": start, "display_name": "Python 3", "language": "python"}
-    kernel.write_text(json.dumps(told), "utf-8")
+    write_atomically(kernel, json.dumps(told).encode())  # notebooks run side by side
     return {
         "IPYTHONDIR": str(cache / "ipython"),
         "JUPYTER_CONFIG_DIR": str(cache / "jupyter"),
