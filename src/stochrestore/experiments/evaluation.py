@@ -24,10 +24,13 @@ from stochrestore.metrics.intervals import (
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
 from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
 from stochrestore.training.jobs import MODELS
+from stochrestore.training.loop import float32_as
 
 Row = dict[str, Any]
 BATCH = 256
 """Images that are restored together."""
+MOST_PSNR = 99.0
+"""dB; stands for an infinite PSNR, of images that are equal."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def features_for(settings: ImageSettings) -> FeatureExtractor:
     )
 
 
+@float32_as()
 def reference(settings: ImageSettings, degradation: ImageDegradation) -> Reference:
     """The real features and the inputs, ``settings.n_eval`` of each where there are so many."""
     data, device = images(settings), settings.torch_device()
@@ -72,6 +76,7 @@ def reference(settings: ImageSettings, degradation: ImageDegradation) -> Referen
     return Reference(extractor, real, knn_radii(real, settings.k), inputs)
 
 
+@float32_as()
 @torch.no_grad()
 def restorations(estimator: Estimator, inputs: Tensor, *, generator: torch.Generator) -> Tensor:
     """One restoration of each input, with a seed of its own (App. E.2.5)."""
@@ -79,6 +84,7 @@ def restorations(estimator: Estimator, inputs: Tensor, *, generator: torch.Gener
     return torch.cat(parts)
 
 
+@float32_as()
 def quality(
     reference: Reference, restored: Tensor, settings: ImageSettings, *, repeats: int = 200
 ) -> Row:
@@ -101,6 +107,7 @@ def quality(
     }
 
 
+@float32_as()
 def behaviour(
     estimator: Estimator,
     inputs: Tensor,
@@ -141,9 +148,9 @@ def behaviour(
             seeds=s.robustness_seeds,
             generator=generator,
         )
-        # An output that does not move at all is infinitely robust; 99 dB stands for it.
-        row["robustness"] = mean_interval(moved.psnr.clamp_max(99.0), generator=draws)
-        row["ai_psnr"] = mean_interval(moved.ai_psnr, generator=draws)
+        # An output, or an attack from δ = 0, that does not move at all has an infinite PSNR.
+        row["robustness"] = mean_interval(moved.psnr.clamp_max(MOST_PSNR), generator=draws)
+        row["ai_psnr"] = mean_interval(moved.ai_psnr.clamp_max(MOST_PSNR), generator=draws)
         row["ball_used"] = mean_interval(moved.ball_used, generator=draws)
     return row
 
@@ -168,6 +175,7 @@ def measured(
     return rows
 
 
+@float32_as()
 def sampled(
     estimators: Mapping[str, Estimator], y: Tensor, samples: int, *, seed: int
 ) -> list[tuple[str, Tensor]]:

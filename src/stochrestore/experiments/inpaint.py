@@ -45,7 +45,7 @@ from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
 from stochrestore.problems.faces.distribution import Faces
 from stochrestore.training.jobs import MODELS, Job, Model, finished, read_record
-from stochrestore.training.loop import Metrics
+from stochrestore.training.loop import Metrics, float32_as
 
 EXPERIMENT = "inpaint"
 PAPER_TABLE_1 = {
@@ -269,6 +269,7 @@ def known_pixels(y: Tensor, degrade: Inpainting, unknown: float = 0.82) -> Tenso
     return degrade.lift(y - unknown) + unknown
 
 
+@float32_as()
 def attack_pictures(trained: Trained, index: int) -> list[tuple[str, list[Tensor]]]:
     """One input under attack: for each model y, y + δ, both outputs, and their difference."""
     settings, degrade = trained.settings, degradation(trained.settings)
@@ -312,6 +313,7 @@ def under_attacks(
     return {"input": pictures.expand(len(factors), seeds, *pictures.shape), **grid}
 
 
+@float32_as()
 def attack_credibility(trained: Trained) -> dict[str, AttackChecks]:
     """Compares the attack with noise and with stronger attacks, for a network of each model."""
     settings, degrade = trained.settings, degradation(trained.settings)

@@ -30,6 +30,7 @@ from stochrestore.metrics.psnr import Channels, psnr
 from stochrestore.networks.official import load_edsr, load_esrgan, load_srflow
 from stochrestore.networks.srflow import SRFlow
 from stochrestore.training.jobs import load
+from stochrestore.training.loop import float32_as
 
 Row = dict[str, Any]
 SHAVE = 4
@@ -207,6 +208,7 @@ def images_at_once(settings: Settings, y: Tensor) -> int:
     return settings.images_at_once or max(1, PIXELS_AT_ONCE // y[0, 0].numel())
 
 
+@float32_as()
 def restored(network: Estimator, y: Tensor, z: Tensor, settings: Settings) -> Tensor:
     """Restorations of y (N, 3, h, w) with seeds z (S, N, K), in [0, 1]: (S, N, 3, 4h, 4w).
 
@@ -235,6 +237,7 @@ class Attacked:
     """G(ỹ, z), of the same shape."""
 
 
+@float32_as()
 def attacked(network: Estimator, group: Group, alpha: float, settings: Settings) -> Attacked:
     """A network attacked on a group; the same draws whatever network and α are."""
     x, y = (images.to(settings.torch_device()) for images in (group.x, group.y))
