@@ -123,6 +123,23 @@ def test_the_attack_is_as_large_at_every_size(preset, data):
     assert -10 * np.log10(settings.epsilon**2 / pixels) == pytest.approx(32.94, abs=0.03)
 
 
+@pytest.mark.parametrize("experiment", ["inpaint", "sr_scaling"])
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"features": "inception", "inception_weights": "/no/file"}, "inception weights /no/file"),
+        ({"k": 48}, "images to compare, of digits: got 48; allowed: more than k = 48"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_is_trained(
+    experiment, change, line, tmp_path
+):
+    given = {"data": "digits", "train": True, "weights": str(tmp_path / "new"), **change}
+    with pytest.raises(InputError, match=line):
+        registry.chapter(experiment).load_or_train(registry.load(experiment, "smoke", **given))
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_attack_that_never_moves_has_a_row_too():
     settings = registry.load(
         "inpaint", "smoke", data="digits", attack_start="zero", steps=2, runs=1, robust=False

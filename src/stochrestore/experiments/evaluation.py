@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stochrestore.degradations import ImageDegradation
+from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator, restore, sample
 from stochrestore.experiments.image_gans import ImageSettings, images
 from stochrestore.metrics.features import FeatureExtractor, feature_extractor
@@ -62,6 +63,19 @@ def features_for(settings: ImageSettings) -> FeatureExtractor:
         inception_weights=settings.inception_weights or None,
         device=settings.torch_device(),
     )
+
+
+def check_evaluation(settings: ImageSettings) -> None:
+    """Refuse what could not be measured, before hours of training.
+
+    Raises:
+        InputError: weights of the features that are missing, or too few images.
+    """
+    features_for(settings)
+    data = images(settings)
+    for name, part in (("training", data.train), ("validation", data.validation)):
+        n, needed = min(settings.n_eval, len(part)), f"more than k = {settings.k} of them"
+        require(n > settings.k, f"{name} images to compare, of {settings.data}", n, needed)
 
 
 @float32_as()

@@ -24,6 +24,7 @@ from stochrestore.experiments.attack_grid import attack_grid
 from stochrestore.experiments.evaluation import (
     Reference,
     behaviour,
+    check_evaluation,
     measured,
     quality,
     reference,
@@ -176,6 +177,8 @@ METHOD = image_method(degradation, job_evaluation)
 def load_or_train(settings: Settings) -> Trained:
     """The networks: those shipped, those of ``settings.weights``, or trained now."""
     jobs = list(main_jobs(settings))
+    if settings.train:
+        check_evaluation(settings)
     folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
     networks, records = load_networks(jobs, folder, METHOD)
     sweep, seeds = (_final_rows(each(settings), folder) for each in (sweep_jobs, seed_jobs))

@@ -165,6 +165,8 @@ def load_or_train(settings: Settings) -> dict[str, Estimator]:
     """
     networks: dict[str, Any] = official_networks(settings)
     ours = [job for job in all_jobs(settings).values() if job.name in set(NETWORKS) - set(networks)]
+    for data in data_sets(settings):
+        _pairs(settings, data)  # so that images that are missing are found before any training
     if ours:
         folder = trained_weights(settings, ours, METHOD)
         networks |= {job.name: load(job, folder, METHOD)[0] for job in ours}

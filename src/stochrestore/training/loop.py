@@ -144,8 +144,9 @@ class Trainer(ABC):
         if checkpoint is not None and checkpoint.exists():
             self._continue(checkpoint, belongs_to, code)
         started = time.perf_counter() - self.seconds
-        options = {"initial": self.step, "leave": False, "disable": silent(progress)}
-        bar = tqdm(None, label, self.steps, **options)
+        bar = tqdm(
+            None, label, self.steps, initial=self.step, leave=False, disable=silent(progress)
+        )
         with bar, float32_as(self.precision):
             while self.step < self.steps:
                 self.advance()
