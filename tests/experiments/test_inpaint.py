@@ -71,7 +71,10 @@ def test_bad_images_are_counted_before_anything_is_trained(folder):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"data": "faces:x"}, "data: got 'faces:x'.*faces, digits, patches, celeba:PATH"),
+        (
+            {"data": "faces:x"},
+            "data: got 'faces:x'.*faces, fashion, digits, .*celeba:PATH",
+        ),
         ({"data": "celeba"}, "data: got 'celeba'"),
         ({"robust": "false"}, r"robust: got 'false' \(str\); allowed: a valid boolean"),
         ({"device": "tpu"}, "device: got 'tpu' .*auto, cpu or cuda"),
@@ -128,7 +131,7 @@ def test_the_attack_is_as_large_at_every_size(preset, data):
     ("change", "line"),
     [
         ({"features": "inception", "inception_weights": "/no/file"}, "inception weights /no/file"),
-        ({"k": 48}, "images to compare, of digits: got 48; allowed: more than k = 48"),
+        ({"k": 30, "n_eval": 30}, "images to compare, n_eval: got 30; allowed: more than k = 30"),
     ],
 )
 def test_what_cannot_be_measured_is_said_before_anything_is_trained(

@@ -25,6 +25,7 @@ from stochrestore.experiments.evaluation import (
     Reference,
     behaviour,
     check_evaluation,
+    curve_point,
     measured,
     quality,
     reference,
@@ -32,6 +33,7 @@ from stochrestore.experiments.evaluation import (
     sampled,
 )
 from stochrestore.experiments.evaluation import over_runs as over_runs
+from stochrestore.experiments.image_controls import examination
 from stochrestore.experiments.image_gans import (
     CriticInit,
     ImageSettings,
@@ -154,9 +156,9 @@ def all_jobs(settings: Settings) -> dict[str, Job]:
 
 
 def job_evaluation(estimator: Any, job: Job) -> Metrics:
-    """Measures a network whose weights are not kept; the chapter measures the others itself."""
+    """A point of the training's curve; without weights, also what the chapter shows of it."""
     if job.keep_weights:
-        return {}
+        return curve_point(estimator, job, degradation=degradation)
     training = estimator.training
     estimator.eval()
     compared = reference(job.settings, degradation(job.settings))
@@ -171,7 +173,7 @@ def job_evaluation(estimator: Any, job: Job) -> Metrics:
     return {**measured, "std": deviation.mean().item()}
 
 
-METHOD = image_method(degradation, job_evaluation)
+METHOD = image_method(degradation, job_evaluation, examination)
 
 
 def load_or_train(settings: Settings) -> Trained:

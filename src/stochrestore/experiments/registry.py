@@ -22,8 +22,9 @@ CHAPTERS = (
 """The names of the experiments in the book's order; each has a notebook of the same name."""
 
 
-TRAINED = ("toy_tradeoff", "inpaint", "sr_scaling", "srflow_robustness", "attributes")
-"""The names of the experiments that train networks; ``attributes`` has no notebook."""
+TRAINED = ("toy_tradeoff", "inpaint", "sr_scaling", "srflow_robustness", "attributes", "fashion")
+"""The names of the experiments that train networks; ``attributes`` and ``fashion``
+are features of images, and have no notebook."""
 
 
 class Experiment(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -22,6 +23,7 @@ from stochrestore.estimators.weighted_posterior import WeightedPosterior
 from stochrestore.experiments.evaluation import (
     behaviour,
     check_evaluation,
+    curve_point,
     measured,
     over_runs,
     quality,
@@ -29,6 +31,7 @@ from stochrestore.experiments.evaluation import (
     restorations,
     sampled,
 )
+from stochrestore.experiments.image_controls import examination
 from stochrestore.experiments.image_gans import (
     ImageSettings,
     image_method,
@@ -144,7 +147,7 @@ def degradation(settings: Settings) -> Averaging:
     return Averaging(settings.scale)
 
 
-METHOD = image_method(degradation)
+METHOD = image_method(degradation, partial(curve_point, degradation=degradation), examination)
 
 
 def load_or_train(settings: Settings) -> Trained:
@@ -290,6 +293,8 @@ def evidence(rows: Sequence[Row], kind: str, scales: Sequence[int]) -> dict[str,
         rows: of :func:`merged`.
         scales: of this image set, all four models each.
     """
+    if kind not in BUILT_IN:  # no claim speaks of other images
+        return {}
     at = {(r["scale"], r["estimator"]): r for r in rows if r["data"] == kind}
 
     def gap(quantity: str, scale: int, a: str, b: str) -> Interval:

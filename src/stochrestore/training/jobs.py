@@ -45,7 +45,9 @@ EVALUATION_ONLY = frozenset(
     {
         *("preset", "train", "weights", "device", "runs", "seeds_at_once"),
         *("validation_images", "skip_bad", "n_eval", "k", "features", "inception_weights"),
-        *("std_inputs", "std_samples", "attacked_inputs", "samples", "y_points", "z_points"),
+        *("std_inputs", "std_samples", "attacked_inputs", "curve_images"),
+        "fresh_critic_steps",
+        *("samples", "y_points", "z_points"),
         # the grids of the toy and of inpainting: each job has the values that are its own
         *("robust", "sweep_weights", "sweep_steps", "sweep_seeds", "sweep_runs"),
         *("seed_layers", "seed_lengths"),
@@ -117,6 +119,8 @@ class Method:
         network: the untrained network of a job, to be filled with its weights.
         data: a digest of the training data of a job's settings; None: the seed decides them.
         evaluate: measures a job's network along the training; None: only losses are kept.
+        points: how often it does so, evenly spaced.
+        examine: measures a job's finished network once, for its record.
         half: whether weights are stored in half precision.
         one_thread: whether each job computes on one thread, so that results do not depend on how
             many are trained at a time.
@@ -126,6 +130,8 @@ class Method:
     network: Callable[[Job], nn.Module]
     data: Callable[[Any], str] | None = None
     evaluate: Callable[[Any, Job], Metrics] | None = None
+    points: int = 20
+    examine: Callable[[Any, Job], Metrics] | None = None
     half: bool = False
     one_thread: bool = True
 
@@ -156,7 +162,7 @@ def train_job(
     decided = {"job": job.name, "seed": job.seed}
     data = {"data_sha256": method.data(job.settings)} if method.data else {}
     checkpoint = folder / "checkpoints" / f"{job.name}.pt"
-    every = max(1, trainer.steps // 20)
+    every = max(1, trainer.steps // method.points)
     measure = method.evaluate
     try:
         trainer.train(
@@ -172,6 +178,8 @@ def train_job(
         )
     except TrainingDiverged as error:
         raise TrainingDiverged(f"{job.name}, {error}") from None
+    with trainer.averaged_weights():
+        found = method.examine(trainer.network.eval(), job) if method.examine else {}
     record = {
         **decided,
         "settings": job.recorded(),
@@ -179,6 +187,7 @@ def train_job(
         **(about or {}),
         "history": trainer.history,
         **trainer.findings(),
+        **found,
         "device": trainer.device.type,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seconds": round(trainer.seconds, 1),
