@@ -271,11 +271,12 @@ def test_no_readable_image_left_in_a_part(folder):
         ("folder:", "allowed: folder:PATH"),
         (
             "imagenet:x",
-            "allowed: faces, digits, patches, celeba:PATH, imagenet64:PATH, folder:PATH",
+            "allowed: faces, fashion, digits, patches, fashion_mnist:PATH, celeba:PATH, "
+            "imagenet64:PATH, folder:PATH",
         ),
         ("imagenet64", r"got 'imagenet64'; allowed: imagenet64:PATH.*train_data_batch_1.*val_data"),
-        ("patches:x", "allowed: faces, digits, patches"),
-        ("faces:x", "allowed: faces, digits"),
+        ("patches:x", "allowed: faces, fashion, digits, patches"),
+        ("faces:x", "allowed: faces, fashion, digits"),
         ("", "allowed: faces"),
         ("folder:/not/there", "PATH an existing folder"),
     ],

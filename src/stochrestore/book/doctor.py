@@ -77,7 +77,7 @@ def _weights(path: Path) -> Finding:
 
     what, digest = f"weights {path.stem}", provenance.sha256(path.read_bytes())
     try:
-        good = read_record(path.with_suffix(".json"))["sha256"] == digest
+        good = read_record(path.with_suffix(".json")).get("sha256") == digest
     except InputError as error:
         return Finding(what, False, str(error), _RESTORE)
     if good:
@@ -90,9 +90,16 @@ def pages(preset: str) -> list[Finding]:
     folder = provenance.checkout() / "book" / "executed"
     findings = []
     for name in provenance.notebooks():
-        wrong = provenance.problems(folder / f"{name}.ipynb", preset)
+        try:
+            wrong = provenance.problems(folder / f"{name}.ipynb", preset)
+        except InputError as error:  # of a source: it is to be mended before it can be run
+            wrong = [str(error)]
         findings.append(Finding(f"page {name}", not wrong, "; ".join(wrong) or "up to date"))
-    return findings
+    advice = "give it a place among the chapters, or move it elsewhere"
+    left = [
+        Finding(file.name, True, "no chapter: left out", advice) for file in provenance.foreign()
+    ]
+    return [*findings, *left]
 
 
 def offline(folder: Path) -> list[Finding]:
