@@ -89,10 +89,10 @@ def test_the_papers_data_take_super_resolution_to_its_end(layouts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["celeba", "imagenet64", "folder"])
+@pytest.mark.parametrize("kind", ["celeba", "imagenet64", "folder", "fashion"])
 @pytest.mark.parametrize("name", ["inpaint", "sr_scaling"])
-def test_the_papers_data_take_a_chapter_to_its_end(name, kind, layouts):
-    chapters.run(name, preset="smoke", data=layouts[kind], features="pixels")
+def test_all_data_take_a_chapter_to_its_end(name, kind, layouts):
+    chapters.run(name, preset="smoke", data=layouts.get(kind, kind), features="pixels")
 
 
 @pytest.mark.slow
