@@ -1,10 +1,17 @@
 """notebooks/ → book/executed/ → _build/html, and the proof: one rule a step (see `make help`)."""
 
+import logging
 import os
 import sys
 from pathlib import Path
 
-from stochrestore.book import pages, provenance
+from snakemake.logging import logger
+
+from stochrestore.book import build, pages, provenance
+
+for handler in logger.handlers:  # the profile's `quiet: all` hides errors too
+    quiet = list(handler.filters)
+    handler.filters[:] = [lambda r: r.levelno >= logging.ERROR or all(f.filter(r) for f in quiet)]
 
 PRESET = config.get("preset", "laptop")
 NOTEBOOKS = provenance.notebooks()
@@ -21,8 +28,18 @@ EXERCISES = [str(p) for p in Path("notebooks/exercises").glob("*.ipynb")]  # dow
 
 os.environ["CI"] = "true"  # no progress bars: they would mix
 os.environ["OMP_NUM_THREADS"] = str(THREADS)  # notebooks run side by side
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ["PYTHONUTF8"] = "1"  # pages are UTF-8 whatever the terminal is
 shell.executable("bash")
-shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH; ")
+shell.prefix("set -euo pipefail; ")
+
+if workflow.is_main_process:
+    LOCK = build.alone(provenance.checkout())  # Snakemake's own outlives a process that is killed
+    build.end_with_the_command()
+    for name in NOTEBOOKS:
+        if reason := provenance.damage(page := Path(f"book/executed/{name}.ipynb")):
+            print(f"{page} is made again: {reason}", flush=True)
+            page.unlink()
 
 
 wildcard_constraints:

@@ -14,6 +14,7 @@ BENCHMARKS: list[Callable[[], Iterator[Row]]] = [
     training_step.robust_step,
     training_step.image_step,
     training_step.grid_training,
+    training_step.fashion_training,
     precision_recall.against_piq,
     frechet.at_2048_dimensions,
     frechet.rank_deficient,

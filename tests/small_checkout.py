@@ -75,7 +75,7 @@ class Checkout:
     @classmethod
     def make(cls, folder):
         """Make one in a folder."""
-        root = folder / "checkout"
+        root = folder / 'it\'s a "#1" $é'
         library = root / "src" / "stochrestore"
         shutil.copytree(
             ROOT / "src" / "stochrestore",
@@ -105,12 +105,12 @@ class Checkout:
 
     def command(self, *arguments, **options):
         """Run ``stochrestore`` there; the finished process, with its output as text."""
-        return self.python("-c", "from stochrestore.cli import main; main()", *arguments, **options)
+        return self.python("-m", "stochrestore", *arguments, **options)
 
-    def python(self, *arguments, **options):
-        """Run Python on that library."""
-        source = str(self.root / "src")
-        environment = os.environ | {"PYTHONPATH": source, "CI": "true", "OMP_NUM_THREADS": "1"}
+    def python(self, *arguments, variables=(), **options):
+        """Run Python on that library, with more variables of the environment."""
+        own = {"PYTHONPATH": str(self.root / "src"), "CI": "true", "OMP_NUM_THREADS": "1"}
+        environment = os.environ | own | dict(variables)
         return subprocess.run(
             [sys.executable, *arguments],
             **{"cwd": self.root, "env": environment, "capture_output": True, "text": True}

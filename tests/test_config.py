@@ -104,3 +104,67 @@ def test_every_preset_of_every_experiment_is_valid(monkeypatch, experiment, pres
     settings = registry.load(experiment, preset)
     assert settings.preset == preset
     settings.model_dump_json()
+
+
+TEXTS = [
+    ("inpaint", "seed", "010", 10),
+    ("inpaint", "seed", "7", 7),
+    ("inpaint", "epsilon", "1e-3", 0.001),
+    ("inpaint", "epsilon", "2", 2.0),
+    ("inpaint", "robust", "true", True),
+    ("inpaint", "robust", "none", None),
+    ("inpaint", "critic_lr", "1e-4", 1e-4),
+    ("inpaint", "data", "folder:/a/my #1 set", "folder:/a/my #1 set"),
+    ("inpaint", "data", "folder: /path", "folder: /path"),
+    ("inpaint", "weights", "2024", "2024"),
+    ("inpaint", "weights", "'2024'", "2024"),
+    ("inpaint", "lr_milestones", "", []),
+    ("inpaint", "betas", "0, 0.9", [0.0, 0.9]),
+    ("sr_scaling", "scales", "4,8", [4, 8]),
+    ("sr_scaling", "scales", "4", [4]),
+    ("sr_scaling", "scales", "[4, 8]", [4, 8]),
+    ("srflow_robustness", "data", "set5+set14", "set5+set14"),
+    ("inpaint", "no_such", "1", "1"),
+]
+
+
+@pytest.mark.parametrize(("experiment", "name", "text", "value"), TEXTS)
+def test_a_text_is_read_by_the_type_of_its_parameter(experiment, name, text, value):
+    model = registry.settings(experiment)
+    found = config.read(model, {name: text})[name]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "line"),
+    [
+        ({"seed": "1:30"}, "seed: got '1:30'"),
+        ({"seed": "0x10"}, "seed: got '0x10'"),
+        ({"seed": str(2**64)}, f"seed: got {2**64}"),
+        ({"seed": "1.0"}, r"seed: got 1\.0 \(float\)"),
+        ({"robust": "1"}, r"robust: got 1 \(int\)"),
+        ({"epsilon": "1:30"}, "epsilon: got '1:30'"),
+        ({"betas": "[0.5, x]"}, "betas: got 'x'"),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_refused_in_one_line(monkeypatch, texts, line):
+    monkeypatch.undo()
+    given = config.read(registry.settings("inpaint"), texts)
+    with pytest.raises(InputError, match=line) as caught:
+        registry.load("inpaint", "smoke", **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_single_value_or_a_text_stands_for_a_list(monkeypatch):
+    """As papermill's ``-p scales 4`` and ``-p scales 4,8`` give them."""
+    monkeypatch.undo()
+    for value, scales in ((4, (4,)), ("4,8", (4, 8)), ("[4, 8]", (4, 8)), ([4, 4, 8], (4, 8))):
+        settings = registry.load("sr_scaling", "smoke", data="digits", scales=value)
+        assert settings.scales == scales
+
+
+def test_a_space_before_a_path_is_no_part_of_it(monkeypatch):
+    monkeypatch.undo()
+    for experiment in ("inpaint", "srflow_robustness"):
+        assert registry.load(experiment, "smoke", data="folder: /a b").data == "folder:/a b"

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
-import yaml
 
-from stochrestore.book import claims_page, classroom, doctor, execute, launch, provenance, runs
+from stochrestore import config
+from stochrestore.book import (
+    build,
+    claims_page,
+    classroom,
+    doctor,
+    execute,
+    launch,
+    provenance,
+    runs,
+    submissions,
+)
 from stochrestore.book import pages as book_pages
 from stochrestore.book import pdf as book_pdf
 from stochrestore.data import downloads
@@ -36,9 +48,12 @@ Parameters: TypeAlias = Annotated[
 
 def main() -> None:
     """Run the command. Bad input ends in one line and status 2, a failed run in status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may lack some letters
     try:
         app()
-    except (InputError, execute.ExecutionError, TrainingDiverged) as error:
+    except (InputError, execute.ExecutionError, build.BuildError, TrainingDiverged) as error:
         print(f"stochrestore: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
 
@@ -69,15 +84,29 @@ def run(
     ] = None,
 ) -> None:
     """Check the parameters of a notebook, then execute it."""
-    given = _assignments(parameter)
+    require(notebook in registry.CHAPTERS, "notebook", notebook, ", ".join(registry.CHAPTERS))
+    given = _assignments(parameter, notebook)
+    output = output.expanduser() if output else None
     written = execute.execute(notebook, preset, given, output)
     print(f"{notebook} ({preset}): {written}")
+
+
+@app.command("book")
+def build_book(
+    preset: Preset = "laptop",
+    validate: Annotated[
+        bool, typer.Option("--validate", help="run every page again, and compare")
+    ] = False,
+) -> None:
+    """Execute the notebooks that changed, and build the book to _build/html."""
+    build.build(["book", *(["validated"] if validate else [])], preset)
 
 
 @app.command()
 def train(
     experiment: Annotated[
-        str, typer.Argument(help="an experiment with networks, e.g. inpaint, or attributes")
+        str,
+        typer.Argument(help="an experiment with networks, e.g. inpaint; or attributes, fashion"),
     ],
     output: Annotated[
         Path | None,
@@ -99,17 +128,22 @@ def train(
 ) -> None:
     """Train an experiment's networks; when interrupted, call it again to continue."""
     module = registry.trained(experiment)
-    settings = module.Settings.load(preset, **_assignments(parameter))
-    folder = output or provenance.checkout() / "_build" / "weights" / experiment / preset
+    settings = module.Settings.load(preset, **_assignments(parameter, experiment))
+    folder = _or_default(output, Path("_build") / "weights" / experiment / preset)
     commit, dirty = provenance.revision(provenance.checkout())
-    train_jobs(
-        select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
-        folder,
-        module.METHOD,
-        workers=workers,
-        about={"commit": commit, "changed": dirty},
-        tensorboard=tensorboard,
-    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+    try:
+        train_jobs(
+            select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
+            folder,
+            module.METHOD,
+            workers=workers,
+            about={"commit": commit, "changed": dirty},
+            tensorboard=tensorboard,
+        )
+    except KeyboardInterrupt:
+        print("stochrestore: interrupted; the same command continues", file=sys.stderr)
+        raise typer.Exit(130) from None
     print(f"{experiment} ({preset}): {folder}")
 
 
@@ -125,10 +159,11 @@ def reference(
     """Run Figure 8 on a benchmark, and write its numbers, figure and page for the book."""
     from stochrestore.book import reference  # draws, which a machine that only trains need not
 
-    given = _assignments(parameter)
+    given = _assignments(parameter, "srflow_robustness")
     settings = registry.load("srflow_robustness", preset, **{**given, "data": data})
-    record = reference.measure(settings, given)
-    print(reference.write(record, _or_default(output, reference.FOLDER)))
+    folder = _or_default(output, reference.FOLDER)
+    execute.writable(folder / "srflow.json")  # before the hour, not after it
+    print(reference.write(reference.measure(settings, given), folder))
 
 
 @app.command()
@@ -150,8 +185,10 @@ def claims(
 
     With --check, the status is 1 if a verdict differs from the expected one.
     """
-    folder = _or_default(folder, "book/executed")
-    rows = claims_page.records(folder)
+    pages = _or_default(folder, "book/executed")
+    there = any(pages.glob("*.ipynb"))
+    require(there or not (folder or verify), "claims: pages", str(pages), "executed notebooks")
+    rows = claims_page.records(pages)
     if verify:
         surprises = claims_page.surprises(rows)
         print("\n".join([claims_page.summary(rows), *surprises]))
@@ -159,7 +196,7 @@ def claims(
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     elif as_markdown:
-        titles = claims_page.titles(folder, provenance.notebooks())
+        titles = claims_page.titles(pages, provenance.notebooks())
         print(claims_page.markdown(rows, titles), end="")
     else:
         print(claims_page.text(rows))
@@ -172,7 +209,9 @@ def write_pages(
     ] = None,
 ) -> None:
     """Write the pages of the book that are made from its executed notebooks."""
-    for path in book_pages.write(_or_default(folder, "book/executed")):
+    executed = _or_default(folder, "book/executed")
+    require(executed.is_dir(), "pages", str(executed), "a folder of executed notebooks")
+    for path in book_pages.write(executed):
         print(path)
 
 
@@ -198,7 +237,8 @@ def pdf(
     ] = None,
 ) -> None:
     """Print the built book to one PDF with Chromium, which takes minutes."""
-    built, written = _or_default(html, "_build/html"), _or_default(output, "_build/book.pdf")
+    built = _or_default(html, "_build/html")
+    written = execute.writable(_or_default(output, "_build/book.pdf"))
     print(book_pdf.write(built, provenance.checkout() / "_toc.yml", written))
 
 
@@ -220,10 +260,20 @@ def build_class(exercises: Exercises = None, course: Course = None) -> None:
 
 
 @classes.command("check")
-def check_class(course: Course = None) -> None:
+def check_class(
+    course: Course = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="unpack archives, move notebooks to where they belong")
+    ] = False,
+) -> None:
     """Name the work that was handed in and cannot be marked; status 1 if there is any."""
-    if found := classroom.unmarkable(_or_default(course, "_build/class")):
-        print("\n".join(found), file=sys.stderr)
+    folder = _or_default(course, "_build/class")
+    for mended in submissions.mend(folder) if fix else ():
+        print(f"mended: {mended}")
+    if found := submissions.faults(folder):
+        print("\n".join(map(str, found)), file=sys.stderr)
+        if any(fault.mend for fault in found):
+            print("`stochrestore class check --fix` mends some of these", file=sys.stderr)
         raise typer.Exit(1)
     print("All that was handed in can be marked.")
 
@@ -256,7 +306,9 @@ def check(
 
     The status is 1 if something is wrong.
     """
+    require(preset in config.PRESETS, "preset", preset, ", ".join(config.PRESETS))
     if html is not None:
+        require(any(html.glob("*.html")), "--html", str(html), "a folder of built pages")
         findings = doctor.offline(html)
     else:
         findings = doctor.pages(preset) if only_pages else doctor.everything(preset)
@@ -273,21 +325,10 @@ def _or_default(given: Path | None, default: str | Path) -> Path:
     return provenance.checkout() / default if given is None else given.expanduser()
 
 
-def _assignments(texts: list[str] | None) -> dict[str, Any]:
-    return dict(_assignment(text) for text in texts or [])
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    """``name=value`` taken apart, with the value read as YAML, and ``1e-3`` as a number too."""
-    name, equals, value = text.partition("=")
-    require(bool(name and equals), "-p", text, "name=value")
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
-        return name, value
-    if isinstance(read, str):
-        try:
-            return name, float(read)
-        except ValueError:
-            pass
-    return name, read
+def _assignments(texts: list[str] | None, experiment: str) -> dict[str, Any]:
+    """``name=value`` taken apart, each value read by the type of the experiment's parameter."""
+    pairs = [text.partition("=") for text in texts or []]
+    for text, (name, equals, _) in zip(texts or [], pairs, strict=True):
+        require(bool(name and equals), "-p", text, "name=value")
+    values = {name: value for name, _, value in pairs}
+    return config.read(registry.settings(experiment), values)

@@ -40,11 +40,19 @@ def r1_penalty(
         real: data, (N, …).
         gamma: γ ≥ 0; 10 for the toy and 1 for images in the paper.
     """
+    return r1_penalty_and_logits(critic, real, gamma=gamma, convention=convention)[0]
+
+
+def r1_penalty_and_logits(
+    critic: Critic, real: Tensor, *, gamma: float, convention: R1Convention = "half"
+) -> tuple[Tensor, Tensor]:
+    """As :func:`r1_penalty`, and the logits D(X), (N,), that it comes from: one pass for both."""
     require(gamma >= 0, "r1_penalty: gamma", gamma, "a number ≥ 0")
     real = real.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)
+    logits = critic(real)
+    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
     factor = 0.5 if convention == "half" else 1.0
-    return factor * gamma * gradient.flatten(1).square().sum(1).mean()
+    return factor * gamma * gradient.flatten(1).square().sum(1).mean(), logits
 
 
 def robustness_loss(

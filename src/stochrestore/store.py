@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,29 @@ def load(module: nn.Module, path: Path) -> dict[str, Any]:
         InputError: a missing file, a truncated or altered one (sha256), or weights of another
             network.
     """
+    record, data = _verified(path)
+    try:
+        module.load_state_dict(tensors_from_bytes(data))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"weights {path.name} are of another network: {reason}") from None
+    return record
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the weights of ``path`` are there, as their record says."""
+    try:
+        _verified(path)
+    except InputError:
+        return False
+    return True
+
+
+def _verified(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The record of the weights of ``path``, and their bytes, which have the record's sha256."""
     record = read_record(path.with_suffix(".json"))
+    if "sha256" not in record:
+        raise InputError(f"record {path.stem}.json names no sha256 of weights: of something else?")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -61,12 +83,7 @@ def load(module: nn.Module, path: Path) -> dict[str, Any]:
             f"weights {path.name}: sha256 is {digest[:12]}…, its record says "
             f"{record['sha256'][:12]}… ({len(data)} bytes read); fetch the file again or train it"
         )
-    try:
-        module.load_state_dict(tensors_from_bytes(data))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"weights {path.name} are of another network: {reason}") from None
-    return record
+    return record, data
 
 
 def sha256(parts: Iterable[Any]) -> str:
@@ -78,13 +95,20 @@ def sha256(parts: Iterable[Any]) -> str:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The JSON record of a training."""
+    """The JSON record of a training.
+
+    Raises:
+        InputError: it cannot be read, or is no JSON object.
+    """
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        record = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"record {path.name} cannot be read: {error.strerror}") from None
     except ValueError:
         raise InputError(f"record {path.name} is not valid JSON: truncated?") from None
+    if not isinstance(record, dict):
+        raise InputError(f"record {path.name} is no JSON object: of something else?")
+    return record
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -99,7 +123,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         InputError: the folder cannot be written, or is full; nothing half-written stays.
     """
-    partial = path.with_name(f"{path.name}.partial{os.getpid()}")
+    partial = path.with_name(f"{path.name}.partial")  # one name: what a kill left is replaced
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(data)
@@ -107,5 +131,5 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
     finally:
-        if partial.exists():
+        with suppress(OSError):
             partial.unlink()

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from stochrestore import cli
+from stochrestore.book import doctor
 from stochrestore.data import downloads
 from stochrestore.data.benchmarks import as_tensors, folder_pairs, load_pairs, read_image
 from stochrestore.data.resize import bicubic_upscale, low_resolution
@@ -111,6 +112,23 @@ def test_a_file_damaged_on_disk_is_fetched_again(server, tmp_path):
     damaged.write_bytes(whole[:50])
     fetch(server)
     assert damaged.read_bytes() == whole
+
+
+def test_a_file_damaged_on_disk_is_found_by_the_run_and_the_doctor(server, tmp_path):
+    fetch(server)
+    damaged = tmp_path / "data" / server.names[0]
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1] + b"?")
+    with pytest.raises(InputError, match=r"1 files .*img_0_HR.png \(damaged\); .*data fetch set5"):
+        load_pairs("set5", crop=128, crops_each=1)
+    found = doctor.data()[0]
+    assert not found.good
+    assert "5 of 6 files" in found.said
+    assert "1 damaged" in found.said
+    assert "data fetch set5" in found.advice
+    fetch(server)
+    assert damaged.read_bytes() == whole
+    assert doctor.data()[0].good
 
 
 def test_the_command_fetches_and_says_where(server, capsys, monkeypatch, tmp_path):

@@ -109,6 +109,19 @@ def test_celeba_is_split_as_the_paper_splits_it(celeba):
     assert blues(load(f"celeba:{celeba}", seed=1).train) != train
 
 
+def test_celeba_as_kaggle_distributes_it_is_the_same(celeba):
+    """Its list is a .csv with a head; its images lie one folder deeper."""
+    official = load(f"celeba:{celeba}")
+    table = celeba / "list_eval_partition.txt"
+    rows = ["image_id,partition", *table.read_text().replace(" ", ",").splitlines()]
+    (celeba / "list_eval_partition.csv").write_bytes("\r\n".join(rows).encode("utf-8-sig"))
+    table.unlink()
+    (celeba / "img_align_celeba").rename(celeba / "images")
+    (celeba / "img_align_celeba").mkdir()
+    (celeba / "images").rename(celeba / "img_align_celeba" / "img_align_celeba")
+    assert digest(load(f"celeba:{celeba}")) == digest(official)
+
+
 def test_the_real_celeba_would_give_the_papers_counts(tmp_path):
     """130 216 to train on and 52 421 for validation (App. E.2)."""
     (tmp_path / "img_align_celeba").mkdir()
@@ -258,11 +271,12 @@ def test_no_readable_image_left_in_a_part(folder):
         ("folder:", "allowed: folder:PATH"),
         (
             "imagenet:x",
-            "allowed: faces, digits, patches, celeba:PATH, imagenet64:PATH, folder:PATH",
+            "allowed: faces, fashion, digits, patches, fashion_mnist:PATH, celeba:PATH, "
+            "imagenet64:PATH, folder:PATH",
         ),
         ("imagenet64", r"got 'imagenet64'; allowed: imagenet64:PATH.*train_data_batch_1.*val_data"),
-        ("patches:x", "allowed: faces, digits, patches"),
-        ("faces:x", "allowed: faces, digits"),
+        ("patches:x", "allowed: faces, fashion, digits, patches"),
+        ("faces:x", "allowed: faces, fashion, digits"),
         ("", "allowed: faces"),
         ("folder:/not/there", "PATH an existing folder"),
     ],

@@ -71,7 +71,10 @@ def test_bad_images_are_counted_before_anything_is_trained(folder):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"data": "faces:x"}, "data: got 'faces:x'.*faces, digits, patches, celeba:PATH"),
+        (
+            {"data": "faces:x"},
+            "data: got 'faces:x'.*faces, fashion, digits, .*celeba:PATH",
+        ),
         ({"data": "celeba"}, "data: got 'celeba'"),
         ({"robust": "false"}, r"robust: got 'false' \(str\); allowed: a valid boolean"),
         ({"device": "tpu"}, "device: got 'tpu' .*auto, cpu or cuda"),

@@ -117,7 +117,7 @@ def test_scales_that_no_set_has_are_refused():
         ({"scales": []}, "scales: got"),
         ({"scales": "[3]"}, r"scales: got \[3\]"),
         ({"scales": "[4"}, r"scales: got '\[4'"),
-        ({"scales": 4}, "scales: got 4"),
+        ({"scales": 5}, r"scales: got \[5\]"),
         ({"data": "imagenet64"}, "data: got 'imagenet64'"),
     ],
 )

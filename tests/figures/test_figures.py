@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+import torch
 from matplotlib.container import ErrorbarContainer
 
 from stochrestore.figures import images, sr_robustness, toy
@@ -93,6 +94,14 @@ def test_lines_over_scale_and_weight_differ_in_marker_and_dash():
         assert len({marker for marker, *_ in shown.values()}) == len(shown)
 
 
+@pytest.mark.filterwarnings("error")
+def test_sweeps_may_lack_the_models_that_were_left_out():
+    """``inpaint`` with robust=True, or False, where the sweeps were not trained."""
+    images.seed_use([]).canvas.draw()
+    erratic = [{"estimator": "robust_gan", "weight": 0.0, "fid": 1.0}]
+    images.over_weight(erratic, {"fid": "FID"}).canvas.draw()
+
+
 def test_networks_of_figure_8_differ_in_marker_and_dash():
     rows = [
         {"data": "d", "network": name, "alpha": alpha, "output_rgb": 30.0, "input_rgb": 35.0}
@@ -116,6 +125,39 @@ def test_a_figure_to_choose_from_says_its_values_and_scrolls_by_keyboard():
     assert '<legend>λ_R</legend><label><input type="radio"' in page
     assert "<span>0.1</span></label>" in page
     assert '<div aria-live="polite" tabindex="0">' in page
+
+
+def test_curves_are_a_line_a_network_and_an_entry_a_kind():
+    history = [dict.fromkeys(images.CURVES, 0.5) | {"step": step} for step in (1, 2)]
+    records = {name: [{"history": history}] * 3 for name in MODELS}
+    old = [{"history": [{"step": 1, "critic_loss": 1.0}]}]  # from before there were curves
+    figure = images.curves({**records, "sto_gan": old})
+    assert [len(axis.lines) for axis in figure.axes] == [9] * 5
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == [NAMES[name] for name in MODELS[:3]]
+    assert not images.curves({"sto_gan": old}).legends
+
+
+def test_numbers_stand_over_the_samples_they_are_of():
+    value, nothing = Interval(0.123, 0.1, 0.2), None
+    rows = [
+        {"estimator": "sto_gan", "std": value, "robustness": Interval(24.6, 20.0, 30.0)},
+        {"estimator": "posterior_sampler", "std": value, "robustness": nothing},
+    ]
+    notes = images.behaviour_notes(rows)
+    assert notes == {"sto_gan": "std 0.12 · 25 dB", "posterior_sampler": "std 0.12"}
+    groups = [("input", torch.rand(1, 2, 1, 8, 8)), ("sto_gan", torch.rand(4, 2, 1, 8, 8))]
+    titles = [axis.get_title() for axis in images.sample_sheet(groups, notes=notes).axes]
+    assert titles == ["input\n", "StoGAN\nstd 0.12 · 25 dB"]
+    assert [axis.get_title() for axis in images.sample_sheet(groups).axes] == ["input", "StoGAN"]
+
+
+def test_health_is_told_of_each_network_that_was_examined():
+    records = {"sto_gan": [{"two_sample_accuracy": 0.5}, {"two_sample_accuracy": 0.75}, {}]}
+    table = images.health_table({**records, "robust_gan": [{}]}, 0.5)
+    assert list(table.index) == ["StoGAN", "images"]
+    assert list(table["mean"]) == ["0.625", "0.500"]
+    assert table["each network"].iloc[0] == "0.500, 0.750"
 
 
 def test_figure_4_of_one_scale_has_limits_around_it():

@@ -52,6 +52,31 @@ def test_a_file_is_checked_against_the_digest_in_its_name(tmp_path):
         load_edsr(named)
 
 
+def basicsr(network):
+    """The tensors of an EDSR as BasicSR names them; its mean colour is not among them."""
+    names = {"head.0.": "conv_first.", "tail.0.": "upsample.", "tail.1.": "conv_last."}
+    names |= {f"body.{i}.body.{2 * j}.": f"body.{i}.conv{j + 1}." for i in (0, 1) for j in (0, 1)}
+    names["body.2."] = "conv_after_body."
+    return {
+        new + key.removeprefix(old): tensor
+        for key, tensor in network.state_dict().items()
+        for old, new in names.items()
+        if key.startswith(old)
+    }
+
+
+def test_the_layout_of_basicsr_is_the_same_network(tmp_path):
+    network, y = sr_networks.edsr(), sr_networks.image()
+    state = basicsr(network)
+    assert len(state) == len(network.state_dict()) - 4
+    torch.save({"params": state}, tmp_path / "edsr.pth")
+    assert torch.equal(load_edsr(tmp_path / "edsr.pth")(y), network(y))
+    del state["body.1.conv2.bias"]
+    torch.save(state, tmp_path / "edsr.pth")
+    with pytest.raises(InputError, match=r"missing: body\.1\.body\.2\.bias$"):
+        load_edsr(tmp_path / "edsr.pth")
+
+
 def test_a_network_of_another_scale_is_refused(tmp_path):
     state = sr_networks.edsr().state_dict()
     twice = {name: t for name, t in state.items() if not name.startswith("tail.0.2")}

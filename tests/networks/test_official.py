@@ -113,7 +113,9 @@ def test_a_truncated_file_is_refused(name, ending, folder, share):
     ("content", "said"),
     [
         (b"", "truncated"),
-        (b"<html>404</html>", "truncated"),
+        (b"<html>404</html>", "the file is a web page"),
+        (b"\n<!DOCTYPE html><p>Sign in</p>", "the file is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "`git lfs pull`"),
         (bytes(range(256)) * 9, "truncated"),
     ],
 )
@@ -164,6 +166,75 @@ def test_what_is_no_file_is_refused(folder, ending):
     path = folder / f"folder.{ending}"
     path.mkdir()
     assert "cannot be read" in refusal("edsr", path)
+
+
+WRAPPED = {
+    "compiled": lambda state: {f"_orig_mod.{name}": t for name, t in state.items()},
+    "compiled and parallel": lambda state: {f"_orig_mod.module.{n}": t for n, t in state.items()},
+    "a block compiled": lambda state: {n.replace("body.", "body._orig_mod."): t
+                                       for n, t in state.items()},
+    "Lightning": lambda state: {"state_dict": {f"model.{n}": t for n, t in state.items()}},
+    "a GAN's": lambda state: {f"generator.{name}": t for name, t in state.items()},
+    "model": lambda state: {"epoch": 3, "model": state},
+    "model_state_dict": lambda state: {"model_state_dict": state, "optimizer": {"lr": 1}},
+    "twice": lambda state: {"model": {"state_dict": {f"module.{n}": t for n, t in state.items()}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_what_a_training_wraps_around_weights_is_taken_off(name, wrap, folder):
+    path = folder / "wrapped.pth"
+    torch.save(WRAPPED[wrap](STATES[name]), path)
+    for key, tensor in LOADERS[name](path).state_dict().items():
+        assert torch.equal(tensor, STATES[name][key])
+
+
+def test_the_old_layout_of_esrgan_keeps_its_model(folder):
+    old = {
+        "conv_first.": "model.0.",
+        "trunk_conv.": "model.1.sub.2.",
+        "upconv1.": "model.3.",
+        "upconv2.": "model.6.",
+        "HRconv.": "model.8.",
+        "conv_last.": "model.10.",
+    }
+
+    def named(key):
+        key = re.sub(r"RRDB_trunk\.(\d)\.RDB(\d)\.conv(\d)", r"model.1.sub.\1.RDB\2.conv\3.0", key)
+        return next((new + key.removeprefix(o) for o, new in old.items() if key.startswith(o)), key)
+
+    path = folder / "old.pth"
+    for prefix in ("", "model.", "module."):
+        torch.save({prefix + named(key): t for key, t in STATES["rrdb"].items()}, path)
+        for key, tensor in load_esrgan(path).state_dict().items():
+            assert torch.equal(tensor, STATES["rrdb"][key])
+
+
+def test_two_networks_in_one_file_are_refused(folder):
+    both = {f"{part}{key}": t for part in ("", "model.") for key, t in STATES["edsr"].items()}
+    assert "allowed: the tensors of one network" in refusal_of("edsr", both, folder)
+    held = {}
+    held["model"] = held
+    assert "tensors only" in refusal_of("edsr", held, folder)
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(name, value, folder):
+    state = {key: tensor.clone() for key, tensor in STATES[name].items()}
+    first, *_, last = state
+    state[last].flatten()[-1] = value
+    line = refusal_of(name, state, folder)
+    assert f"NaN or infinity: {last}" in line
+    assert first not in line
+
+
+@pytest.mark.parametrize("stem", ["edsr-20240115", "edsr_x4-20191231"])
+def test_a_date_in_a_name_is_no_digest(stem, folder):
+    path = folder / f"{stem}.pth"
+    torch.save(STATES["edsr"], path)
+    load_edsr(path)
 
 
 def test_older_files_of_torch_load_too(folder):

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from stochrestore.degradations import Inpainting
 from stochrestore.errors import InputError
+from stochrestore.losses import critic_gan_loss, r1_penalty
 from stochrestore.networks.mlp import MLPCritic, MLPEstimator
+from stochrestore.networks.resnet_critic import ResNetCritic
+from stochrestore.networks.unet import UNet
 from stochrestore.training import adversarial as training
 from stochrestore.training import loop
 from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
@@ -168,9 +172,9 @@ def test_r1_every_nth_step_counts_n_fold(monkeypatch):
 
     def counted(critic, real, **options):
         calls.append(options["gamma"])
-        return torch.zeros((), requires_grad=True) + 7.0
+        return torch.zeros((), requires_grad=True) + 7.0, critic(real)
 
-    monkeypatch.setattr(training, "r1_penalty", counted)
+    monkeypatch.setattr(training, "r1_penalty_and_logits", counted)
     run = trainer(SETTINGS.model_copy(update={"r1_every": 3}))
     losses = []
     for _ in range(6):
@@ -259,3 +263,39 @@ def test_losses_are_logged(monkeypatch):
     run.train(progress=False, log=seen.append)
     assert [row["step"] for row in seen] == [5, 10, 12]
     assert all(row["critic_loss"] > 0 for row in seen)
+
+
+def critic_s_loss(critic, real, fake):
+    loss = critic_gan_loss(critic(real), critic(fake))
+    return loss + r1_penalty(critic, real, gamma=1.0)  # the order in which gradients are added up
+
+
+def estimator_s_loss(estimator, real, fake):
+    z = fake.flatten(1)[:, :340]
+    return (estimator(real[..., -4:, :], z) - real).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("make", "loss"),
+    [
+        (lambda: ResNetCritic(16, 8), critic_s_loss),
+        (lambda: UNet(Inpainting(16), 16, 2, stochastic=True), estimator_s_loss),
+    ],
+    ids=["critic with R1", "U-Net"],
+)
+def test_an_update_is_that_of_plain_adam(make, loss):
+    """Gradients may lie in memory in another order than weights; fused Adam is blind to it."""
+    generator = torch.Generator().manual_seed(0)
+    data = [torch.rand(4, 3, 16, 16, generator=generator) for _ in range(2)]
+    networks = [make() for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    fused, plain = (
+        torch.optim.Adam(network.parameters(), lr=0.1, eps=1e-3, fused=fused)
+        for network, fused in zip(networks, (True, False), strict=True)
+    )
+    losses = [loss(network, *data) for network in networks]
+    AlternatingTrainer._update(fused, losses[0])
+    losses[1].backward()
+    plain.step()
+    for ours, theirs in zip(*(network.parameters() for network in networks), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)

@@ -30,7 +30,7 @@ CONFIG = f'''"""Settings of the course; nbgrader's commands are run in this fold
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "stochrestore"
 c.ClearSolutions.code_stub = {{"python": {f"# your code here{chr(10)}{STUB}"!r}}}
-c.ExecutePreprocessor.timeout = 300
+c.ExecutePreprocessor.timeout = 120  # seconds a cell, also where it would loop for ever
 c.IncludeHeaderFooter.header = ""
 '''
 
@@ -76,53 +76,6 @@ def build(exercises: Path, course: Path) -> Path:
         leaked = [line for line in secret if line in notebook.text(path)]
         require(not leaked, f"{path.name}: lines of solutions", leaked[:3], "none")
     return _zip(release, course / f"{ASSIGNMENT}.zip")
-
-
-def unmarkable(course: Path) -> list[str]:
-    """The work that nbgrader would mark with 0 points without a helpful message.
-
-    Args:
-        course: nbgrader's course folder; the work is in ``submitted/<student>/exercises``.
-
-    Returns:
-        A sentence for each fault.
-
-    Raises:
-        InputError: the course was not built, or nothing was handed in.
-    """
-    released = sorted((course / "release" / ASSIGNMENT).glob("*.ipynb"))
-    require(len(released) > 0, "course", str(course), "a folder that `make class` made")
-    submitted = course / "submitted"
-    students = sorted(submitted.glob("*/"))
-    require(len(students) > 0, str(submitted), "no folders", "one folder a student")
-    expected = {path.name: _marked_cells(path) for path in released}
-    found = []
-    for student in students:
-        if not (student / ASSIGNMENT).is_dir():
-            found.append(
-                f"{student.name}: no folder {ASSIGNMENT!r}, so nothing is marked; rename it"
-            )
-        for path in sorted((student / ASSIGNMENT).glob("*.ipynb")):
-            found += [f"{student.name}: {said}" for said in _faults(path, expected)]
-    return found
-
-
-def _faults(path: Path, expected: dict[str, set[str]]) -> list[str]:
-    """What is wrong with one notebook that was handed in."""
-    if path.name not in expected:
-        return [f"{path.name} has none of the names {sorted(expected)}; give it back its name"]
-    try:
-        missing = expected[path.name] - _marked_cells(path)
-    except InputError as error:
-        return [f"{error}; ask for it again"]
-    advice = "copy the answer into a fresh notebook"
-    return [f"{path.name} lacks the cells {sorted(missing)}; {advice}"] if missing else []
-
-
-def _marked_cells(path: Path) -> set[str]:
-    """The names of the cells that hold answers or checks."""
-    marks = [cell["metadata"].get("nbgrader", {}) for cell in notebook.code_cells(path)]
-    return {mark["grade_id"] for mark in marks if mark.get("grade") or mark.get("solution")}
 
 
 def nbgrader(course: Path, *arguments: str) -> None:

@@ -40,16 +40,18 @@ def everything(preset: str) -> list[Finding]:
 
 
 def data() -> list[Finding]:
-    """Whether each benchmark of super-resolution was fetched; one that lacks files is bad."""
+    """Whether each benchmark of super-resolution was fetched; a file lost or damaged is bad."""
     return [_benchmark(name) for name in downloads.BENCHMARKS]
 
 
 def _benchmark(name: str) -> Finding:
-    folder, files = downloads.data_folder(), downloads.registry(name)
-    here = sum((folder / path).is_file() for path in files)
-    said = f"{here} of {len(files)} files in {folder}" if here else "not fetched"
-    fetch = "" if here == len(files) else f"`stochrestore data fetch {name}` gets it"
-    return Finding(f"data {name}", here in (0, len(files)), said, fetch)
+    n, wrong = len(downloads.registry(name)), list(downloads.wrong_files(name).values())
+    fetch = f"`stochrestore data fetch {name}` gets it" if wrong else ""
+    if wrong.count("missing") == n:
+        return Finding(f"data {name}", True, "not fetched", fetch)
+    said = f"{n - len(wrong)} of {n} files in {downloads.data_folder()}"
+    said += f", {wrong.count('damaged')} damaged" if "damaged" in wrong else ""
+    return Finding(f"data {name}", not wrong, said, fetch)
 
 
 def _inception() -> Finding:
@@ -75,7 +77,7 @@ def _weights(path: Path) -> Finding:
 
     what, digest = f"weights {path.stem}", provenance.sha256(path.read_bytes())
     try:
-        good = read_record(path.with_suffix(".json"))["sha256"] == digest
+        good = read_record(path.with_suffix(".json")).get("sha256") == digest
     except InputError as error:
         return Finding(what, False, str(error), _RESTORE)
     if good:
@@ -88,9 +90,16 @@ def pages(preset: str) -> list[Finding]:
     folder = provenance.checkout() / "book" / "executed"
     findings = []
     for name in provenance.notebooks():
-        wrong = provenance.problems(folder / f"{name}.ipynb", preset)
+        try:
+            wrong = provenance.problems(folder / f"{name}.ipynb", preset)
+        except InputError as error:  # of a source: it is to be mended before it can be run
+            wrong = [str(error)]
         findings.append(Finding(f"page {name}", not wrong, "; ".join(wrong) or "up to date"))
-    return findings
+    advice = "give it a place among the chapters, or move it elsewhere"
+    left = [
+        Finding(file.name, True, "no chapter: left out", advice) for file in provenance.foreign()
+    ]
+    return [*findings, *left]
 
 
 def offline(folder: Path) -> list[Finding]:

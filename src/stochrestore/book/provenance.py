@@ -24,29 +24,53 @@ import yaml
 from stochrestore import config
 from stochrestore.book import claims, notebook
 from stochrestore.errors import InputError, require
+from stochrestore.experiments.registry import CHAPTERS
 
 PACKAGE = "stochrestore"
-_VERSIONS = ("torch", "torchvision", "numpy", "scipy", "piq", "scikit-image", "matplotlib")
+# What computes, holds data or draws; all else that is installed decides no number.
+_VERSIONS = (
+    *("torch", "torchvision", "numpy", "scipy", "piq", "pot", "scikit-image", "scikit-learn"),
+    *("pillow", "pandas", "matplotlib", "seaborn"),
+)
 
 
 def checkout() -> Path:
     """The folder that holds ``notebooks/`` and ``src/``.
 
     Raises:
-        InputError: the library was not installed from a checkout, and this is not one.
+        InputError: the library was not installed from a checkout and this folder is none, or this
+            folder belongs to another checkout than the library.
     """
-    for root in (Path(__file__).resolve().parents[3], Path.cwd()):
-        if (root / "notebooks").is_dir() and (root / "src" / PACKAGE).is_dir():
-            return root
-    raise InputError(
-        f"notebooks: none beside the library or in {Path.cwd()}; "
-        "allowed: a checkout, installed with `pip install -e .`"
-    )
+    own = Path(__file__).resolve().parents[3]
+    here = next((folder for folder in (Path.cwd(), *Path.cwd().parents) if _is_one(folder)), None)
+    if not _is_one(own):
+        if here is None:
+            raise InputError(
+                f"notebooks: none beside the library or in {Path.cwd()}; "
+                "allowed: a checkout, installed with `pip install -e .`"
+            )
+        return here
+    if here and here.resolve() != own:
+        raise InputError(
+            f"checkout: the environment is that of {own}, not of {here}; `make` renews it there"
+        )
+    return own
+
+
+def _is_one(folder: Path) -> bool:
+    return (folder / "notebooks").is_dir() and (folder / "src" / PACKAGE).is_dir()
 
 
 def notebooks() -> tuple[str, ...]:
-    """Names of the checkout's notebooks."""
-    return tuple(sorted(path.stem for path in (checkout() / "notebooks").glob("*.ipynb")))
+    """The names of the chapters whose notebooks the checkout holds."""
+    folder = checkout() / "notebooks"
+    return tuple(name for name in sorted(CHAPTERS) if (folder / f"{name}.ipynb").exists())
+
+
+def foreign() -> list[Path]:
+    """Notebooks beside the chapters' that belong to no chapter, as JupyterLab may leave them."""
+    files = (checkout() / "notebooks").glob("*.ipynb")
+    return sorted(file for file in files if file.stem not in CHAPTERS)
 
 
 @dataclass(frozen=True)
@@ -90,29 +114,38 @@ def published(root: Path) -> str:
 
 
 def sources(name: str, preset: str) -> dict[str, str]:
-    """The sha256 of all that decides what a notebook shows at a preset.
+    """The sha256 of each thing that decides what a notebook shows at a preset.
 
-    These are the notebook, the library's modules it depends on, its shipped weights, and its own
-    sections of the preset and of ``claims.yaml``.
+    These are the notebook, the library's modules that it imports and the files beside them, the
+    shipped weights of its experiment and of the features, its sections of the preset (those of
+    single data sets included) and of ``claims.yaml``, the lock, and the installed versions.
 
     Args:
         name: the notebook's, which is also its experiment's.
         preset: one of :data:`stochrestore.config.PRESETS`.
 
     Returns:
-        Path from the checkout's root → sha256; a section's path ends in ``#name``.
+        sha256 by path from the checkout's root; a section's path ends in ``#name``.
     """
+    require(preset in config.PRESETS, "preset", preset, ", ".join(config.PRESETS))
     root = checkout()
-    weights = root / "src" / PACKAGE / "weights" / name
-    files = [root / "notebooks" / f"{name}.ipynb", *modules(name)]
-    files += sorted(path for path in weights.rglob("*") if path.is_file())
-    digests = {path.relative_to(root).as_posix(): sha256(path.read_bytes()) for path in files}
+    library, imported = root / "src" / PACKAGE, modules(name)
+    files = [root / "notebooks" / f"{name}.ipynb", *imported, root / "requirements.lock"]
+    files += library.glob("data/*.json") if library / "data" / "downloads.py" in imported else ()
+    weights = [name, "features"] if library / "metrics" / "features.py" in imported else [name]
+    files += (path for folder in weights for path in (library / "weights" / folder).rglob("*"))
+    found = {path.relative_to(root).as_posix(): path for path in files if path.is_file()}
+    digests = {path: sha256(file.read_bytes()) for path, file in sorted(found.items())}
+    section = yaml.safe_load((library / "presets" / f"{preset}.yaml").read_text("utf-8")).get(name)
     own = [claim.model_dump() for claim in claims.registry().values() if claim.notebook == name]
-    sections = {f"presets/{preset}": config.preset_values(name, preset), "book/claims": own}
-    for file, section in sections.items():
-        text = json.dumps(section, sort_keys=True)
-        digests[f"src/{PACKAGE}/{file}.yaml#{name}"] = sha256(text.encode())
-    return digests
+    told = {
+        f"src/{PACKAGE}/presets/{preset}.yaml#{name}": section,
+        f"src/{PACKAGE}/book/claims.yaml#{name}": own,
+        "installed versions": {k: v for k, v in versions().items() if k != PACKAGE},
+    }
+    return digests | {
+        path: sha256(json.dumps(content, sort_keys=True).encode()) for path, content in told.items()
+    }
 
 
 def fingerprint(name: str, preset: str) -> str:
@@ -125,10 +158,14 @@ def modules(name: str) -> list[Path]:
 
     The module of the notebook's experiment always counts, since the registry imports it by name.
     """
-    import grimp
+    import grimp.exceptions
 
     root = checkout()
-    graph = grimp.build_graph(PACKAGE, cache_dir=None, exclude_type_checking_imports=True)
+    try:
+        graph = grimp.build_graph(PACKAGE, cache_dir=None, exclude_type_checking_imports=True)
+    except grimp.exceptions.SourceSyntaxError as error:
+        where = f"{error.filename}, line {error.lineno}"
+        raise InputError(f"{where}: invalid syntax: {(error.text or '').strip()}") from None
     pending = {f"{PACKAGE}.experiments.{name}", *_imports(root / "notebooks" / f"{name}.ipynb")}
     found: set[str] = set()
     while pending:
@@ -147,15 +184,23 @@ def _file(root: Path, module: str) -> Path:
 
 def _imports(path: Path) -> set[str]:
     """Dotted names that a notebook's cells import; not all are modules."""
-    code = "\n".join(cell["source"] for cell in notebook.code_cells(path))
-    without_magics = re.sub(r"^(\s*)[%!].*$", r"\1pass", code, flags=re.MULTILINE)
     names: set[str] = set()
-    for node in ast.walk(ast.parse(without_magics)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    for number, cell in enumerate(notebook.code_cells(path), 1):
+        without_magics = re.sub(r"^(\s*)[%!].*$", r"\1pass", cell["source"], flags=re.MULTILINE)
+        for node in ast.walk(_parsed(without_magics, f"{path}, code cell {number}")):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
+
+
+def _parsed(code: str, where: str) -> ast.Module:
+    try:
+        return ast.parse(code)
+    except SyntaxError as error:
+        text = (error.text or "").strip()
+        raise InputError(f"{where}, line {error.lineno}: {error.msg}: {text}") from None
 
 
 def sha256(content: bytes) -> str:
@@ -185,7 +230,7 @@ def stamp(
     """
     commit, dirty = revision(checkout())
     parameters = settings.model_dump(mode="json")
-    device = parameters.get("device", "auto")
+    device = parameters.get("device", "cpu")  # a chapter without the setting computes there
     return {
         "commit": commit,
         "dirty": dirty,
@@ -193,7 +238,7 @@ def stamp(
         "given": dict(given),
         "parameters": parameters,
         "seed": settings.seed,
-        "device": _device() if device == "auto" else device,
+        "device": _device(device),
         "versions": versions(),
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu_seconds, 1),
@@ -228,10 +273,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _device() -> str:
+def _device(wanted: str) -> str:
+    """The name of what computes, for a setting ``auto``, ``cpu`` or ``cuda``."""
     import torch
 
-    if torch.cuda.is_available():
+    if wanted != "cpu" and torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return f"CPU, {os.cpu_count()} cores"
 
@@ -266,6 +312,26 @@ def _code(text: str) -> str:
     return f"`{text}`".replace("|", "\\|")
 
 
+def damage(page: Path) -> str:
+    """Why an executed page cannot be used, and is to be made again; empty where it can.
+
+    A page that is not there is not damaged.
+    """
+    if not page.exists():
+        return ""
+    try:
+        cells, mark = notebook.code_cells(page), notebook.stamp(page)
+    except InputError as error:
+        return str(error)
+    if mark is None:
+        return "no stamp: not made by `stochrestore run`"
+    for cell in cells:
+        shown = [kind for output in cell.get("outputs", []) for kind in output.get("data", {})]
+        if "image" in cell["metadata"].get("mystnb", {}) and "image/png" not in shown:
+            return f"cell [{cell['execution_count']}] has lost its picture"
+    return ""
+
+
 def problems(page: Path, preset: str) -> list[str]:
     """The reasons why an executed page may not stand in a book at ``preset``; empty if it may.
 
@@ -275,9 +341,9 @@ def problems(page: Path, preset: str) -> list[str]:
     """
     if not page.exists():
         return ["not executed"]
-    mark = notebook.stamp(page)
-    if mark is None:
-        return ["no stamp: not made by `stochrestore run`"]
+    if reason := damage(page):
+        return [reason]
+    mark = notebook.stamp(page) or {}
     if mark["preset"] != preset:
         return [f"executed at preset {mark['preset']}, the book's is {preset}"]
     if mark["given"]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from stochrestore.data.downloads import BENCHMARKS, local_benchmark
-from stochrestore.data.files import SUFFIXES, image_files, rgb
+from stochrestore.data.files import SUFFIXES, image_files, read, rgb
 from stochrestore.data.photographs import SCALE, Pair, held_out_crops
 from stochrestore.data.resize import low_resolution
 from stochrestore.errors import InputError, require
 
 PHOTOGRAPHS = "photographs"
 _HIGH, _LOW = "_HR", "_LR"
+_OF_SCALE = re.compile(r"_SRF_(\d+_.+)$")
 _ALLOWED = f"{PHOTOGRAPHS}, {', '.join(BENCHMARKS)} or folder:PATH"
 
 
@@ -53,19 +54,27 @@ def folder_pairs(folder: Path) -> dict[str, Pair]:
     """All images below a folder, as pairs, in the order of their names.
 
     A file ``…_HR.png`` beside a file ``…_LR.png`` forms a pair with it, as the benchmarks are
-    published. For any other image the low-resolution version is computed.
+    published. For any other image the low-resolution version is computed. Of benchmarks with
+    several scales, ``…_SRF_2_HR.png`` and so on, only the pairs at ×4 are taken, and no results of
+    other methods, such as ``…_SRF_4_bicubic.png``.
 
     Raises:
-        InputError: there is no image; an image cannot be read or is smaller than 8×8; or the size
-            of a low-resolution file is not a quarter of the other's.
+        InputError: there is no image, or none at ×4; an image cannot be read or is smaller than
+            8×8; or the size of a low-resolution file is not a quarter of the other's.
     """
-    files = [path for path in image_files(folder) if not _is_partner(path)]
-    require(bool(files), f"{folder}: images found", 0, f"at least 1 ({', '.join(SUFFIXES)})")
+    found = image_files(folder)
+    require(bool(found), f"{folder}: images found", 0, f"at least 1 ({', '.join(SUFFIXES)})")
+    files = [path for path in found if _stands_alone(path)]
+    allowed = f"at least 1 of …_SRF_{SCALE}_HR, beside those of other scales or methods"
+    require(bool(files), f"{folder}: images at ×{SCALE}", 0, allowed)
     return {path.relative_to(folder).as_posix(): _pair_of(path) for path in files}
 
 
-def _is_partner(path: Path) -> bool:
-    return path.stem.endswith(_LOW) and _partner(path, _LOW, _HIGH).exists()
+def _stands_alone(path: Path) -> bool:
+    """Whether a file is no partner of another one, of no other scale and no method's result."""
+    if named := _OF_SCALE.search(path.stem):
+        return named[1] == f"{SCALE}{_HIGH}"
+    return not (path.stem.endswith(_LOW) and _partner(path, _LOW, _HIGH).exists())
 
 
 def _partner(path: Path, ending: str, other: str) -> Path:
@@ -98,13 +107,10 @@ def read_image(path: Path) -> Tensor:
         InputError: the file is not an image, is truncated or holds floating-point pixels.
     """
     try:
-        with Image.open(path) as file:
-            pixels = np.asarray(rgb(file))
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error})") from None
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
+        pixels = read(path, lambda image: np.array(rgb(image)))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def as_tensors(pair: Pair) -> tuple[Tensor, Tensor]:

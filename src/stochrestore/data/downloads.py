@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stochrestore.errors import InputError, require, silent
+from stochrestore.store import sha256
 
 FOLDER_VARIABLE = "STOCHRESTORE_DATA"
 SELFEXSR = (
@@ -92,17 +93,30 @@ def _reason(error: Exception) -> str:
     return type(error).__name__ if response is None else f"status {response.status_code}"
 
 
+def wrong_files(name: str) -> dict[str, str]:
+    """The files of a benchmark that are not as published, each ``missing`` or ``damaged``."""
+    found = {path: _state(data_folder() / path, digest) for path, digest in registry(name).items()}
+    return {path: state for path, state in found.items() if state}
+
+
+def _state(path: Path, digest: str) -> str:
+    try:
+        return "" if sha256([path.read_bytes()]) == digest else "damaged"
+    except OSError:
+        return "missing"
+
+
 def local_benchmark(name: str) -> Path:
     """The folder of a benchmark that has been fetched.
 
     Raises:
-        InputError: some of its files are missing.
+        InputError: some of its files are missing or damaged.
     """
-    folder = data_folder()
-    missing = [path for path in registry(name) if not (folder / path).is_file()]
-    if missing:
+    folder, wrong = data_folder(), wrong_files(name)
+    if wrong:
+        path, state = next(iter(wrong.items()))
         raise InputError(
-            f"data={name}: {len(missing)} files are not in {folder}, the first {missing[0]}; "
-            f"`stochrestore data fetch {name}` gets them"
+            f"data={name}: {len(wrong)} files are not in {folder} as published, the first {path} "
+            f"({state}); `stochrestore data fetch {name}` gets them"
         )
     return folder / BENCHMARKS[name]

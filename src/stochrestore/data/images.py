@@ -1,6 +1,7 @@
 """Image sets to train and evaluate on.
 
-Built in: procedural faces, digits, natural patches. From disk: CelebA, ImageNet64, any folder.
+Built in: procedural faces, fashion, digits, natural patches. From disk: all of Fashion-MNIST,
+CelebA, ImageNet64, any folder.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from stochrestore.data.files import rgb
+from stochrestore.data import fashion
+from stochrestore.data.files import read, rgb
 from stochrestore.data.imagenet64 import LAYOUT as IMAGENET64_LAYOUT
 from stochrestore.data.imagenet64 import imagenet64
 from stochrestore.data.patches import natural_patches
@@ -29,8 +31,9 @@ from stochrestore.errors import InputError, require
 from stochrestore.problems.faces.distribution import Faces
 from stochrestore.store import sha256
 
-BUILT_IN = ("faces", "digits", "patches")
+BUILT_IN = ("faces", "fashion", "digits", "patches")
 WITH_PATH = {
+    "fashion_mnist": f"fashion_mnist:PATH, a folder with {fashion.LAYOUT}, gzipped or not",
     "celeba": f"celeba:PATH, a folder with {CELEBA_LAYOUT}",
     "imagenet64": f"imagenet64:PATH, a folder with {IMAGENET64_LAYOUT}",
     "folder": "folder:PATH, a folder of images",
@@ -38,6 +41,8 @@ WITH_PATH = {
 ALL_DATA = ", ".join([*BUILT_IN, *(f"{kind}:PATH" for kind in WITH_PATH)])
 """What :func:`load_images` takes, in words."""
 TRAINING_DIGITS = 900  # of 1797
+SELECTION_FACES = 1000
+SELECTION_SEED = 2**32  # far from those of face_seeds
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,15 @@ class ImageSet:
         train: (N, C, S, S); indexing gives float32 in [0, 1].
         validation: (M, C, S, S), likewise.
         skipped: the unreadable files that were left out, each with the reason.
+        selection: (L, C, S, S), disjoint from both, to choose recipe and length by, so that no
+            reported number is of images that a choice was made by; None where there are none.
     """
 
     name: str
     train: Images
     validation: Images
     skipped: tuple[str, ...] = ()
+    selection: Images | None = None
 
 
 def load_images(
@@ -104,9 +112,11 @@ def load_images(
     """The images that ``data`` names, preprocessed and split as in App. E.2.
 
     Args:
-        data: ``faces`` (procedural, endless), ``digits`` (scikit-learn's 1797, 8×8, whatever the
-            size), ``patches`` (of photographs that come with packages, endless), ``celeba:PATH``,
-            ``imagenet64:PATH`` (the official layouts) or ``folder:PATH`` (searched recursively).
+        data: ``faces`` (procedural, endless), ``fashion`` (24 000 + 5000 photographs of clothes,
+            16×16), ``digits`` (scikit-learn's 1797, 8×8, whatever the size), ``patches`` (of
+            photographs that come with packages, endless), ``fashion_mnist:PATH``,
+            ``celeba:PATH``, ``imagenet64:PATH`` (the official layouts) or ``folder:PATH``
+            (searched recursively).
         size: S, side of the images in pixels.
         seed: decides the split and its order, or the faces and patches that are drawn.
         training_images: how many to train on, at most.
@@ -124,12 +134,18 @@ def load_images(
     require(min(counts) >= 1, "training_images, validation_images", counts, "integers ≥ 1")
     if kind == "faces":
         return faces(size, seed, training_images, validation_images)
+    if kind == "fashion":
+        allowed = f"{fashion.SHIPPED_SIZE}; fashion_mnist:PATH has others"
+        require(size == fashion.SHIPPED_SIZE, "fashion: size", size, allowed)
+        return _clothes(data, fashion.shipped(), *counts)
     if kind == "digits":
         return digits(seed, training_images, validation_images)
     if kind == "patches":
         return _of_bytes(data, *natural_patches(size, seed, *counts))
     root = Path(path).expanduser()
     require(root.is_dir(), "data", data, f"{kind}:PATH with PATH an existing folder")
+    if kind == "fashion_mnist":
+        return _clothes(data, fashion.official(root, size, seed), *counts)
     if kind == "imagenet64":
         return _of_bytes(data, *imagenet64(root, size, seed, *counts))
     split = celeba_split(root, seed) if kind == "celeba" else folder_split(root, seed)
@@ -139,6 +155,17 @@ def load_images(
 
 def _of_bytes(name: str, train: Tensor, validation: Tensor) -> ImageSet:
     return ImageSet(name, ByteImages(train), ByteImages(validation))
+
+
+def _clothes(
+    name: str, parts: dict[str, fashion.Part], training_images: int, validation_images: int
+) -> ImageSet:
+    return ImageSet(
+        name,
+        ByteImages(parts["train"].pixels[:training_images]),
+        ByteImages(parts["validation"].pixels[:validation_images]),
+        selection=ByteImages(parts["selection"].pixels),
+    )
 
 
 def is_known(data: str) -> bool:
@@ -155,6 +182,7 @@ def faces(size: int, seed: int, training_images: int, validation_images: int) ->
         "faces",
         train=drawn.images(train, 0, training_images),
         validation=drawn.images(validation, 0, validation_images),
+        selection=drawn.images(SELECTION_SEED + seed, 0, SELECTION_FACES),
     )
 
 
@@ -180,6 +208,14 @@ def digits(seed: int, training_images: int, validation_images: int) -> ImageSet:
     images = torch.from_numpy(grey[order].astype(np.float32) / 16)[:, None]
     train, validation = images[:TRAINING_DIGITS], images[TRAINING_DIGITS:]
     return ImageSet("digits", train[:training_images], validation[:validation_images])
+
+
+def require_enough(images: ImageSet, least: int, purpose: str) -> None:
+    """Raise :class:`InputError` if a part has fewer images than a purpose needs."""
+    counts = {"training": len(images.train), "validation": len(images.validation)}
+    where = f"data={images.name}: images for {' and '.join(counts)}"
+    allowed = f"at least {least} of each, for {purpose}"
+    require(min(counts.values()) >= least, where, tuple(counts.values()), allowed)
 
 
 def preprocess(image: Image.Image, size: int) -> NDArray[np.uint8]:
@@ -256,14 +292,9 @@ def _decode_all(files: Sequence[Path], size: int) -> Generator[NDArray[np.uint8]
 
     def decode(file: Path) -> NDArray[np.uint8] | str:
         try:
-            with Image.open(file) as image:
-                return preprocess(image, size)
-        except FileNotFoundError:
-            return "missing"
-        except UnidentifiedImageError:
-            return "not an image"
-        except Exception as error:  # decoders raise whatever a damaged file leads them to
-            return f"cannot be read as an image ({error or type(error).__name__})".split("\n")[0]
+            return read(file, lambda image: preprocess(image, size))
+        except ValueError as error:
+            return str(error)
 
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # Pillow decodes outside Python's lock
     try:

@@ -11,6 +11,7 @@ from stochrestore.data.files import SUFFIXES, image_files
 from stochrestore.errors import InputError, require
 
 CELEBA_LAYOUT = "img_align_celeba/000001.jpg … and list_eval_partition.txt"
+_TABLES = (("", "txt"), ("Eval/", "txt"), ("", "csv"), ("Eval/", "csv"))
 TRAINING_SHARE = (4, 5)
 """80 % of CelebA's training partition are trained on (App. E.2), and 80 % of a folder."""
 
@@ -21,18 +22,20 @@ def celeba_split(root: Path, seed: int) -> tuple[list[Path], list[Path]]:
     A random 80 % of CelebA's training partition are for training; the other 20 % and CelebA's
     validation partition are for validation. Of the real 162 770 + 19 867 images, these are 130 216
     and 52 421. Both lists are in random order, so that their first images are random samples.
+    The official layout is understood, and Kaggle's: a list as .csv, images one folder deeper.
 
     Raises:
         InputError: the folder of images or the list of partitions is missing, a line of the list
             is not understood, or a partition is empty.
     """
-    folder = _first_existing(root, "img_align_celeba", "Img/img_align_celeba")
-    table = _first_existing(root, "list_eval_partition.txt", "Eval/list_eval_partition.txt")
+    inner = "img_align_celeba"
+    folder = _first_existing(root, f"{inner}/{inner}", inner, f"Img/{inner}")
+    table = _first_existing(root, *(f"{at}list_eval_partition.{kind}" for at, kind in _TABLES))
     parts: dict[str, list[Path]] = {"0": [], "1": [], "2": []}
-    lines = table.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = table.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
-        match line.split():
-            case []:
+        match line.replace(",", " ").split():
+            case [] | ["image_id", "partition"]:
                 continue
             case [name, ("0" | "1" | "2") as part]:
                 parts[part].append(folder / name)
@@ -50,7 +53,8 @@ def celeba_split(root: Path, seed: int) -> tuple[list[Path], list[Path]]:
 def _first_existing(root: Path, *names: str) -> Path:
     existing = [root / name for name in names if (root / name).exists()]
     if not existing:
-        raise InputError(f"celeba:{root}: {names[0]} is missing; expected there: {CELEBA_LAYOUT}")
+        name = Path(names[0]).name
+        raise InputError(f"celeba:{root}: {name} is missing; expected there: {CELEBA_LAYOUT}")
     return existing[0]
 
 

@@ -25,9 +25,10 @@ class FacePosterior:
 
     def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
         """n draws of the hidden latents for each of the N faces: (n, N, H), U[0, 1)."""
-        return torch.rand(n, *self.latents.hidden.shape, generator=generator)
+        shape = (n, *self.latents.hidden.shape)
+        return torch.rand(shape, generator=generator, device=generator.device).to(y.device)
 
     def __call__(self, y: Tensor, z: Tensor) -> Tensor:
         """y (n·N, …), the inputs repeated n times, z (n·N, H) → x̂ (n·N, 3, size, size)."""
-        visible = self.latents.visible.repeat(len(z) // len(self.latents), 1)
+        visible = self.latents.visible.to(z.device).repeat(len(z) // len(self.latents), 1)
         return self.faces.render(Latents(visible, z))

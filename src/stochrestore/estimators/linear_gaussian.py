@@ -38,7 +38,8 @@ class LinearEstimator:
     @property
     def covariance(self) -> Array:
         """Cov X̂ = A C_Y Aᵀ + BBᵀ, (n, n); perceptual quality is perfect if it equals Σ."""
-        return self.gain @ self.problem.input_covariance @ self.gain.T + self.noise @ self.noise.T
+        root = np.hstack([self.gain @ psd_root(self.problem.input_covariance), self.noise])
+        return root @ root.T  # without negative eigenvalues, whatever the rounding
 
     @property
     def inconsistency(self) -> float:
@@ -57,7 +58,7 @@ class LinearEstimator:
 
 
 def tempered_posterior(problem: GaussianProblem, temperature: float) -> LinearEstimator:
-    """X̂ = A*Y + t·S*^½ Z, from the MMSE estimator (t = 0) to the posterior sampler (t = 1).
+    """X̂ = A*Y + t·BZ, BBᵀ = S*, from the MMSE estimator (t = 0) to the posterior sampler (t = 1).
 
     It is consistent for every t, and E‖X − X̂‖² = (1 + t²)·MMSE, which is 2·MMSE at t = 1.
 
@@ -65,8 +66,7 @@ def tempered_posterior(problem: GaussianProblem, temperature: float) -> LinearEs
         InputError: t negative or not a number.
     """
     require(bool(temperature >= 0), "temperature (t)", temperature, "a number ≥ 0")
-    spread = psd_root(problem.posterior_covariance)
-    return LinearEstimator(problem, problem.posterior_gain, temperature * spread)
+    return LinearEstimator(problem, problem.posterior_gain, temperature * problem.posterior_root)
 
 
 def consistent_estimator(problem: GaussianProblem, lift: Array, noise: Array) -> LinearEstimator:

@@ -37,12 +37,12 @@ class WeightedPosterior:
         """y (N, …), z (N, 1) → x̂ (N, C, H, W): the image at the quantile z of the weights."""
         cumulative = self.weights(y).cumsum(1)
         chosen = torch.searchsorted(cumulative, z.double() * cumulative[:, -1:])
-        x = self.prior[chosen.squeeze(1).clamp_max(len(self.prior) - 1)]
-        return self.degradation.project(x, y)
+        chosen = chosen.squeeze(1).clamp_max(len(self.prior) - 1).to(self.prior.device)
+        return self.degradation.project(self.prior[chosen].to(y.device), y)
 
     def weights(self, y: Tensor) -> Tensor:
         """The weights w, (N, M), float64; rows sum to 1."""
-        distance = torch.cdist(y.flatten(1).double(), self.explained.double())
+        distance = torch.cdist(y.flatten(1).double(), self.explained.to(y.device).double())
         return torch.softmax(-distance.square() / (2 * self.width**2), dim=1)
 
     def effective_sample_sizes(self, y: Tensor) -> Tensor:

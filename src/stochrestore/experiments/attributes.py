@@ -30,7 +30,7 @@ class Settings(TrainedSettings):
     experiment: ClassVar[str] = NAME
 
     preset: Preset = Field("laptop", description="changes nothing here")
-    seed: int = Field(20_230_723, ge=0, description="of the faces, the weights and the order")
+    seed: int = Field(20_230_723, ge=0, lt=2**63, description="of faces, weights and order")
     training_images: int = Field(65_536, ge=64, description="faces to train on")
     held_out: int = Field(4096, ge=16, description="faces to measure on, never trained on")
     steps: int = Field(8000, ge=1, description="batches")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from stochrestore.degradations import ImageDegradation
 from stochrestore.estimators.base import Estimator, restore, sample
-from stochrestore.experiments.image_gans import ImageSettings, images
+from stochrestore.experiments.image_gans import Degradation, ImageSettings, images
 from stochrestore.metrics.features import FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
 from stochrestore.metrics.intervals import (
@@ -23,11 +24,16 @@ from stochrestore.metrics.intervals import (
 )
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
 from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
-from stochrestore.training.jobs import MODELS
+from stochrestore.training.jobs import MODELS, Job
+from stochrestore.training.loop import Metrics
 
 Row = dict[str, Any]
 BATCH = 256
 """Images that are restored together."""
+CURVE_STD = (64, 8)
+"""Inputs, and samples of each, for the std along a training."""
+CURVE_ATTACKED = 64
+"""Inputs attacked for the robustness along a training."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,13 @@ class Reference:
 def features_for(settings: ImageSettings) -> FeatureExtractor:
     """The features that fit the data.
 
-    Attributes of faces, pixels of digits, the central pixels of patches, else Inception's.
+    Attributes of faces, a classifier's of clothes, pixels of digits, the central pixels of patches,
+    else Inception's.
     """
-    fitting = {"faces": "attributes", "digits": "pixels", "patches": "centre"}
+    fitting = {
+        **{"faces": "attributes", "digits": "pixels", "patches": "centre"},
+        **{"fashion": "fashion", "fashion_mnist": "fashion"},
+    }
     automatic = fitting.get(settings.kind, "inception")
     return feature_extractor(
         automatic if settings.features == "auto" else settings.features,  # type: ignore[arg-type]
@@ -166,6 +176,53 @@ def measured(
         row |= behaviour(network, compared.inputs, degradation, settings, input_dims=input_dims)
         rows.append({"run": run, **row})
     return rows
+
+
+def curve_point(estimator: Any, job: Job, *, degradation: Degradation) -> Metrics:
+    """A point of a training's curve: what is measured along it, beside its losses.
+
+    These are FID, precision, recall, per-pixel std and robustness. They are measured on a few
+    images that no reported number uses (``ImageSet.selection``), or on training images where the
+    data have no such part. A point takes about a second. Recipe, length and λ_R are chosen by it.
+    """
+    settings = job.settings
+    compared = _selection(settings, degradation)
+    generator = torch.Generator().manual_seed(job.seed)
+    training = estimator.training
+    estimator.eval()
+    restored = restorations(estimator, compared.inputs, generator=generator)
+    fake = compared.extractor(restored)
+    shares = precision_recall(compared.real, fake, settings.k, real_radii=compared.radii)
+    inputs, samples = CURVE_STD
+    some = compared.inputs[:inputs]
+    deviation = per_pixel_std(estimator, some, samples=samples, generator=generator)
+    attacked = robustness(
+        estimator,
+        compared.inputs[:CURVE_ATTACKED],
+        settings.attack(),
+        input_dims=settings.pixels,
+        seeds=settings.robustness_seeds,
+        generator=generator,
+    )
+    estimator.train(training)
+    return {
+        "fid": frechet_distance(compared.real, fake),
+        "precision": shares.precision,
+        "recall": shares.recall,
+        "std": deviation.mean().item(),
+        "robustness": attacked.psnr.clamp_max(99.0).mean().item(),
+    }
+
+
+@lru_cache(maxsize=1)
+def _selection(settings: ImageSettings, degradation: Degradation) -> Reference:
+    """What :func:`reference` gives, for the images that choices are made by."""
+    data, device, n = images(settings), settings.torch_device(), settings.curve_images
+    extractor = features_for(settings)
+    real = extractor(data.train[:n].to(device))
+    kept = data.train if data.selection is None else data.selection
+    inputs = degradation(settings).degrade(kept[:n].to(device))
+    return Reference(extractor, real, knn_radii(real, settings.k), inputs)
 
 
 def sampled(

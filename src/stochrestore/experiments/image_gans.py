@@ -11,7 +11,14 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from stochrestore.data.images import ALL_DATA, ImageSet, digest, is_known, load_images
+from stochrestore.data.images import (
+    ALL_DATA,
+    ImageSet,
+    digest,
+    is_known,
+    load_images,
+    require_enough,
+)
 from stochrestore.degradations import ImageDegradation
 from stochrestore.estimators.base import Estimator
 from stochrestore.experiments.trained import TrainedSettings
@@ -24,6 +31,9 @@ from stochrestore.training.jobs import MODELS, Job, Method, Model
 from stochrestore.training.loop import Metrics
 
 CriticInit = Literal["default", "he"]
+CriticInput = Literal["unit", "symmetric"]
+GREY = ("digits", "fashion", "fashion_mnist")
+"""Kinds of data with one channel."""
 
 
 class ImageSettings(TrainedSettings, TrainingSettings):
@@ -55,14 +65,29 @@ class ImageSettings(TrainedSettings, TrainingSettings):
     width: int = Field(24, ge=1, description="s of the U-Net, or units of the MLP")
     critic_width: int = Field(16, ge=1, description="f of the critic, or units of the MLP")
     critic_init: CriticInit = Field("default", description="its initialisation: PyTorch's, or He's")
+    critic_residual: float = Field(
+        0.1, gt=0, description="what the critic's residual branches are multiplied by (Table 4)"
+    )
+    critic_input: CriticInput = Field(
+        "unit", description="range of the images that the critic sees: unit, [0, 1], or [−1, 1]"
+    )
+    seed_scale: float = Field(
+        1.0, gt=0, description="what the U-Net's seed Z ~ N(0, I) is multiplied by"
+    )
     seed_dims: int = Field(16, ge=1, description="length of the MLP's seed (the U-Net has its own)")
     seed_layer: int = Field(0, ge=0, le=4, description="layer of the MLP that the seed enters")
     training_images: int = Field(20_000, ge=2, description="images to train on, at most")
     validation_images: int = Field(10_000, ge=2, description="images to restore, at most")
+    curve_images: int = Field(
+        1000, ge=16, description="images a side for what is measured along a training"
+    )
+    fresh_critic_steps: int = Field(
+        300, ge=1, description="updates of the critic that tells restorations from images"
+    )
     runs: int = Field(1, ge=1, description="independently trained networks of each kind")
     n_eval: int = Field(50_000, ge=8, description="images in each set for FID, precision, recall")
     k: int = Field(3, ge=1, description="neighbours in precision and recall")
-    features: Literal["auto", "pixels", "centre", "attributes", "inception"] = Field(
+    features: Literal["auto", "pixels", "centre", "attributes", "fashion", "inception"] = Field(
         "auto", description="features that images are compared by; auto: those that fit the data"
     )
     inception_weights: str = Field("", description="file of Inception's weights; empty: the cache")
@@ -73,6 +98,7 @@ class ImageSettings(TrainedSettings, TrainingSettings):
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
+        data = ":".join(part.strip() for part in data.split(":", 1))
         if not is_known(data):
             raise ValueError(ALL_DATA)
         return data
@@ -85,7 +111,9 @@ class ImageSettings(TrainedSettings, TrainingSettings):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, size, size) of the images."""
-        return (1, 8, 8) if self.kind == "digits" else (3, self.size, self.size)
+        if self.kind == "digits":
+            return (1, 8, 8)
+        return (1 if self.kind in GREY else 3, self.size, self.size)
 
     @property
     def pixels(self) -> int:
@@ -109,9 +137,15 @@ def image_set(
 
 
 def images(settings: ImageSettings) -> ImageSet:
-    """The images that the settings name, read or drawn once."""
+    """The images that the settings name, read or drawn once.
+
+    Raises:
+        InputError: either part is too small for precision and recall.
+    """
     s = settings
-    return image_set(s.data, s.size, s.training_images, s.validation_images, s.skip_bad)
+    found = image_set(s.data, s.size, s.training_images, s.validation_images, s.skip_bad)
+    require_enough(found, s.k + 1, f"precision and recall with k={s.k}")
+    return found
 
 
 Degradation = Callable[[Any], ImageDegradation]
@@ -130,7 +164,14 @@ def build_estimator(job: Job, *, degradation: Degradation) -> UNet | ImageMLP:
             seed_dims=s.seed_dims,
             seed_layer=s.seed_layer,
         )
-    return UNet(degradation(s), s.size, s.width, stochastic=stochastic)
+    return UNet(
+        degradation(s),
+        s.size,
+        s.width,
+        channels=s.shape[0],
+        stochastic=stochastic,
+        seed_scale=s.seed_scale,
+    )
 
 
 def build_critic(settings: ImageSettings) -> nn.Module:
@@ -138,7 +179,13 @@ def build_critic(settings: ImageSettings) -> nn.Module:
     if settings.kind == "digits":
         critic: nn.Module = MLPCritic(settings.critic_width, settings.pixels)
     else:
-        critic = ResNetCritic(settings.size, settings.critic_width)
+        critic = ResNetCritic(
+            settings.size,
+            settings.critic_width,
+            channels=settings.shape[0],
+            residual=settings.critic_residual,
+            centred=settings.critic_input == "symmetric",
+        )
     if settings.critic_init == "he":
         he_initialisation(critic)
     return critic
@@ -186,14 +233,18 @@ def build_trainer(job: Job, *, degradation: Degradation) -> AlternatingTrainer:
 
 
 def image_method(
-    degradation: Degradation, evaluate: Callable[[Any, Job], Metrics] | None = None
+    degradation: Degradation,
+    evaluate: Callable[[Any, Job], Metrics],
+    examine: Callable[..., Metrics],
 ) -> Method:
-    """How the GANs of an experiment are trained and loaded."""
+    """How the GANs of an experiment are trained, measured and loaded."""
     return Method(
         build=partial(build_trainer, degradation=degradation),
         network=partial(build_estimator, degradation=degradation),
         data=data_digest,
         evaluate=evaluate,
+        examine=partial(examine, degradation=degradation),
+        points=30,
         half=True,
     )
 
@@ -223,13 +274,16 @@ def model_jobs(
     Args:
         folder: what the names of the jobs begin with.
     """
+    kinds = []
     for name, model in models.items():
         weight = settings.robustness_weight if model.robust else 0.0
         late = model.robust and not model.stochastic
         start = settings.robustness_start if late else 0
         update = {"robustness_weight": weight, "robustness_start": start}
         changed = settings.model_copy(update=update)
-        yield from with_seeds(f"{folder}/{name}", model, changed, settings.runs)
+        kinds.append(with_seeds(f"{folder}/{name}", model, changed, settings.runs))
+    for one_of_each in zip(*kinds, strict=True):  # so that a first network of each comes first
+        yield from one_of_each
 
 
 def workers(settings: ImageSettings) -> int:

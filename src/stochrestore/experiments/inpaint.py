@@ -15,7 +15,6 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from stochrestore import store
 from stochrestore.attacks import worst_perturbation
 from stochrestore.data.images import face_seeds
 from stochrestore.degradations import Inpainting
@@ -25,6 +24,7 @@ from stochrestore.experiments.attack_grid import attack_grid
 from stochrestore.experiments.evaluation import (
     Reference,
     behaviour,
+    curve_point,
     measured,
     quality,
     reference,
@@ -32,6 +32,7 @@ from stochrestore.experiments.evaluation import (
     sampled,
 )
 from stochrestore.experiments.evaluation import over_runs as over_runs
+from stochrestore.experiments.image_controls import examination
 from stochrestore.experiments.image_gans import (
     CriticInit,
     ImageSettings,
@@ -45,7 +46,7 @@ from stochrestore.experiments.image_gans import (
 from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
 from stochrestore.problems.faces.distribution import Faces
-from stochrestore.training.jobs import MODELS, Job, Model
+from stochrestore.training.jobs import MODELS, Job, Model, finished, read_record
 from stochrestore.training.loop import Metrics
 
 EXPERIMENT = "inpaint"
@@ -154,9 +155,9 @@ def all_jobs(settings: Settings) -> dict[str, Job]:
 
 
 def job_evaluation(estimator: Any, job: Job) -> Metrics:
-    """Measures a network whose weights are not kept; the chapter measures the others itself."""
+    """A point of the training's curve; without weights, also what the chapter shows of it."""
     if job.keep_weights:
-        return {}
+        return curve_point(estimator, job, degradation=degradation)
     training = estimator.training
     estimator.eval()
     compared = reference(job.settings, degradation(job.settings))
@@ -171,16 +172,16 @@ def job_evaluation(estimator: Any, job: Job) -> Metrics:
     return {**measured, "std": deviation.mean().item()}
 
 
-METHOD = image_method(degradation, job_evaluation)
+METHOD = image_method(degradation, job_evaluation, examination)
 
 
 def load_or_train(settings: Settings) -> Trained:
     """The networks: those shipped, those of ``settings.weights``, or trained now."""
     jobs = list(main_jobs(settings))
-    with trained_weights(settings, jobs, METHOD, workers=workers(settings)) as folder:
-        networks, records = load_networks(jobs, folder, METHOD)
-        sweep, seeds = (_final_rows(each(settings), folder) for each in (sweep_jobs, seed_jobs))
-        return Trained(settings, networks, records, sweep, seeds)
+    folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
+    networks, records = load_networks(jobs, folder, METHOD)
+    sweep, seeds = (_final_rows(each(settings), folder) for each in (sweep_jobs, seed_jobs))
+    return Trained(settings, networks, records, sweep, seeds)
 
 
 def with_data(settings: Settings, data: str) -> Settings:
@@ -196,11 +197,10 @@ def with_data(settings: Settings, data: str) -> Settings:
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
-    """The last measurement of each job that was trained, with the settings that it varies."""
+    """The last measurement of each job that was trained so, with the settings that it varies."""
     rows = []
     for job in jobs:
-        path = (folder / job.name).with_suffix(".json")
-        if path.exists():
+        if finished(job, folder):
             s = job.settings
             row = {
                 "estimator": job.key,
@@ -209,7 +209,7 @@ def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
                 "layer": s.seed_layer,
                 "length": s.seed_dims,
             }
-            rows.append({**row, **store.read_record(path)["history"][-1]})
+            rows.append({**row, **read_record(job, folder)["history"][-1]})
     return rows
 
 

@@ -22,8 +22,9 @@ CHAPTERS = (
 """The names of the experiments in the book's order; each has a notebook of the same name."""
 
 
-TRAINED = ("toy_tradeoff", "inpaint", "sr_scaling", "srflow_robustness", "attributes")
-"""The names of the experiments that train networks; ``attributes`` has no notebook."""
+TRAINED = ("toy_tradeoff", "inpaint", "sr_scaling", "srflow_robustness", "attributes", "fashion")
+"""The names of the experiments that train networks; ``attributes`` and ``fashion``
+are features of images, and have no notebook."""
 
 
 class Experiment(Protocol):
@@ -58,6 +59,12 @@ def trained(name: str) -> Trainable:
         InputError: there is no experiment of this name, or it trains none.
     """
     return _module(name, TRAINED)
+
+
+def settings(name: str) -> type[ExperimentSettings]:
+    """The settings' model of an experiment, whether it has a notebook or not."""
+    model: type[ExperimentSettings] = _module(name, (*CHAPTERS, *TRAINED)).Settings
+    return model
 
 
 def _module(name: str, known: tuple[str, ...]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,7 @@ from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
 from stochrestore.experiments.evaluation import (
     behaviour,
+    curve_point,
     measured,
     over_runs,
     quality,
@@ -28,6 +30,7 @@ from stochrestore.experiments.evaluation import (
     restorations,
     sampled,
 )
+from stochrestore.experiments.image_controls import examination
 from stochrestore.experiments.image_gans import (
     ImageSettings,
     image_method,
@@ -68,6 +71,11 @@ class Settings(ImageSettings):
     @classmethod
     def _known_data(cls, data: str) -> str:
         return data if data == "all" else ImageSettings._known_data(data)
+
+    @field_validator("scales")
+    @classmethod
+    def _each_scale_once(cls, scales: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(scales))
 
     @model_validator(mode="after")
     def _scales_divide(self) -> Settings:
@@ -138,7 +146,7 @@ def degradation(settings: Settings) -> Averaging:
     return Averaging(settings.scale)
 
 
-METHOD = image_method(degradation)
+METHOD = image_method(degradation, partial(curve_point, degradation=degradation), examination)
 
 
 def load_or_train(settings: Settings) -> Trained:
@@ -149,11 +157,11 @@ def load_or_train(settings: Settings) -> Trained:
     """
     require(settings.data != "all", "load_or_train: data", "all", "one of image_sets(settings)")
     jobs = list(jobs_of(settings))
-    with trained_weights(settings, jobs, METHOD, workers=workers(settings)) as folder:
-        found = {
-            scale: load_networks((j for j in jobs if j.settings.scale == scale), folder, METHOD)
-            for scale in settings.scales
-        }
+    folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
+    found = {
+        scale: load_networks((j for j in jobs if j.settings.scale == scale), folder, METHOD)
+        for scale in settings.scales
+    }
     return Trained(
         settings,
         {scale: networks for scale, (networks, _) in found.items()},
@@ -282,6 +290,8 @@ def evidence(rows: Sequence[Row], kind: str, scales: Sequence[int]) -> dict[str,
         rows: of :func:`merged`.
         scales: of this image set, all four models each.
     """
+    if kind not in BUILT_IN:  # no claim speaks of other images
+        return {}
     at = {(r["scale"], r["estimator"]): r for r in rows if r["data"] == kind}
 
     def gap(quantity: str, scale: int, a: str, b: str) -> Interval:

@@ -84,6 +84,7 @@ class Settings(NetworkSettings):
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
+        data = ":".join(part.strip() for part in data.split(":", 1))
         kind, _, path = data.partition(":")
         known = {PHOTOGRAPHS, *BENCHMARKS}
         if not (kind == "folder" and path) and not set(data.split("+")) <= known:
@@ -163,7 +164,8 @@ def load_or_train(settings: Settings) -> dict[str, Estimator]:
     """
     networks: dict[str, Any] = official_networks(settings)
     ours = [job for job in all_jobs(settings).values() if job.name in set(NETWORKS) - set(networks)]
-    with trained_weights(settings, ours, METHOD) as folder:
+    if ours:
+        folder = trained_weights(settings, ours, METHOD)
         networks |= {job.name: load(job, folder, METHOD)[0] for job in ours}
     return {name: networks[name].to(settings.torch_device()) for name in NETWORKS}
 

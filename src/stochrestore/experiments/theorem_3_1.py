@@ -28,7 +28,7 @@ from stochrestore.problems.finite import (
     as_array,
     total_variation,
 )
-from stochrestore.problems.gaussian import GaussianProblem
+from stochrestore.problems.gaussian import GaussianProblem, psd_root
 from stochrestore.problems.toy import ToyProblem
 
 Array = NDArray[np.float64]
@@ -310,23 +310,39 @@ def check_gaussian(settings: Settings) -> GaussianCheck:
     return GaussianCheck(*np.max(errors, axis=0).tolist())
 
 
-def _gaussian_errors(rng: np.random.Generator) -> tuple[float, float, float, float]:
+def random_gaussian(rng: np.random.Generator) -> GaussianProblem:
+    """A random Gaussian problem of 2 to 6 dimensions.
+
+    The eigenvalues of Σ lie in [0.1, 10] and those of HHᵀ in [¼, 4], so that no error below is
+    magnified by more than the condition number of HΣHᵀ, at most 1600.
+    """
     n = int(rng.integers(2, 7))
     m = int(rng.integers(1, n))
-    root, h = rng.normal(size=(n, n)), rng.normal(size=(m, n))
-    problem = GaussianProblem(root @ root.T, h)
-    sigma, scale = problem.covariance, float(np.trace(problem.covariance))
+    axes, rows = (np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(2))
+    covariance = axes * 10 ** rng.uniform(-1, 1, n) @ axes.T
+    return GaussianProblem(covariance, rows[:m] * 2 ** rng.uniform(-1, 1, (m, 1)))
+
+
+def _gaussian_errors(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    problem = random_gaussian(rng)
+    sigma, h = problem.covariance, problem.degradation
+    m, n = h.shape
 
     some = consistent_estimator(problem, rng.normal(size=(n - m, m)), rng.normal(size=(n - m, 2)))
     implied = (some.covariance - sigma) @ h.T @ np.linalg.inv(problem.input_covariance)
     gain = np.abs(implied - (some.gain - problem.posterior_gain)).max() / np.abs(some.gain).max()
 
     sampler = tempered_posterior(problem, 1)
-    posterior = max(np.abs(sampler.covariance - sigma).max(), sampler.inconsistency) / scale
-    twice = abs(sampler.mse / problem.mmse - 2)
+    difference = np.abs(sampler.covariance - sigma).max()
+    posterior = max(difference, sampler.inconsistency) / np.trace(sigma)
+    both_ways = 2 * sampler.gain @ h @ sigma  # Cov(X, X̂) + Cov(X̂, X), of equal traces
+    twice = abs(np.trace(sigma + sampler.covariance - both_ways) / problem.mmse - 2)
 
-    w2 = wasserstein_gaussian(tempered_posterior(problem, 0).covariance, sigma)
-    predicted = problem.mmse + w2**2
+    # W₂ by a factor of the covariance of E[X|Y], which is singular: a root of it would turn
+    # rounded zeros, some 1e-16, into 1e-8.
+    mean = problem.posterior_gain @ psd_root(problem.input_covariance)
+    overlap = np.linalg.svd(psd_root(sigma) @ mean, compute_uv=False).sum()
+    predicted = problem.mmse + np.trace(mean @ mean.T) + np.trace(sigma) - 2 * overlap
     least = abs(least_mse_perfect(problem).mse - predicted) / predicted
     return float(gain), float(posterior), float(twice), float(least)
 

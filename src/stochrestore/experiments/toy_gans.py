@@ -16,7 +16,7 @@ from stochrestore.metrics.sensitivity import ScalarSensitivity, scalar_sensitivi
 from stochrestore.networks.mlp import MLPCritic, MLPEstimator, SeedDistribution
 from stochrestore.problems.toy import Disk, ToyProblem
 from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
-from stochrestore.training.jobs import MODELS, Job, Method
+from stochrestore.training.jobs import MODELS, Job, Method, Model
 from stochrestore.training.loop import Metrics
 
 EXPERIMENT = "toy_tradeoff"
@@ -61,6 +61,12 @@ def main_jobs(settings: ToySettings) -> Iterator[Job]:
             yield Job(f"{name}-seed{run}", model, settings.seed + run, changed)
 
 
+def _measured(name: str, model: Model, seed: int, settings: ToySettings) -> Job:
+    """A training of which only the record is kept, with what was measured at its end."""
+    by = frozenset({"samples", "k", "y_points", "z_points"})
+    return Job(name, model, seed, settings, keep_weights=False, measured_by=by)
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "half_r1": {},
     "full_r1": {"r1_convention": "full"},
@@ -83,7 +89,7 @@ def sweep_jobs(settings: ToySettings) -> Iterator[Job]:
                 }
                 changed = settings.model_copy(update=update)
                 label = f"sweep/{name}-weight{weight:.0e}-seed{run}"
-                yield Job(label, MODELS[name], settings.seed + run, changed, keep_weights=False)
+                yield _measured(label, MODELS[name], settings.seed + run, changed)
 
 
 def variant_jobs(settings: ToySettings) -> Iterator[Job]:
@@ -94,7 +100,7 @@ def variant_jobs(settings: ToySettings) -> Iterator[Job]:
                 update = {"robustness_weight": 0.0, "steps": settings.sweep_steps, **change}
                 changed = settings.model_copy(update=update)
                 label = f"variants/{name}-{variant}-seed{run}"
-                yield Job(label, MODELS[name], settings.seed + run, changed, keep_weights=False)
+                yield _measured(label, MODELS[name], settings.seed + run, changed)
 
 
 def all_jobs(settings: ToySettings) -> dict[str, Job]:
@@ -160,9 +166,9 @@ def evaluate(estimator: Estimator, settings: ToySettings, *, seed: int) -> Metri
 def draw(
     problem: ToyProblem, estimator: Estimator, n: int, *, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """n data points, and n restorations of the inputs of n others: (n, 2) each."""
+    """n data points, and n restorations of the inputs of n others: (n, 2) each, on the CPU."""
     x = problem.sample(2 * n, generator=generator).to(parameters_like(estimator))
-    return x[:n], sample(estimator, x[n:, :1], generator=generator)
+    return x[:n].cpu(), sample(estimator, x[n:, :1], generator=generator).cpu()
 
 
 def exact_sensitivity(

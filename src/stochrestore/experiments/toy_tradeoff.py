@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stochrestore import store
 from stochrestore.attacks import Attack, worst_perturbation
 from stochrestore.estimators.base import Estimator, SecondCoordinate, restore, squared_distance
 from stochrestore.estimators.closed_form import (
@@ -34,13 +33,14 @@ from stochrestore.experiments.toy_gans import (
     exact_sensitivity,
     main_jobs,
     midpoints,
+    parameters_like,
     sweep_jobs,
     variant_jobs,
 )
 from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.problems.toy import Disk, Ring
-from stochrestore.training.jobs import MODELS, Job
+from stochrestore.training.jobs import MODELS, Job, read_record
 from stochrestore.training.loop import Metrics
 
 Settings = ToySettings
@@ -71,17 +71,17 @@ class Trained:
 
 def load_or_train(settings: ToySettings) -> Trained:
     """The networks of Fig. 3: those shipped, those of ``settings.weights``, or trained now."""
-    with trained_weights(settings, all_jobs(settings).values(), METHOD) as folder:
-        found = load_networks(main_jobs(settings), folder, METHOD)
-        grids = (_final_rows(jobs(settings), folder) for jobs in (sweep_jobs, variant_jobs))
-        return Trained(*found, *grids)
+    folder = trained_weights(settings, all_jobs(settings).values(), METHOD)
+    found = load_networks(main_jobs(settings), folder, METHOD)
+    grids = (_final_rows(jobs(settings), folder) for jobs in (sweep_jobs, variant_jobs))
+    return Trained(*found, *grids)
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
     """The last measurement of each job, with what tells it from the others."""
     rows = []
     for job in jobs:
-        record = store.read_record((folder / job.name).with_suffix(".json"))
+        record = read_record(job, folder)
         model, label, _ = Path(job.name).name.split("-", 2)
         row = {"estimator": model, "variant": label, "run": job.seed}
         rows.append({**row, "weight": job.settings.robustness_weight, **record["history"][-1]})
@@ -207,7 +207,7 @@ def _attack_share(
     """Mean |δ|/ε of an attack, and its √R̃ over that of the exact maximum on the same inputs."""
     generator = torch.Generator().manual_seed(settings.seed + run)
     x, _ = draw(Disk(), estimator, settings.samples, generator=generator)
-    y, measured = x[:, :1], SecondCoordinate(estimator)
+    y, measured = x[:, :1].to(parameters_like(estimator)), SecondCoordinate(estimator)
     z = estimator.seed(y, 16, generator=generator)
     delta = worst_perturbation(measured, y, z, attack, generator=generator)
     reached = _moved(measured, y, z, delta)
@@ -231,4 +231,5 @@ def support_curve(
 ) -> Tensor:
     """Restorations of evenly spaced y, |y| < height, one seed each: top rows of Fig. 3 and 5."""
     y = height * (2 * midpoints(points) - 1).float()[:, None]
-    return estimator(y, estimator.seed(y, 1, generator=generator)[0])
+    y = y.to(parameters_like(estimator).device)
+    return estimator(y, estimator.seed(y, 1, generator=generator)[0]).cpu()

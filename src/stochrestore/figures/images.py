@@ -22,17 +22,20 @@ Groups = Sequence[tuple[str, Tensor]]
 PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
 
 
-def sample_sheet(groups: Groups, *, title_colors: bool = True) -> Figure:
+def sample_sheet(
+    groups: Groups, *, title_colors: bool = True, notes: Mapping[str, str] | None = None
+) -> Figure:
     """Images in a grid with a row per input and a group of columns per estimator.
 
     Args:
         groups: pairs of a title and images (columns, rows, C, S, S). A title that is an
             estimator's key is replaced by the estimator's name.
         title_colors: whether such a title also gets the estimator's colour.
+        notes: what stands in a second line below a title, e.g. :func:`behaviour_notes`.
     """
     figure = plt.figure(figsize=_sheet_size(groups), dpi=170, layout="constrained")
     figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
-    _draw_sheet(figure, groups, title_colors=title_colors)
+    _draw_sheet(figure, groups, title_colors=title_colors, notes=notes)
     return figure
 
 
@@ -57,7 +60,13 @@ def _sheet_size(groups: Groups) -> tuple[float, float]:
     return 0.62 * columns + 0.12 * len(groups), 0.62 * groups[0][1].shape[1] + 0.35
 
 
-def _draw_sheet(figure: FigureBase, groups: Groups, *, title_colors: bool) -> None:
+def _draw_sheet(
+    figure: FigureBase,
+    groups: Groups,
+    *,
+    title_colors: bool,
+    notes: Mapping[str, str] | None = None,
+) -> None:
     side = groups[0][1].shape[-1]
     widths = [images.shape[0] * (side + 1) - 1 for _, images in groups]  # so that rows align
     axes = figure.subplots(1, len(groups), width_ratios=widths, squeeze=False)
@@ -65,7 +74,9 @@ def _draw_sheet(figure: FigureBase, groups: Groups, *, title_colors: bool) -> No
         axis.imshow(mosaic(images), interpolation="nearest")
         color = COLORS.get(title, "black") if title_colors else "black"
         narrow = images.shape[0] == 1
-        axis.set_title(NAMES.get(title, title), fontsize=6.5 if narrow else 8, color=color, pad=3)
+        lines = [NAMES.get(title, title), *([(notes or {}).get(title, "")] if notes else [])]
+        size = 6.5 if narrow else 8
+        axis.set_title("\n".join(lines), fontsize=size, color=color, pad=3)
         axis.set_axis_off()
         for line in range(1, images.shape[0]):
             axis.axvline(line * (side + 1) - 1, color="white", linewidth=0.6)
@@ -149,6 +160,81 @@ def paper_table(printed: Mapping[str, Mapping[str, str]], features: str) -> pd.D
     return pd.DataFrame(columns).set_index("").T
 
 
+def controls_table(rows: Rows) -> pd.DataFrame:
+    """What features say of real images, and of real images with a defect, against real ones.
+
+    Args:
+        rows: ``features``, ``images``, ``fid``, ``precision`` and ``recall``.
+    """
+    shown = [
+        {
+            "features": row["features"],
+            "images": row["images"],
+            **{QUANTITIES[q][0]: f"{row[q]:.2f}" for q in ("fid", "precision", "recall")},
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(shown).set_index(["features", "images"])
+
+
+def health_table(records: Mapping[str, Rows], control: float) -> pd.DataFrame:
+    """How often a fresh critic tells the restorations of each network from images.
+
+    Args:
+        records: of the networks of each kind, with ``two_sample_accuracy`` where it was measured.
+        control: the same where images stand for restorations.
+    """
+    lines = []
+    for name, runs in records.items():
+        found = [run["two_sample_accuracy"] for run in runs if "two_sample_accuracy" in run]
+        if found:
+            each = ", ".join(f"{value:.3f}" for value in found)
+            lines.append({"": NAMES[name], "mean": f"{np.mean(found):.3f}", "each network": each})
+    lines.append({"": "images", "mean": f"{control:.3f}", "each network": "–"})
+    return pd.DataFrame(lines).set_index("")
+
+
+CURVES = ("fid", "precision", "recall", "std", "robustness")
+
+
+def curves(records: Mapping[str, Rows]) -> Figure:
+    """What was measured along the trainings: a panel a quantity, a line a network.
+
+    Args:
+        records: of the networks of each kind; those without curves are left out.
+    """
+    figure, axes = plt.subplots(1, len(CURVES), figsize=(13.5, 2.9), dpi=130, layout="constrained")
+    for axis, quantity in zip(axes, CURVES, strict=True):
+        for name, runs in records.items():
+            label = NAMES[name]
+            for run in runs:
+                points = [row for row in run["history"] if quantity in row]
+                if points:
+                    steps = [row["step"] for row in points]
+                    values = [row[quantity] for row in points]
+                    look = {"color": COLORS[name], "linestyle": LINES[name]}
+                    axis.plot(steps, values, label=label, linewidth=1.3, alpha=0.85, **look)
+                    label = ""  # one entry in the legend for all networks of a kind
+        axis.set(title=QUANTITIES[quantity][0], xlabel="step")
+        if quantity == "fid":
+            axis.set_yscale("log")
+        elif quantity != "robustness":
+            axis.set_ylim(bottom=0)
+    handles, labels = axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+    return figure
+
+
+def behaviour_notes(rows: Rows) -> dict[str, str]:
+    """Per-pixel std and robustness of each estimator in a few words, to stand over its samples."""
+    return {
+        row["estimator"]: f"std {row['std'].value:.2f}"
+        + (f" · {row['robustness'].value:.0f} dB" if row["robustness"] else "")
+        for row in rows
+    }
+
+
 def piq_table(rows: Rows) -> pd.DataFrame:
     """FID, precision and recall of the first runs, by definition and by piq 0.8."""
     shown = [
@@ -209,7 +295,7 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
     """
     frame = pd.DataFrame(rows)
     weights = sorted(w for w in frame.weight.unique() if w > 0)
-    left = weights[0] / 10
+    left = weights[0] / 10 if weights else 1.0
     figure, axes = plt.subplots(
         1, len(quantities), figsize=(3.4 * len(quantities), 3.0), dpi=130, layout="constrained"
     )
@@ -237,8 +323,9 @@ def _look(name: str) -> dict[str, Any]:
 
 def seed_use(rows: Rows) -> Figure:
     """Per-pixel std of stochastic models against the seed's length, with a line per layer."""
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=["estimator", "layer", "length", "std"])
     models = [name for name in ("sto_gan", "robust_sto_gan") if name in set(frame.estimator)]
+    models = models or ["sto_gan"]  # an empty panel where only deterministic models are shown
     figure, axes = plt.subplots(
         1,
         len(models),
@@ -260,7 +347,8 @@ def seed_use(rows: Rows) -> Figure:
         dims = sorted(frame.length.unique())
         axis.set_xticks(dims, [str(d) for d in dims])
         axis.set(title=NAMES[name], xlabel="length of the seed", ylim=(0, None))
-        axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
+        if rows:
+            axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
     axes[0][0].set_ylabel("per-pixel std")
     return figure
 

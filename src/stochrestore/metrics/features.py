@@ -1,4 +1,6 @@
-"""The features that images are compared by: pixels, Inception's features or faces' attributes.
+"""The features that images are compared by: pixels, Inception's, or those of small networks.
+
+The small networks know faces (attributes) or clothes (fashion).
 
 Distances in different features are not comparable. So every extractor has a name, and every
 number that is measured through it is shown with this name.
@@ -22,8 +24,9 @@ from stochrestore import store
 from stochrestore.errors import InputError, require
 from stochrestore.metrics.torchvision_ops import import_piq
 from stochrestore.networks.attributes import AttributeNetwork
+from stochrestore.networks.fashion import FashionNetwork
 
-FeatureName = Literal["pixels", "centre", "inception", "attributes"]
+FeatureName = Literal["pixels", "centre", "inception", "attributes", "fashion"]
 
 CENTRE = 8
 """The features ``"centre"`` are the pixels of a central square with this side."""
@@ -90,7 +93,9 @@ def feature_extractor(
         name: ``"pixels"``: all pixels, (N, C·S·S); ``"centre"``: the pixels of the central 8×8
             square, (N, C·8·8); ``"attributes"``: the output of the shipped
             :class:`~stochrestore.networks.attributes.AttributeNetwork`, (N, 96);
-            ``"inception"``: the output of piq's InceptionV3, which the paper uses, (N, 2048).
+            ``"fashion"``: the output of the shipped
+            :class:`~stochrestore.networks.fashion.FashionNetwork`, (N, 64); ``"inception"``: the
+            output of piq's InceptionV3, which the paper uses, (N, 2048).
         inception_weights: the file with the weights of ``"inception"``. Without it, the file in
             torch.hub's cache is read. Nothing is downloaded.
         device: the device on which the network computes.
@@ -107,9 +112,12 @@ def feature_extractor(
         store.load(attributes, store.shipped("features") / "attributes.safetensors")
         attributes = attributes.to(device).eval()
         return FeatureExtractor(name, lambda images: attributes(_rgb(images)), device)
-    require(
-        name == "inception", "features", name, "'pixels', 'centre', 'inception' or 'attributes'"
-    )
+    if name == "fashion":
+        clothes = FashionNetwork()
+        store.load(clothes, store.shipped("features") / "fashion.safetensors")
+        return FeatureExtractor(name, clothes.to(device).eval(), device)
+    allowed = "'pixels', 'centre', 'inception', 'attributes' or 'fashion'"
+    require(name == "inception", "features", name, allowed)
     inception = load_inception(inception_weights).to(device).eval()
     return FeatureExtractor(
         name, lambda images: inception(_rgb(images))[0].flatten(1), device, batch=64

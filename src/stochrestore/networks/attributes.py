@@ -22,10 +22,10 @@ class AttributeNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
-            *_convolution(3, 16, stride=1),
-            *_convolution(16, 32, stride=2),
-            *_convolution(32, 64, stride=2),
-            *_convolution(64, 128, stride=2),
+            *convolution_block(3, 16, stride=1),
+            *convolution_block(16, 32, stride=2),
+            *convolution_block(32, 64, stride=2),
+            *convolution_block(64, 128, stride=2),
         )
         # Without batch normalisation, two thirds of the features become 0 for all images.
         self.hidden = nn.Sequential(
@@ -42,7 +42,7 @@ class AttributeNetwork(nn.Module):
         return self.hidden(self.convolutions(2 * images - 1).flatten(1))
 
 
-def _convolution(fan_in: int, fan_out: int, *, stride: int) -> tuple[nn.Module, ...]:
+def convolution_block(fan_in: int, fan_out: int, *, stride: int) -> tuple[nn.Module, ...]:
     """3×3 convolution, batch normalisation, ReLU."""
     convolution = nn.Conv2d(fan_in, fan_out, 3, stride=stride, padding=1, bias=False)
     return convolution, nn.BatchNorm2d(fan_out), nn.ReLU(inplace=True)

@@ -6,7 +6,6 @@ from the file. The sizes of the network follow from the shapes of the tensors.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Mapping
@@ -18,18 +17,26 @@ from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
 
 from stochrestore.errors import InputError, require
-from stochrestore.networks.edsr import EDSR
+from stochrestore.networks.edsr import EDSR, MeanShift
 from stochrestore.networks.rrdb import RRDBNet
 from stochrestore.networks.srflow import SRFlow
+from stochrestore.store import sha256
 
 Network = TypeVar("Network", bound=nn.Module)
 Shapes = dict[str, tuple[int, ...]]
 
-_WRAPPERS = ("params_ema", "params", "state_dict")
+_WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
+# What a training puts before the names; "model." and a number is the old layout of ESRGAN.
+_PREFIXES = re.compile(r"^((module|generator|model(?!\.\d))\.)+")
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth?$")
+_DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+_OTHER_FILES = {
+    b"version https://git-lfs.github.com/": "a pointer of Git LFS; `git lfs pull` fetches the file",
+    b"<": "a web page; open the address in a browser and save the file itself",
+}
 _SHOWN = 3
 
-# Layouts of RRDBNet: the pattern of a published name, and the name here.
+# Layouts of RRDBNet and EDSR: the pattern of a published name, and the name here.
 _OLD_ESRGAN = (
     (r"model\.0\.", "conv_first."),
     (r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.", r"RRDB_trunk.\1.RDB\2.conv\3."),
@@ -45,15 +52,31 @@ _BASICSR = (
     (r"conv_up(\d)\.", r"upconv\1."),
     (r"conv_hr\.", "HRconv."),
 )
+_BASICSR_EDSR = (
+    (r"conv_first\.", "head.0."),
+    (r"body\.(\d+)\.conv1\.", r"body.\1.body.0."),
+    (r"body\.(\d+)\.conv2\.", r"body.\1.body.2."),
+    (r"upsample\.", "tail.0."),
+    (r"conv_last\.", "tail.1."),
+)
 
 
 def load_edsr(path: Path) -> EDSR:
     """EDSR with the weights of a file, baseline (64 channels, scale 1) or full (256, scale 0.1).
 
+    The file may have the layout of the authors or that of BasicSR, which keeps the mean colour in
+    its code; :data:`edsr.MEAN` is the same.
+
     Raises:
         InputError: the file cannot be read, or it holds another network.
     """
     state = read_state(path)
+    if "conv_after_body.weight" in state:
+        last = str(_count(state, r"body\.(\d+)\."))
+        layout = (*_BASICSR_EDSR, (r"conv_after_body\.", f"body.{last}."))
+        state = {_renamed(name, layout): tensor for name, tensor in state.items()}
+        for name, sign in (("sub_mean", -1), ("add_mean", +1)):
+            state |= {f"{name}.{key}": t for key, t in MeanShift(sign).state_dict().items()}
     features = _side(state, "head.0.weight", 0, path)
     blocks = _count(state, r"body\.(\d+)\.body\.")
     network = EDSR(features, blocks, residual_scale=0.1 if features == 256 else 1.0)
@@ -94,14 +117,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, without what a training wraps around them.
 
     Raises:
-        InputError: the file is missing or truncated, its sha256 is not the one in its name, or it
-            holds other things than tensors.
+        InputError: the file is missing or truncated, its sha256 is not the one in its name, it
+            holds other things than tensors, or a tensor holds NaN or infinity.
     """
     state = _read(path)
-    for wrapper in _WRAPPERS:
+    for wrapper in 2 * _WRAPPERS:  # one may hold another
         if isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
-    tensors = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    tensors = {_bare(str(name)): tensor for name, tensor in state.items()}
     others = [
         name
         for name, value in tensors.items()
@@ -109,7 +132,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
     ]
     allowed = "tensors only, under printable names"
     require(bool(tensors) and not others, f"weights {path.name}", others[:_SHOWN], allowed)
+    twice = len(tensors) < len(state)
+    require(not twice, f"weights {path.name}", list(state)[:_SHOWN], "the tensors of one network")
+    wrong = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if wrong:
+        raise InputError(
+            f"weights {path.name} are not finite; {_some('NaN or infinity', wrong)[0]}"
+        )
     return tensors
+
+
+def _bare(name: str) -> str:
+    """A tensor's name without what DataParallel, torch.compile or a trainer put into it."""
+    return _PREFIXES.sub("", name.replace("_orig_mod.", ""))
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -118,9 +153,12 @@ def _read(path: Path) -> Mapping[str, Any]:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"weights {path} cannot be read: {error.strerror}") from None
+    for start, what in _OTHER_FILES.items():
+        if content[:99].lstrip().startswith(start):
+            raise InputError(f"weights {path.name}: the file is {what}")
     match = _DIGEST_IN_NAME.search(path.name)
-    digest = hashlib.sha256(content).hexdigest()
-    if match and not digest.startswith(match[1]):
+    digest = sha256([content])
+    if match and not _DATE.fullmatch(match[1]) and not digest.startswith(match[1]):
         raise InputError(
             f"weights {path.name}: sha256 begins with {digest[:8]}, the name says {match[1]}; "
             "truncated or altered, fetch the file again"

@@ -21,12 +21,23 @@ class ResNetCritic(nn.Module):
         size: side of the images, a power of 2, at least 16.
         width: f, channels of the first block (16 for CelebA, 32 for ImageNet).
         channels: of the images.
+        residual: what the residual branches are multiplied by; 0.1 in Table 4.
+        centred: whether the network sees 2x − 1 in place of x. Gradients, and so R1, are with
+            respect to x in any case: the same γ weighs four times as much on a function of 2x − 1.
 
     Raises:
         InputError: another size.
     """
 
-    def __init__(self, size: int, width: int = 16, *, channels: int = 3) -> None:
+    def __init__(
+        self,
+        size: int,
+        width: int = 16,
+        *,
+        channels: int = 3,
+        residual: float = 0.1,
+        centred: bool = False,
+    ) -> None:
         super().__init__()
         require(
             size >= 16 and size & (size - 1) == 0,
@@ -34,11 +45,12 @@ class ResNetCritic(nn.Module):
             size,
             "a power of 2, at least 16",
         )
+        self.centred = centred
         stages = int(math.log2(size))
         widths = [width * min(2**stage, 16) for stage in range(stages)]
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.stages = nn.ModuleList(
-            nn.Sequential(ResidualBlock(a, a), ResidualBlock(a, b))
+            nn.Sequential(ResidualBlock(a, a, residual), ResidualBlock(a, b, residual))
             for a, b in zip(widths, [*widths[1:], widths[-1]], strict=True)
         )
         self.last = nn.Linear(widths[-1] * 4, 1)
@@ -46,7 +58,7 @@ class ResNetCritic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, channels, size, size) → logits (N,)."""
-        h = self.first(x)
+        h = self.first(2 * x - 1 if self.centred else x)
         for stage, blocks in enumerate(self.stages):
             if stage:
                 h = F.avg_pool2d(h, 3, stride=2, padding=1)
@@ -55,10 +67,11 @@ class ResNetCritic(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """shortcut(x) + 0.1·conv(act(conv(act(x)))), 3×3, leaky ReLU 0.2."""
+    """shortcut(x) + residual·conv(act(conv(act(x)))), 3×3, leaky ReLU 0.2."""
 
-    def __init__(self, fan_in: int, fan_out: int) -> None:
+    def __init__(self, fan_in: int, fan_out: int, residual: float = 0.1) -> None:
         super().__init__()
+        self.residual = residual
         self.conv_0 = nn.Conv2d(fan_in, fan_in, 3, padding=1)
         self.conv_1 = nn.Conv2d(fan_in, fan_out, 3, padding=1)
         same = fan_in == fan_out
@@ -68,4 +81,4 @@ class ResidualBlock(nn.Module):
         """(N, fan_in, H, W) → (N, fan_out, H, W)."""
         h = self.conv_0(F.leaky_relu(x, 0.2))
         h = self.conv_1(F.leaky_relu(h, 0.2))
-        return self.shortcut(x) + 0.1 * h
+        return self.shortcut(x) + self.residual * h

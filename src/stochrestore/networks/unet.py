@@ -28,6 +28,8 @@ class UNet(nn.Module):
         width: s, channels of the first level (24 for CelebA, 32 for ImageNet).
         channels: of the images.
         stochastic: whether Z ~ N(0, I) is drawn or fixed to 0; the network is the same.
+        seed_scale: what Z is multiplied by before it enters. One channel of N(0, I) beside 8 to 64
+            others is hardly heard at first; the paper says nothing of a scale, so 1 there.
 
     Raises:
         InputError: a size that cannot be halved four times.
@@ -41,10 +43,12 @@ class UNet(nn.Module):
         *,
         channels: int = 3,
         stochastic: bool,
+        seed_scale: float = 1.0,
     ) -> None:
         super().__init__()
         require(size % 16 == 0, "UNet: size", size, "a multiple of 16, to be halved four times")
         self.degradation, self.stochastic = degradation, stochastic
+        self.seed_scale = seed_scale
         self.seed_sides = tuple(size >> level for level in range(4))
         s = width
         self.first = double_conv(channels, s)
@@ -68,37 +72,60 @@ class UNet(nn.Module):
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, …), z (N, K) → x̂ (N, channels, size, size), with D(x̂) = y."""
-        return self._restored(self.first(self.degradation.lift(y)), y, z)
+        return self._restored(y, z)
 
     def restore_seeds(self, y: Tensor, z: Tensor) -> Tensor:
-        """y (N, …), z (S, N, K) → (S, N, …); the first block, which no seed enters, passes once."""
-        seeds, rows = z.shape[:2]
-        h, y = (
-            x.expand(seeds, *x.shape).flatten(0, 1)
-            for x in (self.first(self.degradation.lift(y)), y)
-        )
-        return self._restored(h, y, z.flatten(0, 1)).unflatten(0, (seeds, rows))
+        """y (N, …), z (S, N, K) → (S, N, …); what no seed enters is computed once."""
+        restored = self._restored(y, z.flatten(0, 1)).unflatten(0, (-1, len(y)))
+        return restored.expand(len(z), *restored.shape[1:])
 
-    def _restored(self, h: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """All that follows the first block's output h, (N, s, size, size)."""
-        skips = []
-        for down, noise in zip(self.down, self.seed_maps(z), strict=True):
+    def _restored(self, y: Tensor, z: Tensor) -> Tensor:
+        """y (N, …), z (S·N, K) → x̂ (S·N, …); (N, …) for the deterministic seed, K = 1."""
+        noises = self.seed_maps(z) if z.shape[1] > 1 else [None] * len(self.down)
+        h, skips = self.first(self.degradation.lift(y)), []
+        for down, noise in zip(self.down, noises, strict=True):
             skips.append(h)
-            h = down(F.max_pool2d(torch.cat([h, noise], 1), 2))
+            pooled = [F.max_pool2d(x, 2) for x in (h, noise) if x is not None]
+            h = after_concatenation(down, pooled)
         for up in self.up:
             h = F.interpolate(h, scale_factor=2.0, mode="bilinear", align_corners=True)
-            h = up(torch.cat([skips.pop(), h], 1))
-        return self.degradation.project(self.last(h), y)
+            h = after_concatenation(up, [skips.pop(), h])
+        return self.degradation.project(self.last(h), y.repeat(len(h) // len(y), 1, 1, 1))
 
     def seed_maps(self, z: Tensor) -> list[Tensor]:
-        """Z₁, …, Z₄, (N, 1, side, side) each; zeros where the seed is the deterministic one."""
+        """Z₁, …, Z₄ as they enter, (N, 1, side, side) each; zeros where deterministic."""
         areas = [side * side for side in self.seed_sides]
         if z.shape[1] == 1:
             z = z.expand(-1, sum(areas))
+        if self.seed_scale != 1:
+            z = self.seed_scale * z
         return [
             part.unflatten(1, (1, side, side))
             for part, side in zip(z.split(areas, 1), self.seed_sides, strict=True)
         ]
+
+
+def after_concatenation(block: nn.Module, parts: list[Tensor]) -> Tensor:
+    """A :func:`double_conv` of the concatenation of ``parts``, which is never made.
+
+    The convolution of a concatenation is the sum of one convolution for each part, with its own
+    share of the weights. One extra channel, the seed's, costs little then, where 17, 33 or 65
+    channels together would be padded to the next multiple of 16; and a part that several seeds
+    share, with fewer rows than another, passes once. Channels that the parts leave over count as
+    zeros: those of the seed Z = 0.
+    """
+    first, *others = block.children()
+    channels, passed = 0, []
+    for part in parts:
+        weight = first.get_parameter("weight")[:, channels : channels + part.shape[1]]
+        passed.append(F.conv2d(part, weight, padding=1))
+        channels += part.shape[1]
+    h, *more = sorted(passed, key=len)
+    for x in more:
+        h = (x.unflatten(0, (-1, len(h))) + h).flatten(0, 1)  # in x's layout of memory
+    for layer in others:
+        h = layer(h)
+    return h
 
 
 def double_conv(fan_in: int, fan_out: int) -> nn.Sequential:

@@ -55,10 +55,19 @@ class GaussianProblem:
         return np.asarray(np.linalg.solve(self.input_covariance, cross).T, dtype=np.float64)
 
     @property
+    def posterior_root(self) -> Array:
+        """B with BBᵀ = S*, (n, n − m): Σ^½ times an orthonormal basis of the kernel of HΣ^½.
+
+        The difference Σ − A*HΣ has rounding errors of the size of Σ, which may exceed S* itself.
+        """
+        root = psd_root(self.covariance)
+        _, _, right = np.linalg.svd(self.degradation @ root)
+        return np.asarray(root @ right[len(self.degradation) :].T, dtype=np.float64)
+
+    @property
     def posterior_covariance(self) -> Array:
         """S* = Cov[X | Y] = Σ − A*HΣ, (n, n), which is the same for every y."""
-        gain = self.posterior_gain
-        return self.covariance - gain @ self.input_covariance @ gain.T
+        return self.posterior_root @ self.posterior_root.T
 
     @property
     def mmse(self) -> float:

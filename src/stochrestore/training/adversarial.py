@@ -20,7 +20,7 @@ from stochrestore.losses import (
     RobustnessScale,
     critic_gan_loss,
     estimator_gan_loss,
-    r1_penalty,
+    r1_penalty_and_logits,
     robustness_loss,
 )
 from stochrestore.training.loop import Metrics, Trainer, TrainingDiverged
@@ -195,12 +195,12 @@ class AlternatingTrainer(Trainer):
         with torch.no_grad():
             fake = sample(self.estimator, self.degrade(real), generator=self.generator)  # type: ignore[arg-type]
         s = self.settings
-        loss = critic_gan_loss(self.critic(real), self.critic(fake))
-        if self.step % s.r1_every == 0:
-            loss = loss + s.r1_every * r1_penalty(
-                self.critic, real, gamma=s.r1_gamma, convention=s.r1_convention
-            )
-        return loss
+        if self.step % s.r1_every:
+            return critic_gan_loss(*self.critic(torch.cat([real, fake])).split(len(real)))
+        penalty, real_logits = r1_penalty_and_logits(
+            self.critic, real, gamma=s.r1_gamma, convention=s.r1_convention
+        )
+        return critic_gan_loss(real_logits, self.critic(fake)) + s.r1_every * penalty
 
     def estimator_loss(self) -> Tensor:
         """L_GAN + λ_R L_R (Eq. 8) on a fresh batch."""
@@ -253,7 +253,7 @@ class AlternatingTrainer(Trainer):
         parameters = optimizer.param_groups[0]["params"]
         gradients = torch.autograd.grad(loss, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = laid_out_as(parameter, gradient)
         optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -264,3 +264,15 @@ class AlternatingTrainer(Trainer):
         """Continue from ``state``."""
         super().load_state_dict(state)
         self.average = state["average"]
+
+
+def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in the parameter's layout of memory.
+
+    Fused Adam walks through both in the order in which they lie in memory and does not look at
+    strides, so that a gradient in another layout would move the wrong weights. ``backward`` lays
+    gradients out like their parameters; ``autograd.grad`` does not.
+    """
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ def load(
         InputError: an unreadable or truncated file, or the checkpoint of another training; the
             line names the settings that differ.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        written = state["belongs_to"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
-        raise InputError(f"checkpoint {path} cannot be read: remove it to start afresh") from None
+    state: Any = None
+    with suppress(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        state = torch.load(path, map_location=device, weights_only=True)
+    written = state.get("belongs_to") if isinstance(state, dict) else None
+    if not isinstance(written, dict):
+        raise InputError(f"checkpoint {path} cannot be read: remove it to start afresh")
     now = json.loads(json.dumps(belongs_to))
     changed = [name for name in {**now, **written} if written.get(name) != now.get(name)]
     if changed:
@@ -54,4 +56,4 @@ def load(
             f"checkpoint {path} was written with other settings ({', '.join(changed)}): "
             "remove it to start afresh"
         )
-    return state
+    return dict(state)

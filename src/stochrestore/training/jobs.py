@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import platform
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from stochrestore import store
-from stochrestore.errors import InputError, require
+from stochrestore.errors import InputError, require, silent
 from stochrestore.training.loop import Metrics, Trainer, TrainingDiverged, keep_freed_memory
 
 
@@ -41,12 +44,14 @@ MODELS = {
 EVALUATION_ONLY = frozenset(
     {
         *("preset", "train", "weights", "device", "runs", "seeds_at_once"),
-        *("validation_images", "skip_bad", "n_eval", "features", "inception_weights"),
-        *("std_inputs", "std_samples", "attacked_inputs"),
-        # the toy's and inpainting's grids: each job has the values that are its own
+        *("validation_images", "skip_bad", "n_eval", "k", "features", "inception_weights"),
+        *("std_inputs", "std_samples", "attacked_inputs", "curve_images"),
+        "fresh_critic_steps",
+        *("samples", "y_points", "z_points"),
+        # the grids of the toy and of inpainting: each job has the values that are its own
         *("robust", "sweep_weights", "sweep_steps", "sweep_seeds", "sweep_runs"),
         *("seed_layers", "seed_lengths"),
-        # super-resolution's scales, and the posterior sampler beside the networks
+        # the scales of super-resolution, and the posterior sampler beside the networks
         *("scales", "prior_draws", "posterior_width", "least_sample_size"),
     }
 )
@@ -63,6 +68,7 @@ class Job:
         settings: the experiment's, as this training needs them.
         keep_weights: whether the weights are kept, or the record alone.
         unused: settings that this training does not depend on, beside :data:`EVALUATION_ONLY`.
+        measured_by: settings of that list that the measurements in its record depend on.
         start: the job whose network this one starts from.
         intermediate: whether others start from this one, and it is kept among the checkpoints.
     """
@@ -73,6 +79,7 @@ class Job:
     settings: Any
     keep_weights: bool = True
     unused: frozenset[str] = frozenset()
+    measured_by: frozenset[str] = frozenset()
     start: Job | None = None
     intermediate: bool = False
 
@@ -93,9 +100,8 @@ class Job:
 
     def recorded(self) -> dict[str, Any]:
         """The settings that this training depends on, as its record keeps them."""
-        kept: dict[str, Any] = self.settings.model_dump(
-            mode="json", exclude=EVALUATION_ONLY | self.unused
-        )
+        left_out = EVALUATION_ONLY - self.measured_by | self.unused
+        kept: dict[str, Any] = self.settings.model_dump(mode="json", exclude=left_out)
         return kept
 
     def path(self, folder: Path) -> Path:
@@ -113,6 +119,8 @@ class Method:
         network: the untrained network of a job, to be filled with its weights.
         data: a digest of the training data of a job's settings; None: the seed decides them.
         evaluate: measures a job's network along the training; None: only losses are kept.
+        points: how often it does so, evenly spaced.
+        examine: measures a job's finished network once, for its record.
         half: whether weights are stored in half precision.
         one_thread: whether each job computes on one thread, so that results do not depend on how
             many are trained at a time.
@@ -122,6 +130,8 @@ class Method:
     network: Callable[[Job], nn.Module]
     data: Callable[[Any], str] | None = None
     evaluate: Callable[[Any, Job], Metrics] | None = None
+    points: int = 20
+    examine: Callable[[Any, Job], Metrics] | None = None
     half: bool = False
     one_thread: bool = True
 
@@ -152,7 +162,7 @@ def train_job(
     decided = {"job": job.name, "seed": job.seed}
     data = {"data_sha256": method.data(job.settings)} if method.data else {}
     checkpoint = folder / "checkpoints" / f"{job.name}.pt"
-    every = max(1, trainer.steps // 20)
+    every = max(1, trainer.steps // method.points)
     measure = method.evaluate
     try:
         trainer.train(
@@ -161,12 +171,15 @@ def train_job(
             checkpoint=checkpoint,
             checkpoint_every=min(every, 1000),
             belongs_to={**job.recorded(), **decided, **data},
+            code=str((about or {}).get("commit", "")),
             label=job.name,
             progress=progress,
             log=_tensorboard(tensorboard / job.name) if tensorboard else lambda losses: None,
         )
     except TrainingDiverged as error:
         raise TrainingDiverged(f"{job.name}, {error}") from None
+    with trainer.averaged_weights():
+        found = method.examine(trainer.network.eval(), job) if method.examine else {}
     record = {
         **decided,
         "settings": job.recorded(),
@@ -174,6 +187,7 @@ def train_job(
         **(about or {}),
         "history": trainer.history,
         **trainer.findings(),
+        **found,
         "device": trainer.device.type,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seconds": round(trainer.seconds, 1),
@@ -284,29 +298,106 @@ def _carried_out(
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            yield from (partial(train, job) for job in jobs)
+            for job in tqdm(jobs, "trainings", disable=silent(len(jobs) > 1)):
+                yield partial(train, job)
         finally:
             torch.set_num_threads(before)
         return
     each = max(1, threads // workers)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (each,))
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), _start_worker, (each,)
+    )
     try:
         running = [pool.submit(train, job, progress=False) for job in jobs]
+        processes = list(pool._processes.values())
         for done in tqdm(as_completed(running), "trainings", len(jobs)):
             yield done.result
+        processes = []
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        while any(process.is_alive() for process in processes):
+            for process in processes:  # more than once: one may begin what waits in its queue
+                process.terminate()
+                process.join(0.2)
+        pool.shutdown()
+
+
+def _start_worker(threads: int) -> None:
+    """Let a worker end when it is told to, or when its parent is gone, and clean up before."""
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends workers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def finished(job: Job, folder: Path) -> bool:
-    """Whether ``folder`` holds the record of this job under the same settings.
+    """Whether ``folder`` holds what this job leaves behind, trained with the same settings.
 
-    A setting that is younger than the record counts as its default.
+    Raises:
+        InputError: there is a record of its name that is of something else.
     """
-    record = job.path(folder).with_suffix(".json")
-    if not record.exists():
+    path = job.path(folder)
+    if not path.with_suffix(".json").exists():
         return False
+    record = read_record(job, folder)
+    same = record.get("seed", job.seed) == job.seed and not differing(job, record)
+    return same and (not job.keep_weights or store.is_whole(path))
+
+
+def read_record(job: Job, folder: Path) -> dict[str, Any]:
+    """The record of a job's training.
+
+    Raises:
+        InputError: it cannot be read, or is the record of something else.
+    """
+    path = job.path(folder).with_suffix(".json")
+    record = store.read_record(path)
+    whole = isinstance(record.get("settings"), dict) and "versions" in record
+    require(whole, f"record {path}", sorted(record), "settings, versions and what was measured")
+    return record
+
+
+def differing(job: Job, record: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings whose value in a record is not the job's: name → (the record's, the job's).
+
+    A setting that is younger than the record counts as its default, so the default of a new
+    setting must be what was done before it.
+    """
     fields = type(job.settings).model_fields.items()
     defaults = {name: field.default for name, field in fields if not field.is_required()}
-    known = json.loads(json.dumps(defaults)) | store.read_record(record)["settings"]
-    return all(known.get(name) == value for name, value in job.recorded().items())
+    known = json.loads(json.dumps(defaults)) | record["settings"]
+    needed = job.recorded().items()
+    return {name: (known.get(name), value) for name, value in needed if known.get(name) != value}
+
+
+def check_settings(jobs: Iterable[Job], folder: Path, settings: Any) -> None:
+    """Refuse networks that were trained with other settings than those they are asked for.
+
+    The seed may differ: a loaded network keeps the one that it was trained with.
+
+    Args:
+        settings: of the experiment, for the command that trains what was asked for.
+
+    Raises:
+        InputError: a missing record, or settings that differ, in one line.
+    """
+    different = {
+        name: f"{name} {then!r}, not {now!r}"
+        for job in jobs
+        for name, (then, now) in differing(job, read_record(job, folder)).items()
+        if name != "seed"
+    }
+    if different:
+        options = settings.options(leave_out={"train", "weights", "device"})
+        raise InputError(
+            f"weights in {folder} were trained with {', '.join(different.values())}; what was "
+            f"asked for is trained by `stochrestore train {settings.experiment} {options} "
+            "-o FOLDER`, and loaded with weights=FOLDER"
+        )

@@ -2,7 +2,8 @@
 
 A training is a :class:`Trainer` whose subclass says what one step does. Every draw comes from one
 generator whose state is in the checkpoint, so that an interrupted training continues as if it had
-not been.
+not been: to the bit on the same kind of device with as many threads and the same versions, else up
+to rounding.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 import platform
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stochrestore.errors import silent
+from stochrestore.errors import require, silent
 from stochrestore.training import checkpoints
 
 Metrics = dict[str, float]
@@ -92,6 +94,7 @@ class Trainer(ABC):
         checkpoint: Path | None = None,
         checkpoint_every: int = 1000,
         belongs_to: Mapping[str, Any] | None = None,
+        code: str = "",
         label: str = "",
         progress: bool = True,
         log: Callable[[Metrics], None] = lambda losses: None,
@@ -105,6 +108,7 @@ class Trainer(ABC):
             checkpoint: file to continue from, and to write.
             checkpoint_every: steps between two checkpoints.
             belongs_to: what decides the trained weights; default: the trainer's own settings.
+            code: version of the code, kept in the checkpoint; a line says where another continues.
             label: what the progress bar begins with.
             progress: show losses, images a second and the time left.
             log: called with the mean losses of every :data:`REPORT_EVERY` steps.
@@ -116,7 +120,7 @@ class Trainer(ABC):
         decided_by = belongs_to or self.decided_by
         belongs_to = {k: v for k, v in decided_by.items() if k not in self.may_change}
         if checkpoint is not None and checkpoint.exists():
-            self.load_state_dict(checkpoints.load(checkpoint, belongs_to, self.device))
+            self._continue(checkpoint, belongs_to, code)
         started = time.perf_counter() - self.seconds
         with tqdm(desc=label, initial=self.step, total=self.steps, disable=silent(progress)) as bar:
             while self.step < self.steps:
@@ -138,7 +142,20 @@ class Trainer(ABC):
                         with self.averaged_weights():
                             losses.update(evaluate(self.network))
                 if saved and checkpoint is not None:
-                    checkpoints.save(self.state_dict(), belongs_to, checkpoint)
+                    state = {**self.state_dict(), "code": code}
+                    checkpoints.save(state, belongs_to, checkpoint)
+
+    def _continue(self, checkpoint: Path, belongs_to: Mapping[str, Any], code: str) -> None:
+        """Take up what a checkpoint holds, if this training wrote it."""
+        state = checkpoints.load(checkpoint, belongs_to, self.device)
+        reached, wanted = state["step"], f"at most {self.steps}, the steps asked for"
+        require(reached <= self.steps, f"checkpoint {checkpoint}: step", reached, wanted)
+        if state["code"] != code:
+            words = (
+                f"was written by the code of {state['code'] or 'no commit'}, and is continued by"
+            )
+            tqdm.write(f"checkpoint {checkpoint} {words} {code or 'no commit'}", sys.stderr)
+        self.load_state_dict(state)
 
     def advance(self) -> None:
         """One step, whose losses are added up."""

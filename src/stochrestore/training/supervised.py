@@ -20,6 +20,7 @@ class SupervisedTrainer(Trainer):
         network: what is trained and kept.
         parameters: those to train; default: all that require gradients.
         betas: Adam's betas.
+        weight_decay: AdamW's; 0 makes it Adam.
         largest_gradient: norm that gradients are shortened to where they are longer.
         others: ``steps``, ``batch_size``, ``settings`` and ``generator`` of
             :class:`~stochrestore.training.loop.Trainer`.
@@ -35,12 +36,15 @@ class SupervisedTrainer(Trainer):
         *,
         parameters: Iterable[nn.Parameter] | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
         largest_gradient: float = math.inf,
         **others: Any,
     ) -> None:
         super().__init__(network, **others)
         chosen = (p for p in network.parameters() if p.requires_grad)
-        self.optimizer = torch.optim.Adam(parameters or chosen, betas=betas)
+        self.optimizer = torch.optim.AdamW(
+            parameters or chosen, betas=betas, weight_decay=weight_decay
+        )
         self.largest_gradient = largest_gradient
 
     @abstractmethod
