@@ -22,6 +22,7 @@ from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
 from stochrestore.experiments.evaluation import (
     behaviour,
+    check_evaluation,
     curve_point,
     measured,
     over_runs,
@@ -157,6 +158,8 @@ def load_or_train(settings: Settings) -> Trained:
     """
     require(settings.data != "all", "load_or_train: data", "all", "one of image_sets(settings)")
     jobs = list(jobs_of(settings))
+    if settings.train:
+        check_evaluation(settings)
     folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
     found = {
         scale: load_networks((j for j in jobs if j.settings.scale == scale), folder, METHOD)
