@@ -21,7 +21,6 @@ from typing import Any
 from stochrestore.book import notebook, provenance
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
-from stochrestore.store import write_atomically
 
 
 class ExecutionError(RuntimeError):
@@ -155,7 +154,10 @@ def of_the_kernel(cache: Path) -> dict[str, str]:
     kernel = cache / "jupyter" / "kernels" / "python3" / "kernel.json"
     start = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     told = {"argv": start, "display_name": "Python 3", "language": "python"}
-    write_atomically(kernel, json.dumps(told).encode())  # notebooks run side by side
+    kernel.parent.mkdir(parents=True, exist_ok=True)
+    own = kernel.with_name(f"{os.getpid()}.json")  # notebooks run side by side
+    own.write_text(json.dumps(told), "utf-8")
+    own.replace(kernel)
     return {
         "IPYTHONDIR": str(cache / "ipython"),
         "JUPYTER_CONFIG_DIR": str(cache / "jupyter"),
