@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snakemake.logging import logger
 
-from stochrestore.book import build, pages, provenance
+from stochrestore.book import build, notebook, pages, provenance
 
 for handler in logger.handlers:  # the profile's `quiet: all` hides errors too
     quiet = list(handler.filters)
@@ -24,7 +24,7 @@ LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 GENERATED = {"executed", "__pycache__"}
 RUNS = [str(p) for p in Path("book/reference/runs").glob("*.json")]
 PROSE = [str(p) for p in Path("book").rglob("*.*") if p.is_file() and p.parent.name not in GENERATED]
-EXERCISES = [str(p) for p in Path("notebooks/exercises").glob("*.ipynb")]  # downloads of a page
+EXERCISES = [str(p) for p in notebook.sources(Path("notebooks/exercises"))]  # a page's downloads
 
 os.environ["CI"] = "true"  # no progress bars: they would mix
 os.environ["OMP_NUM_THREADS"] = str(THREADS)  # notebooks run side by side

@@ -58,7 +58,8 @@ def execute(name: str, preset: str, given: Mapping[str, Any], output: Path | Non
     output = output or root / "_build" / "runs" / f"{name}.ipynb"
     require(output.suffix == ".ipynb", "output", str(output), "a path that ends in .ipynb")
     writable(output)
-    os.environ.update(of_the_kernel(root / "_build" / "cache"))
+    cache = writable(root / "_build" / "cache" / "kernel").parent
+    os.environ.update(of_the_kernel(cache))
     before, start = provenance.sources(name, preset), time.monotonic()
     cpu_start, _ = _of_kernels()
     with _kept_if_failed(output) as partial:
