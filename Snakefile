@@ -11,7 +11,6 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from stochrestore.book import build, notebook, pages, provenance
 
 
-
 def is_error(record):
     """Whether a record is to be shown; a job says itself why it failed."""
     return record.levelno >= logging.ERROR and get_event(record) != LogEvent.JOB_ERROR
