@@ -15,7 +15,7 @@ from stochrestore.book import build, notebook
 from stochrestore.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 120  # seconds, for machines that have other work
+PATIENCE = 600  # seconds, for machines that have other work
 SLEEP = "import pathlib, time\npathlib.Path(SIGN).touch()\ntime.sleep(3600)"
 
 # All in one process: to start one takes longer than the check.
