@@ -120,22 +120,18 @@ def test_super_resolution(gpu, tmp_path):
     srflow_robustness.heat_rows(networks["srflow"], images, settings)
     srflow_robustness.quality_rows(networks, images, settings)
 
-
-def test_official_networks(gpu, tmp_path):
     torch.save(small.edsr().state_dict(), tmp_path / "edsr.pt")
-    settings = load(
-        "srflow_robustness", edsr_weights=str(tmp_path / "edsr.pt"), weights=str(tmp_path)
-    )
-    assert on_gpu(srflow_robustness.load_or_train(settings)["edsr"])
+    official = settings.model_copy(update={"edsr_weights": str(tmp_path / "edsr.pt")})
+    assert on_gpu(srflow_robustness.load_or_train(official)["edsr"])
 
 
 JOBS = {
-    "toy": (toy_gans, "toy_tradeoff", "robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 6}),
-    "unet": (inpaint, "inpaint", "faces/robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 6}),
-    "edsr": (sr_networks, "srflow_robustness", "edsr", {"edsr_steps": 6}),
-    "rrdb": (sr_networks, "srflow_robustness", "rrdb", {"rrdb_steps": 6}),
-    "esrgan": (sr_networks, "srflow_robustness", "esrgan", {"esrgan_steps": 6}),
-    "srflow": (sr_networks, "srflow_robustness", "srflow", {"srflow_steps": 6}),
+    "toy": (toy_gans, "toy_tradeoff", "robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 3}),
+    "unet": (inpaint, "inpaint", "faces/robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 3}),
+    "edsr": (sr_networks, "srflow_robustness", "edsr", {"edsr_steps": 3}),
+    "rrdb": (sr_networks, "srflow_robustness", "rrdb", {"rrdb_steps": 3}),
+    "esrgan": (sr_networks, "srflow_robustness", "esrgan", {"esrgan_steps": 3}),
+    "srflow": (sr_networks, "srflow_robustness", "srflow", {"srflow_steps": 3}),
 }
 
 
@@ -164,17 +160,16 @@ def train_until(step, job, folder, method):
 
 
 @pytest.mark.parametrize("name", JOBS)
-@pytest.mark.parametrize("first", ["gpu", "cpu"])
+@pytest.mark.parametrize("first", ["cuda", "cpu"])
 def test_a_checkpoint_continues_on_another_device(name, first, tmp_path):
     """The weights are those of an uninterrupted training: here, both devices round alike."""
     module, experiment, key, changes = JOBS[name]
 
-    def job_there():
-        settings = load(experiment, **changes)
-        return module.all_jobs(settings)[key]
+    def job_on(device):
+        return module.all_jobs(load(experiment, device=device, **changes))[key]
 
     def on(device, use):
-        if device == "gpu":
+        if device == "cuda":
             with pretended_gpu():
                 return use()
         with files_remember_devices():
@@ -183,15 +178,14 @@ def test_a_checkpoint_continues_on_another_device(name, first, tmp_path):
     method = module.METHOD
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
-        start_of(job_there(), folder, method)
-    train_job(job_there(), whole, method, progress=False)
-    second = {"gpu": "cpu", "cpu": "gpu"}[first]
-    on(first, lambda: train_until(3, job_there(), parts, method))
-    on(second, lambda: train_job(job_there(), parts, method, progress=False))
-    files = [job_there().path(folder) for folder in (whole, parts)]
+        start_of(job_on("cpu"), folder, method)
+    train_job(job_on("cpu"), whole, method, progress=False)
+    second = {"cuda": "cpu", "cpu": "cuda"}[first]
+    on(first, lambda: train_until(2, job_on(first), parts, method))
+    on(second, lambda: train_job(job_on(second), parts, method, progress=False))
+    files = [job_on("cpu").path(folder) for folder in (whole, parts)]
     assert files[0].read_bytes() == files[1].read_bytes()
-    expected = {"gpu": "cuda", "cpu": "cpu"}[second]
-    assert store.read_record(files[1].with_suffix(".json"))["device"] == expected
+    assert store.read_record(files[1].with_suffix(".json"))["device"] == second
 
 
 def test_the_attribute_network(gpu, tmp_path):
