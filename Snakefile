@@ -5,13 +5,20 @@ import os
 import sys
 from pathlib import Path
 
-from snakemake.logging import logger
+from snakemake.logging import get_event, logger
+from snakemake_interface_logger_plugins.common import LogEvent
 
-from stochrestore.book import build, pages, provenance
+from stochrestore.book import build, notebook, pages, provenance
+
+
+def is_error(record):
+    """Whether a record is to be shown; a job says itself why it failed."""
+    return record.levelno >= logging.ERROR and get_event(record) != LogEvent.JOB_ERROR
+
 
 for handler in logger.handlers:  # the profile's `quiet: all` hides errors too
     quiet = list(handler.filters)
-    handler.filters[:] = [lambda r: r.levelno >= logging.ERROR or all(f.filter(r) for f in quiet)]
+    handler.filters[:] = [lambda record: is_error(record) or all(f.filter(record) for f in quiet)]
 
 PRESET = config.get("preset", "laptop")
 NOTEBOOKS = provenance.notebooks()
@@ -24,7 +31,7 @@ LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 GENERATED = {"executed", "__pycache__"}
 RUNS = [str(p) for p in Path("book/reference/runs").glob("*.json")]
 PROSE = [str(p) for p in Path("book").rglob("*.*") if p.is_file() and p.parent.name not in GENERATED]
-EXERCISES = [str(p) for p in Path("notebooks/exercises").glob("*.ipynb")]  # downloads of a page
+EXERCISES = [str(p) for p in notebook.sources(Path("notebooks/exercises"))]  # a page's downloads
 
 os.environ["CI"] = "true"  # no progress bars: they would mix
 os.environ["OMP_NUM_THREADS"] = str(THREADS)  # notebooks run side by side

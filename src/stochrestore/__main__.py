@@ -16,8 +16,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    _in_utf8()
     try:
+        _in_utf8()
         from stochrestore import cli  # takes seconds
 
         cli.main()

@@ -316,9 +316,11 @@ def test_the_same_exercises_give_the_same_zip(course, tmp_path):
     assert again.read_bytes() == (course / "exercises.zip").read_bytes()
 
 
-def test_a_leak_stops_the_build(tmp_path):
+def test_a_leak_stops_the_build_and_what_jupyter_left_is_left_out(tmp_path, capsys):
     exercises = tmp_path / "exercises"
     exercises.mkdir()
+    (exercises / "Untitled.ipynb").touch()
+    (exercises / f"{SMALL}-Copy1.ipynb").touch()
     path = EXERCISES / f"{SMALL}.ipynb"
     (line, *_) = classroom.solution_lines(path)
     hint = f"# hint: {line}\n"
@@ -326,6 +328,8 @@ def test_a_leak_stops_the_build(tmp_path):
     with pytest.raises(InputError, match="lines of solutions"):
         classroom.build(exercises, tmp_path / "class")
     assert not (tmp_path / "class" / "exercises.zip").exists()
+    assert [path.name for path in (tmp_path / "class").glob("source/*/*.ipynb")] == [path.name]
+    assert "Untitled.ipynb is no exercise and is left out" in capsys.readouterr().err
 
 
 def test_what_cannot_be_built_is_said_in_a_line(tmp_path):

@@ -101,6 +101,8 @@ def ids(path):
 
 def test_the_cell_is_written_once_and_follows_the_address(tmp_path):
     path = small(tmp_path)
+    (path.parent / "Untitled1.ipynb").touch()  # as JupyterLab leaves them
+    (path.parent.parent / "one-Copy1.ipynb").touch()
     assert launch.write(tmp_path) == [path]
     assert ids(path) == ["title", "install", "code"]
     assert "Ω" in path.read_text("utf-8")

@@ -62,12 +62,15 @@ def build(exercises: Path, course: Path) -> Path:
     Raises:
         InputError: no notebooks, nbgrader failed, or a line of a solution is in the release.
     """
-    notebooks = sorted(exercises.glob("*.ipynb"))
+    notebooks = notebook.sources(exercises)
     require(len(notebooks) > 0, "exercises", str(exercises), "a folder with notebooks")
     secret = [line for path in notebooks for line in solution_lines(path)]
     for name in ("source", "release"):
         shutil.rmtree(course / name, ignore_errors=True)
-    ignored = shutil.ignore_patterns(".*", "__pycache__")
+    left = {path.name for path in exercises.glob("*.ipynb")} - {path.name for path in notebooks}
+    for name in sorted(left):
+        print(f"{name} is no exercise and is left out", file=sys.stderr)
+    ignored = shutil.ignore_patterns(".*", "__pycache__", *left)
     shutil.copytree(exercises, course / "source" / ASSIGNMENT, ignore=ignored)
     (course / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
     nbgrader(course, "generate_assignment", ASSIGNMENT, "--force")
@@ -151,7 +154,7 @@ def draw(exercises: Path) -> None:
     Raises:
         InputError: a cell of a solved notebook fails.
     """
-    for path in sorted(exercises.glob("*.ipynb")):
+    for path in notebook.sources(exercises):
         errors = run(path, exercises / PICTURES)
         require(not errors, path.name, errors, "solved notebooks that run")
 

@@ -58,7 +58,8 @@ def execute(name: str, preset: str, given: Mapping[str, Any], output: Path | Non
     output = output or root / "_build" / "runs" / f"{name}.ipynb"
     require(output.suffix == ".ipynb", "output", str(output), "a path that ends in .ipynb")
     writable(output)
-    os.environ.update(of_the_kernel(root / "_build" / "cache"))
+    cache = writable(root / "_build" / "cache" / "kernel").parent
+    os.environ.update(of_the_kernel(cache))
     before, start = provenance.sources(name, preset), time.monotonic()
     cpu_start, _ = _of_kernels()
     with _kept_if_failed(output) as partial:
@@ -152,10 +153,12 @@ def of_the_kernel(cache: Path) -> dict[str, str]:
         cache: folder for what Jupyter, IPython and matplotlib write.
     """
     kernel = cache / "jupyter" / "kernels" / "python3" / "kernel.json"
-    kernel.parent.mkdir(parents=True, exist_ok=True)
     start = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     told = {"argv": start, "display_name": "Python 3", "language": "python"}
-    kernel.write_text(json.dumps(told), "utf-8")
+    kernel.parent.mkdir(parents=True, exist_ok=True)
+    own = kernel.with_name(f"{os.getpid()}.json")  # notebooks run side by side
+    own.write_text(json.dumps(told), "utf-8")
+    own.replace(kernel)
     return {
         "IPYTHONDIR": str(cache / "ipython"),
         "JUPYTER_CONFIG_DIR": str(cache / "jupyter"),

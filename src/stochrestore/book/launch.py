@@ -52,7 +52,8 @@ def cell(address: str) -> dict[str, Any]:
 
 def notebooks(root: Path) -> list[Path]:
     """The sources of all chapters and exercises."""
-    return sorted((root / "notebooks").glob("**/*.ipynb"))
+    folder = root / "notebooks"
+    return notebook.sources(folder) + notebook.sources(folder / "exercises")
 
 
 def write(root: Path) -> list[Path]:

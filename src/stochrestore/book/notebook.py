@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,12 @@ def write(path: Path, notebook: Mapping[str, Any]) -> None:
     cells = [{**cell, "source": cell["source"].splitlines(True)} for cell in notebook["cells"]]
     text = json.dumps({**notebook, "cells": cells}, indent=1, ensure_ascii=False)
     write_atomically(path, f"{text}\n".encode())
+
+
+def sources(folder: Path) -> list[Path]:
+    """The notebooks of a folder, without those that JupyterLab names ``Untitled`` or ``-Copy1``."""
+    left = re.compile(r"Untitled\d*|.*-Copy\d+")
+    return [path for path in sorted(folder.glob("*.ipynb")) if not left.fullmatch(path.stem)]
 
 
 def code_cells(path: Path) -> list[dict[str, Any]]:

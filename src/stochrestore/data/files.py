@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from stochrestore.errors import InputError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """The endings of image files, in lower case; a file may have them in upper case too."""
 
@@ -53,7 +53,7 @@ def _refuse(error: OSError) -> None:
     raise InputError(f"{error.filename}: cannot be read: {error.strerror}")
 
 
-def read(path: Path, use: Callable[[Image.Image], T]) -> T:
+def read(path: Path, use: Callable[[Image.Image], _T]) -> _T:
     """What a function, such as :func:`rgb`, makes of an image file.
 
     Raises:
