@@ -257,6 +257,13 @@ def test_training_leaves_weights_and_records(trained):
     assert list(loaded) == ["edsr", "esrgan", "srflow"]
 
 
+def test_images_that_are_missing_are_said_before_anything_is_trained(tmp_path):
+    changes = {"data": f"folder:{tmp_path / 'none'}", "weights": str(tmp_path / "new")}
+    with pytest.raises(InputError, match="none"):
+        experiment.load_or_train(SMOKE.model_copy(update=changes))
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_is_trained_is_not_trained_again(trained):
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*.safetensors")}
     train_jobs(training.all_jobs(SMOKE).values(), trained, training.METHOD)

@@ -30,6 +30,7 @@ from stochrestore.metrics.psnr import Channels, psnr
 from stochrestore.networks.official import load_edsr, load_esrgan, load_srflow
 from stochrestore.networks.srflow import SRFlow
 from stochrestore.training.jobs import load
+from stochrestore.training.loop import float32_as
 
 Row = dict[str, Any]
 SHAVE = 4
@@ -166,6 +167,8 @@ def load_or_train(settings: Settings) -> dict[str, Estimator]:
     """
     networks: dict[str, Any] = official_networks(settings)
     ours = [job for job in all_jobs(settings).values() if job.name in set(NETWORKS) - set(networks)]
+    for data in data_sets(settings):
+        _pairs(settings, data)  # so that images that are missing are found before any training
     if ours:
         folder = trained_weights(settings, ours, METHOD)
         networks |= {job.name: load(job, folder, METHOD)[0] for job in ours}
@@ -209,6 +212,7 @@ def images_at_once(settings: Settings, y: Tensor) -> int:
     return settings.images_at_once or max(1, PIXELS_AT_ONCE // y[0, 0].numel())
 
 
+@float32_as()
 def restored(network: Estimator, y: Tensor, z: Tensor, settings: Settings) -> Tensor:
     """Restorations of y (N, 3, h, w) with seeds z (S, N, K), in [0, 1]: (S, N, 3, 4h, 4w).
 
@@ -237,6 +241,7 @@ class Attacked:
     """G(ỹ, z), of the same shape."""
 
 
+@float32_as()
 def attacked(network: Estimator, group: Group, alpha: float, settings: Settings) -> Attacked:
     """A network attacked on a group; the same draws whatever network and α are."""
     x, y = (images.to(settings.torch_device()) for images in (group.x, group.y))
