@@ -86,8 +86,8 @@ def run(
     """Check the parameters of a notebook, then execute it."""
     require(notebook in registry.CHAPTERS, "notebook", notebook, ", ".join(registry.CHAPTERS))
     given = _assignments(parameter, notebook)
-    output = output.expanduser() if output else None
-    written = execute.execute(notebook, preset, given, output)
+    place = _or_default(output, f"_build/runs/{notebook}.ipynb")
+    written = execute.execute(notebook, preset, given, place)
     print(f"{notebook} ({preset}): {written}")
 
 
@@ -321,8 +321,13 @@ def check(
 
 
 def _or_default(given: Path | None, default: str | Path) -> Path:
-    """The path that was given, or the default one in the checkout."""
-    return provenance.checkout() / default if given is None else given.expanduser()
+    """The path that was given, with ``~`` expanded, or the default one in the checkout."""
+    if given is None:
+        return provenance.checkout() / default
+    try:
+        return given.expanduser()
+    except RuntimeError as error:  # no such user
+        raise InputError(f"{given}: {error}") from None
 
 
 def _assignments(texts: list[str] | None, experiment: str) -> dict[str, Any]:
