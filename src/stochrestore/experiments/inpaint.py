@@ -201,6 +201,11 @@ def job_examination(estimator: Any, job: Job) -> Metrics:
     return {"two_sample_accuracy": accuracy}
 
 
+def fresh_critic_on_images(settings: Settings) -> float:
+    """The control of ``two_sample_accuracy``: images stand for restorations."""
+    return two_sample_accuracy(None, settings, degradation(settings), seed=settings.seed)
+
+
 METHOD = Method(
     build=job_trainer,
     recorded=recorded,
