@@ -185,6 +185,16 @@ def test_images_to_train_and_choose_on():
         load_images("fashion", 32, seed=0, training_images=100, validation_images=40)
 
 
+def test_few_images_for_a_figure_show_every_kind():
+    found = load_images("fashion", 16, seed=0, training_images=9, validation_images=400)
+    labels = fashion.shipped()["validation"].labels[:400].tolist()
+    firsts = sorted(labels.index(kind) for kind in range(10))
+    assert torch.equal(found.shown(10), found.validation[torch.tensor(firsts)])
+    assert torch.equal(found.shown(4), found.shown(10)[:4])
+    faces = load_images("faces", 16, seed=0, training_images=9, validation_images=9)
+    assert torch.equal(faces.shown(4), faces.validation[:4])
+
+
 def test_other_sizes_of_the_official_files(official):
     with pytest.raises(InputError, match=r"fashion_mnist: size: got 28.*16, 32 or 64"):
         load_images(f"fashion_mnist:{official}", 28, seed=0, training_images=9, validation_images=9)

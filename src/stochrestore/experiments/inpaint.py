@@ -329,7 +329,7 @@ def figure_1(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]
         title (or an estimator's key) and images, (columns, n, C, S, S).
     """
     settings, degrade = trained.settings, degradation(trained.settings)
-    x = images(settings).validation[:n]
+    x = images(settings).shown(n)
     y = degrade.degrade(x).to(settings.torch_device())
     generator = torch.Generator().manual_seed(settings.seed)
     groups = [("input", known_pixels(y, degrade)[None].cpu()), ("image", x[None])]
