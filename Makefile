@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 PRESET ?= laptop
 BIN    := .venv/bin
 READY  := .venv/.ready
+# A copied or moved checkout brings an environment that belongs to another folder.
+FOREIGN := $(shell test -s $(READY) && ! pwd -P | cmp -s - $(READY) && echo foreign)
 
 .DEFAULT_GOAL := help
 .PHONY: help book pdf class test bench lock clean
@@ -12,17 +14,17 @@ help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1 —/p' $(MAKEFILE_LIST)
 
 book: $(READY)  ## run the notebooks (PRESET=laptop) and build the book to _build/html
-	@$(BIN)/snakemake book --config preset=$(PRESET)
+	@$(BIN)/stochrestore book --preset "$(PRESET)"
 	@echo "The book: _build/html/index.html"
 
 pdf: book  ## the book as one PDF, _build/book.pdf, printed by Chromium
 	@$(BIN)/stochrestore pdf
 
 class: $(READY)  ## the exercises as students get them: _build/class, and a zip to hand out
-	@$(BIN)/python -m stochrestore.classroom build notebooks/exercises _build/class
+	@$(BIN)/stochrestore class build
 
 test: $(READY)  ## the book, then lint, types, order of imports, notebooks and tests
-	@$(BIN)/snakemake book validated --config preset=$(PRESET)
+	@$(BIN)/stochrestore book --validate --preset "$(PRESET)"
 	$(BIN)/stochrestore claims --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,10 +45,16 @@ lock: $(READY)  ## requirements.lock from pyproject.toml; pins that still fit st
 clean:  ## remove everything generated, but for the environment and trained weights
 	rm -rf _build book/executed .snakemake
 
-# An environment that is there keeps its Python.
-$(READY): requirements.lock pyproject.toml
+# A whole environment that is there keeps its Python; half of one is begun again.
+$(READY): requirements.lock pyproject.toml $(if $(FOREIGN),renew)
 	@echo "Installing into .venv; minutes, once."
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -m venv .venv; } || \
+	    { rm -rf .venv; echo "No environment: install $(PYTHON) with its module venv (python3-venv)" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@pwd -P > $@
+
+.PHONY: renew
+renew:
+	@echo "The environment in .venv belongs to another folder; it is made anew."
+	@rm -rf .venv

@@ -1,17 +1,24 @@
 """notebooks/ → book/executed/ → _build/html, and the proof: one rule a step (see `make help`)."""
 
+import logging
 import os
 import sys
 from pathlib import Path
 
-from stochrestore import book_pages, provenance
+from snakemake.logging import logger
+
+from stochrestore.book import build, pages, provenance
+
+for handler in logger.handlers:  # the profile's `quiet: all` hides errors too
+    quiet = list(handler.filters)
+    handler.filters[:] = [lambda r: r.levelno >= logging.ERROR or all(f.filter(r) for f in quiet)]
 
 PRESET = config.get("preset", "laptop")
 NOTEBOOKS = provenance.notebooks()
 PAGES = expand("book/executed/{name}.ipynb", name=NOTEBOOKS)
 GENERATED_PAGES = expand(
     "book/executed/{name}.md", name=("equations", "results", "environment", "running")
-) + expand("book/executed/figures/{name}.webp", name=book_pages.FRONT_FIGURES)
+) + expand("book/executed/figures/{name}.webp", name=pages.FRONT_FIGURES)
 THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
 LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 GENERATED = {"executed", "__pycache__"}
@@ -21,8 +28,18 @@ EXERCISES = [str(p) for p in Path("notebooks/exercises").glob("*.ipynb")]  # dow
 
 os.environ["CI"] = "true"  # no progress bars: they would mix
 os.environ["OMP_NUM_THREADS"] = str(THREADS)  # notebooks run side by side
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ["PYTHONUTF8"] = "1"  # pages are UTF-8 whatever the terminal is
 shell.executable("bash")
-shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH; ")
+shell.prefix("set -euo pipefail; ")
+
+if workflow.is_main_process:
+    LOCK = build.alone(provenance.checkout())  # Snakemake's own outlives a process that is killed
+    build.end_with_the_command()
+    for name in NOTEBOOKS:
+        if reason := provenance.damage(page := Path(f"book/executed/{name}.ipynb")):
+            print(f"{page} is made again: {reason}", flush=True)
+            page.unlink()
 
 
 wildcard_constraints:
@@ -68,7 +85,7 @@ rule validate:
 rule claims:
     input:
         PAGES,
-        "src/stochrestore/claims.yaml",
+        "src/stochrestore/book/claims.yaml",
     output:
         "book/executed/claims.md",
     shell:
@@ -79,8 +96,8 @@ rule pages:
     input:
         PAGES,
         LIBRARY,
-        "src/stochrestore/claims.yaml",
-        "src/stochrestore/equations.yaml",
+        "src/stochrestore/book/claims.yaml",
+        "src/stochrestore/book/equations.yaml",
         "_config.yml",  # the address that sources are linked to
         RUNS,
     output:
@@ -119,12 +136,10 @@ GRID = Path("_build/weights/sr_scaling") / PRESET
 
 
 def grid(_):
-    from stochrestore import config as presets
     from stochrestore.experiments import sr_scaling
 
-    chosen = presets.load("sr_scaling", PRESET, data=config.get("data", "all"))
-    names = [job.name for each in sr_scaling.image_sets(chosen) for job in sr_scaling.jobs_of(each)]
-    return [f"{GRID}/{name}.json" for name in names]
+    settings = sr_scaling.Settings.load(PRESET, data=config.get("data", "all"))
+    return [f"{GRID}/{name}.json" for name in sr_scaling.all_jobs(settings)]
 
 
 rule sr_grid:

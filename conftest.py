@@ -4,10 +4,13 @@ import os
 
 import pytest
 
+from stochrestore.book import execute, provenance
+
 
 def pytest_configure(config):
     if config.getoption("nbval", default=False):
-        os.environ["TQDM_DISABLE"] = "1"  # as `stochrestore run` does
+        # As `stochrestore run` does: the user's configuration does not change what is compared.
+        os.environ.update(execute.of_the_kernel(provenance.checkout() / "_build" / "cache"))
 
 
 def pytest_collection_modifyitems(config, items):

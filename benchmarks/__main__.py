@@ -10,7 +10,6 @@ from benchmarks import frechet, house, precision_recall, srflow, training_step
 from benchmarks.measure import Row, machine
 
 BENCHMARKS: list[Callable[[], Iterator[Row]]] = [
-    house.import_time,
     house.toy_notebook,
     training_step.robust_step,
     training_step.image_step,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.measure import Row, isolated, median_seconds
 from stochrestore.metrics.frechet import frechet_distance
-from stochrestore.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import import_piq
 
 SIZE, DIMS = 5000, 2048
 METHODS: dict[str, Callable[[Tensor, Tensor], float]] = {

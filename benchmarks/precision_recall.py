@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, isolated, median_seconds, peak_bytes
-from stochrestore.metrics import precision_recall
-from stochrestore.torchvision_ops import import_piq
+from stochrestore.metrics.precision_recall import precision_recall
+from stochrestore.metrics.torchvision_ops import import_piq
 
 SIZE, DIMS, K = 10_000, 2048, 3
 FULL_SIZE = 50_000

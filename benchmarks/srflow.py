@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, isolated, median_seconds
-from stochrestore import config
 from stochrestore.attacks import SignAttack, sign_attack
-from stochrestore.estimators.srflow import SRFlow
+from stochrestore.experiments import registry
 from stochrestore.experiments import srflow_robustness as experiment
-from stochrestore.experiments._sr_networks import build
+from stochrestore.experiments.sr_networks import build
+from stochrestore.networks.srflow import SRFlow
 
 ALPHA, SEEDS, IMAGES, SIDE, STEPS = 8 / 255, 10, 4, 16, 2
 #: Figure 8: images and mean LR pixels of Set5, Set14 and BSD100; six values of α, 50 steps.
@@ -46,7 +46,7 @@ def full_size() -> Iterator[Row]:
 
 def preset_work(preset: str) -> float:
     """Pixels of y × values of α × steps of a preset's Figure 8, for 10 seeds."""
-    settings = config.load("srflow_robustness", preset)
+    settings = registry.load("srflow_robustness", preset)
     groups = experiment.groups(settings, settings.data)
     pixels = sum(group.y[:, 0].numel() for group in groups)
     return pixels * len(settings.alphas) * settings.attack_steps * settings.attack_seeds / SEEDS
@@ -55,7 +55,7 @@ def preset_work(preset: str) -> float:
 def small_network() -> SRFlow:
     """SRFlow-small as the laptop preset has it, untrained."""
     torch.manual_seed(0)
-    network = build("srflow", config.load("srflow_robustness", "laptop"))
+    network = build("srflow", registry.load("srflow_robustness", "laptop"))
     assert isinstance(network, SRFlow)
     return network.eval().requires_grad_(False)
 
@@ -96,10 +96,7 @@ def by_loop(network: SRFlow, y: Tensor, z: Tensor, steps: int = STEPS) -> Tensor
 def _attack() -> tuple[dict[str, float], float]:
     network = small_network()
     y, z = problem(network, IMAGES, SIDE)
-    methods = {
-        "library": lambda: by_library(network, y, z),
-        "loop": lambda: by_loop(network, y, z),
-    }
+    methods = {"library": lambda: by_library(network, y, z), "loop": lambda: by_loop(network, y, z)}
     seconds = median_seconds(methods, 3)
     network, y, z = network.double(), y[:1].double(), z[:3, :1].double()
     difference = by_library(network, y, z) - by_loop(network, y, z)

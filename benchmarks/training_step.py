@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import Row, isolated, least_seconds, median_seconds, peak_bytes
-from stochrestore import config
 from stochrestore.attacks import initial_perturbation
 from stochrestore.degradations import Inpainting
 from stochrestore.estimators.base import SecondCoordinate, restore, sample
-from stochrestore.estimators.mlp import MLPCritic, MLPEstimator
-from stochrestore.estimators.resnet_critic import ResNetCritic
-from stochrestore.estimators.unet import StatisticsPerSeed, UNet
-from stochrestore.experiments import inpaint, sr_scaling
+from stochrestore.experiments import inpaint, registry, sr_scaling
 from stochrestore.losses import critic_gan_loss, estimator_gan_loss, r1_penalty
+from stochrestore.networks.mlp import MLPCritic, MLPEstimator
+from stochrestore.networks.resnet_critic import ResNetCritic
+from stochrestore.networks.unet import StatisticsPerSeed, UNet
 from stochrestore.problems.toy import Disk
-from stochrestore.training import AlternatingTrainer, TrainingSettings, keep_freed_memory
+from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
+from stochrestore.training.loop import keep_freed_memory
 
 SETTINGS = TrainingSettings(
     batch_size=32, robustness_weight=1e4, robustness_seeds=50, attack_steps=4
@@ -241,9 +241,9 @@ def _measure_images() -> tuple[dict[str, float], float]:
 
 def _measure_grid() -> dict[str, float]:
     keep_freed_memory()
-    settings = config.load("sr_scaling", "laptop", data="faces", scales=[4])
-    jobs = {sr_scaling.model_of(job): job for job in sr_scaling.jobs_of(settings)}
-    trainer = sr_scaling.job_trainer(jobs["robust_sto_gan"])
+    settings = registry.load("sr_scaling", "laptop", data="faces", scales=[4])
+    jobs = {job.key: job for job in sr_scaling.jobs_of(settings)}
+    trainer = sr_scaling.METHOD.build(jobs["robust_sto_gan"])
     # Some losses enter every n-th step: the mean is over as many as bring all of them round.
     cycle = math.lcm(trainer.settings.r1_every, trainer.settings.robustness_every)
 
@@ -305,9 +305,9 @@ class PlainTrainer(AlternatingTrainer):
 
 def fashion_trainer(precision: str, *, plain: bool) -> AlternatingTrainer:
     """The training as preset laptop has it, of weights and draws that are always the same."""
-    settings = config.load("inpaint", "laptop", data="fashion", precision=precision)
-    jobs = {inpaint.model_of(job): job for job in inpaint.main_jobs(settings)}
-    trainer = inpaint.job_trainer(jobs["robust_sto_gan"])
+    settings = registry.load("inpaint", "laptop", data="fashion", precision=precision)
+    jobs = {job.key: job for job in inpaint.main_jobs(settings)}
+    trainer = inpaint.METHOD.build(jobs["robust_sto_gan"])
     if plain:
         trainer.__class__ = PlainTrainer
         _unet(trainer.estimator).__class__ = PlainUNet

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,15 @@ import nbformat
 ROOT = Path(__file__).parents[1]
 
 EXPERIMENT = """
+from typing import ClassVar
+
 from pydantic import Field
 
 from stochrestore.config import ExperimentSettings
 
 
 class Settings(ExperimentSettings):
+    experiment: ClassVar[str] = "{name}"
     robust: bool = False
     epsilon: float = Field(1e-3, gt=0)
 
@@ -46,19 +50,18 @@ epsilon = None  # type: float
 ---
 import sys
 from tqdm import tqdm
-from stochrestore import claims, config
+from stochrestore.book import claims
 from stochrestore.experiments import NAME
-settings = config.load("NAME", preset, seed=seed, robust=robust, epsilon=epsilon)
+from stochrestore.metrics.intervals import student_interval
+settings = NAME.Settings.load(preset, seed=seed, robust=robust, epsilon=epsilon)
 assert settings.seed != 13, "unlucky"
 ---
-# NBVAL_IGNORE_OUTPUT
-claims.Evidence("NAME", settings.preset, {"NAME.a": claims.Measured.over_seeds([0.49, 0.5])})
+claims.Evidence("NAME", settings.preset, {"NAME.a": student_interval([0.49, 0.5])})
 ---
 for _ in tqdm(range(2)):
     pass
 print(NAME.roll(), settings.seed, settings.robust, settings.epsilon)
 ---
-# NBVAL_IGNORE_OUTPUT
 print(sys.executable)
 """
 
@@ -72,22 +75,27 @@ class Checkout:
     @classmethod
     def make(cls, folder):
         """Make one in a folder."""
-        root = folder / "checkout"
+        root = folder / 'it\'s a "#1" $é'
         library = root / "src" / "stochrestore"
         shutil.copytree(
             ROOT / "src" / "stochrestore",
             library,
-            ignore=shutil.ignore_patterns("weights", "__pycache__", "toy_*.py", "_toy_*.py"),
+            ignore=shutil.ignore_patterns("weights", "__pycache__", "toy_*.py"),
         )
         (root / "notebooks").mkdir()
-        (library / "claims.yaml").write_text(CLAIMS, encoding="utf-8")
+        (library / "book" / "claims.yaml").write_text(CLAIMS, encoding="utf-8")
+        registry = library / "experiments" / "registry.py"
+        chapters = re.sub(
+            r"CHAPTERS = \([^)]*\)", 'CHAPTERS = ("coin", "dice")', registry.read_text("utf-8")
+        )
+        registry.write_text(chapters, encoding="utf-8")
         for preset in ("smoke", "laptop", "gpu", "paper"):
             text = "coin: {epsilon: 0.5}\ndice: {epsilon: 0.5}\n"
             (library / "presets" / f"{preset}.yaml").write_text(text, encoding="utf-8")
         for name in ("coin", "dice"):
             roll = f"def roll():\n    return {name!r}\n"
             (library / "problems" / f"{name}_problem.py").write_text(roll, encoding="utf-8")
-            experiment = EXPERIMENT.format(problem=f"{name}_problem")
+            experiment = EXPERIMENT.format(name=name, problem=f"{name}_problem")
             (library / "experiments" / f"{name}.py").write_text(experiment, encoding="utf-8")
             nbformat.write(_notebook(name), root / "notebooks" / f"{name}.ipynb")
         for file in ("Snakefile", "conftest.py", "pyproject.toml"):
@@ -97,12 +105,12 @@ class Checkout:
 
     def command(self, *arguments, **options):
         """Run ``stochrestore`` there; the finished process, with its output as text."""
-        return self.python("-c", "from stochrestore.cli import main; main()", *arguments, **options)
+        return self.python("-m", "stochrestore", *arguments, **options)
 
-    def python(self, *arguments, **options):
-        """Run Python on that library."""
-        source = str(self.root / "src")
-        environment = os.environ | {"PYTHONPATH": source, "CI": "true", "OMP_NUM_THREADS": "1"}
+    def python(self, *arguments, variables=(), **options):
+        """Run Python on that library, with more variables of the environment."""
+        own = {"PYTHONPATH": str(self.root / "src"), "CI": "true", "OMP_NUM_THREADS": "1"}
+        environment = os.environ | own | dict(variables)
         return subprocess.run(
             [sys.executable, *arguments],
             **{"cwd": self.root, "env": environment, "capture_output": True, "text": True}
@@ -132,6 +140,8 @@ def _notebook(name):
     sources = CELLS.replace("NAME", name).strip().split("\n---\n")
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     cells[0].metadata["tags"] = ["parameters"]
+    for cell in (cells[2], cells[4]):  # floats, and a path
+        cell.metadata["tags"] = ["nbval-ignore-output"]
     heading = nbformat.v4.new_markdown_cell(f"# The {name}")
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return nbformat.v4.new_notebook(cells=[heading, *cells], metadata={"kernelspec": kernel})

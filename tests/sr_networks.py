@@ -8,12 +8,12 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from stochrestore.estimators.edsr import EDSR
-from stochrestore.estimators.rrdb import RRDBNet
-from stochrestore.estimators.srflow import FlowStep, SRFlow
+from stochrestore.networks.edsr import EDSR
+from stochrestore.networks.rrdb import RRDBNet
+from stochrestore.networks.srflow import FlowStep, SRFlow
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "golden"
-GOLDEN = Path(__file__).parent / "data" / "sr_golden.safetensors"
+GOLDEN = Path(__file__).parent / "golden" / "sr_golden.safetensors"
 
 
 def fill(network: nn.Module) -> nn.Module:
@@ -80,3 +80,20 @@ def listed_keys(path: Path) -> dict[str, tuple[int, ...]]:
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max()).item()
+
+
+def tiny_srflow() -> SRFlow:
+    return fill(SRFlow(4, 2, 2, steps=1, hidden=3, stacked=(1,)))
+
+
+def published(name: str) -> dict[str, torch.Tensor]:
+    """The tensors of a small network as its published file names them."""
+    network = tiny_srflow() if name == "srflow" else NETWORKS[name]()
+    state = dict(network.state_dict())
+    if name == "srflow":
+        unused = {"weight": torch.zeros(96, 8, 3, 3), "bias": torch.zeros(96)}
+        state |= {f"flowUpsamplerNet.f.0.{key}": tensor for key, tensor in unused.items()}
+    return state
+
+
+STATES = {name: published(name) for name in NETWORKS}

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from small_checkout import Checkout
-from stochrestore import doctor, provenance
+from stochrestore.book import doctor, notebook, provenance
 
 REFUSED = [
     (["cards"], ["notebook", "'cards'", "coin, dice"]),
@@ -22,6 +22,20 @@ REFUSED = [
     (["coin", "-p", "seed=1.5", "-p", "robust=0"], ["seed: got 1.5", "robust: got 0"]),
     (["coin", "-p", "seed"], ["-p", "'seed'", "name=value"]),
     (["coin", "-o", "coin.html"], ["output", "coin.html", ".ipynb"]),
+    (["coin", "-o", "notebooks/coin.ipynb"], ["output", "notebooks/coin.ipynb", "outside"]),
+    (["coin", "-o", "notebooks/exercises/a.ipynb"], ["output", "exercises/a.ipynb", "outside"]),
+    (["coin", "-o", "src/coin.py/deep/coin.ipynb"], ["cannot be written", "Not a directory"]),
+    (["coin", "-o", "folder.ipynb"], ["folder.ipynb: cannot be written: Is a directory"]),
+    (["coin", "-o", "~no-one/coin.ipynb"], ["~no-one/coin.ipynb", "home"]),
+]
+
+REFUSED = [(["run", *arguments], words) for arguments, words in REFUSED] + [
+    (["claims", "--check", "--pages", "missing"], ["claims: pages: got 'missing'"]),
+    (["claims", "--check"], ["claims: pages: got ", "allowed: executed notebooks"]),
+    (["doctor", "--html", "missing"], ["--html: got 'missing'", "built pages"]),
+    (["doctor", "--preset", "huge"], ["preset: got 'huge'"]),
+    (["pages", "missing"], ["pages: got 'missing'", "executed notebooks"]),
+    (["book", "--preset", "Smoke"], ["PRESET: got 'Smoke'"]),
 ]
 
 # All in one process: to start one takes longer than the check.
@@ -30,7 +44,7 @@ import contextlib, io, json, sys
 from stochrestore.cli import main
 
 for arguments in json.load(sys.stdin):
-    sys.argv, said, status = ["stochrestore", "run", *arguments], io.StringIO(), 0
+    sys.argv, said, status = ["stochrestore", *arguments], io.StringIO(), 0
     with contextlib.redirect_stderr(said):
         try:
             main()
@@ -43,6 +57,8 @@ for arguments in json.load(sys.stdin):
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory):
     checkout = Checkout.make(tmp_path_factory.mktemp("refusals"))
+    (checkout.root / "src" / "coin.py").touch()
+    (checkout.root / "folder.ipynb").mkdir()
     cases = json.dumps([arguments for arguments, _ in REFUSED])
     lines = checkout.python("-c", SCRIPT, input=cases).stdout.splitlines()
     assert not (checkout.root / "_build").exists()  # nothing was begun
@@ -93,16 +109,6 @@ def test_a_failed_run_keeps_the_old_page_and_itself_beside_it(checkout, tmp_path
     assert "unlucky" in failed.read_text("utf-8")
 
 
-def test_an_output_that_cannot_be_written_is_named(checkout, tmp_path):
-    (tmp_path / "file").write_text("")
-    output = tmp_path / "file" / "folder" / "coin.ipynb"
-    done = checkout.command("run", "coin", "-o", str(output))
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        f"stochrestore: output {output}: cannot be written: Not a directory"
-    ]
-
-
 def test_a_full_disk_leaves_the_old_page_and_nothing_else(checkout, tmp_path):
     page = tmp_path / "out" / "coin.ipynb"
     page.parent.mkdir()
@@ -116,6 +122,51 @@ def test_a_full_disk_leaves_the_old_page_and_nothing_else(checkout, tmp_path):
     assert f"stochrestore: output {page}: cannot be written: File too large" in done.stderr
     assert [path.name for path in page.parent.iterdir()] == ["coin.ipynb"]
     assert page.read_text() == "old"
+
+
+STARTUP = "raise RuntimeError('a startup file of the user')"
+SPEC = {"argv": ["/bin/false", "{connection_file}"], "display_name": "Mine", "language": "python"}
+DRAWS = """import matplotlib.pyplot as plt
+from IPython import get_ipython
+plt.plot([1, 2])
+plt.title("Ω")
+plt.show()
+print("Ω", plt.rcParams["text.usetex"], get_ipython().history_length)"""
+
+
+def test_a_run_does_not_depend_on_the_users_configuration(checkout, tmp_path):
+    source, home = checkout.root / "notebooks" / "coin.ipynb", tmp_path / "home"
+    found = notebook.read(source)
+    found["cells"][4]["source"] = DRAWS
+    notebook.write(source, found)
+    for path, text in {
+        ".ipython/profile_default/startup/a.py": STARTUP,
+        ".ipython/profile_default/ipython_config.py": "c.InteractiveShell.history_length = 7",
+        ".config/matplotlib/matplotlibrc": "text.usetex: True",
+        ".local/share/jupyter/kernels/python3/kernel.json": json.dumps(SPEC),
+    }.items():
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_text(text)
+    user = {"HOME": str(home), "MPLBACKEND": "agg", "IPYTHONDIR": str(home / ".ipython")}
+    user |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = ("run", "coin", "--preset", "smoke")
+    done = checkout.command(*run, variables=user)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = checkout.root / "_build" / "runs" / "coin.ipynb"
+    assert len(list(notebook.outputs(page, "image/png"))) == 1
+    assert "Ω False 1000" in page.read_text("utf-8")
+    missing = {"HOME": str(tmp_path / "missing" / "home"), "MPLCONFIGDIR": "/proc/none"}
+    done = checkout.command(*run, variables=missing)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = checkout.command("claims", variables=user)  # with letters that the terminal lacks
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "? coin.a: not tested" in done.stdout
+
+
+def test_the_command_starts_without_the_modules_of_unix(checkout):
+    script = "import sys; sys.modules.update(resource=None, fcntl=None); import stochrestore.cli"
+    done = checkout.python("-c", script)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_plain_papermill_works_from_any_folder(checkout, tmp_path):

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,9 +7,11 @@ from pydantic import Field
 
 from stochrestore import config
 from stochrestore.errors import InputError
+from stochrestore.experiments import registry
 
 
 class Settings(config.ExperimentSettings):
+    experiment: ClassVar[str] = "coin"
     steps: int = Field(10, ge=1)
     radius: float = Field(0.5, gt=0)
     robust: bool = False
@@ -28,27 +32,26 @@ values = st.one_of(
 
 @pytest.fixture(autouse=True)
 def _experiment(monkeypatch):
-    monkeypatch.setattr(config, "settings_class", lambda experiment: Settings)
     monkeypatch.setattr(config, "preset_values", lambda experiment, preset, given: PRESETS[preset])
 
 
 def test_what_is_given_replaces_the_preset_which_replaces_the_default():
-    assert config.load("coin", "laptop").steps == 10
-    assert config.load("coin", "smoke").steps == 2
-    assert config.load("coin", "smoke", steps=3).steps == 3
-    assert config.load("coin", "smoke", steps=None).steps == 2
-    assert config.load("coin", "gpu").radius == 2.0
+    assert Settings.load("laptop").steps == 10
+    assert Settings.load("smoke").steps == 2
+    assert Settings.load("smoke", steps=3).steps == 3
+    assert Settings.load("smoke", steps=None).steps == 2
+    assert Settings.load("gpu").radius == 2.0
 
 
 @given(st.fixed_dictionaries({}, optional=GOOD))
 def test_good_values_are_taken_as_given(changes):
-    settings = config.load("coin", "laptop", **changes)
+    settings = Settings.load("laptop", **changes)
     assert {name: getattr(settings, name) for name in changes} == changes
 
 
 def load_one(name, value):
     try:
-        return getattr(config.load("coin", "laptop", **{name: value}), name)
+        return getattr(Settings.load("laptop", **{name: value}), name)
     except InputError as error:
         return error
 
@@ -69,7 +72,7 @@ def test_a_value_is_taken_with_its_type_or_refused_in_one_line(name, value):
 
 def test_everything_wrong_is_said_at_once():
     with pytest.raises(InputError) as raised:
-        config.load("coin", "laptop", robust="false", step=5)
+        Settings.load("laptop", robust="false", step=5)
     assert "robust: got 'false' (str); allowed: a valid boolean" in str(raised.value)
     assert "step: unknown parameter; allowed: preset, seed, steps, radius, robust" in str(
         raised.value
@@ -78,26 +81,90 @@ def test_everything_wrong_is_said_at_once():
 
 def test_a_misspelt_preset_file_is_no_silent_default():
     with pytest.raises(InputError, match="oops: unknown parameter"):
-        config.load("coin", "paper")
+        Settings.load("paper")
 
 
 def test_settings_do_not_change_after_the_check():
     with pytest.raises(ValueError, match="frozen"):
-        config.load("coin", "laptop").steps = 5
+        Settings.load("laptop").steps = 5
 
 
 def test_unknown_experiment_and_preset_are_named(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(InputError, match=r"experiment: got 'cards'; allowed: .*toy_tradeoff"):
-        config.load("cards", "laptop")
+        registry.load("cards", "laptop")
     with pytest.raises(InputError, match="preset: got 'huge'; allowed: smoke, laptop, gpu, paper"):
-        config.load("toy_tradeoff", "huge")
+        registry.load("toy_tradeoff", "huge")
 
 
 @pytest.mark.parametrize("preset", config.PRESETS)
-@pytest.mark.parametrize("experiment", config.experiments())
+@pytest.mark.parametrize("experiment", registry.CHAPTERS)
 def test_every_preset_of_every_experiment_is_valid(monkeypatch, experiment, preset):
     monkeypatch.undo()
-    settings = config.load(experiment, preset)
+    settings = registry.load(experiment, preset)
     assert settings.preset == preset
     settings.model_dump_json()
+
+
+TEXTS = [
+    ("inpaint", "seed", "010", 10),
+    ("inpaint", "seed", "7", 7),
+    ("inpaint", "epsilon", "1e-3", 0.001),
+    ("inpaint", "epsilon", "2", 2.0),
+    ("inpaint", "robust", "true", True),
+    ("inpaint", "robust", "none", None),
+    ("inpaint", "critic_lr", "1e-4", 1e-4),
+    ("inpaint", "data", "folder:/a/my #1 set", "folder:/a/my #1 set"),
+    ("inpaint", "data", "folder: /path", "folder: /path"),
+    ("inpaint", "weights", "2024", "2024"),
+    ("inpaint", "weights", "'2024'", "2024"),
+    ("inpaint", "lr_milestones", "", []),
+    ("inpaint", "betas", "0, 0.9", [0.0, 0.9]),
+    ("sr_scaling", "scales", "4,8", [4, 8]),
+    ("sr_scaling", "scales", "4", [4]),
+    ("sr_scaling", "scales", "[4, 8]", [4, 8]),
+    ("srflow_robustness", "data", "set5+set14", "set5+set14"),
+    ("inpaint", "no_such", "1", "1"),
+]
+
+
+@pytest.mark.parametrize(("experiment", "name", "text", "value"), TEXTS)
+def test_a_text_is_read_by_the_type_of_its_parameter(experiment, name, text, value):
+    model = registry.settings(experiment)
+    found = config.read(model, {name: text})[name]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "line"),
+    [
+        ({"seed": "1:30"}, "seed: got '1:30'"),
+        ({"seed": "0x10"}, "seed: got '0x10'"),
+        ({"seed": str(2**64)}, f"seed: got {2**64}"),
+        ({"seed": "1.0"}, r"seed: got 1\.0 \(float\)"),
+        ({"robust": "1"}, r"robust: got 1 \(int\)"),
+        ({"epsilon": "1:30"}, "epsilon: got '1:30'"),
+        ({"betas": "[0.5, x]"}, "betas: got 'x'"),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_refused_in_one_line(monkeypatch, texts, line):
+    monkeypatch.undo()
+    given = config.read(registry.settings("inpaint"), texts)
+    with pytest.raises(InputError, match=line) as caught:
+        registry.load("inpaint", "smoke", **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_single_value_or_a_text_stands_for_a_list(monkeypatch):
+    """As papermill's ``-p scales 4`` and ``-p scales 4,8`` give them."""
+    monkeypatch.undo()
+    for value, scales in ((4, (4,)), ("4,8", (4, 8)), ("[4, 8]", (4, 8)), ([4, 4, 8], (4, 8))):
+        settings = registry.load("sr_scaling", "smoke", data="digits", scales=value)
+        assert settings.scales == scales
+
+
+def test_a_space_before_a_path_is_no_part_of_it(monkeypatch):
+    monkeypatch.undo()
+    for experiment in ("inpaint", "srflow_robustness"):
+        assert registry.load(experiment, "smoke", data="folder: /a b").data == "folder:/a b"

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from stochrestore.degradations import Averaging, LinearDegradation
 from stochrestore.errors import InputError
-from stochrestore.estimators.unet import UNet
 from stochrestore.metrics.psnr import psnr
+from stochrestore.networks.unet import UNet
 
 CONSISTENT = 100  # dB, in float32
 

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from stochrestore import config
+from stochrestore.experiments import registry
 
 real_load = yaml.safe_load
 SECTIONS = """
@@ -29,7 +30,7 @@ def test_sections_of_a_preset_hold_for_one_value_of_a_setting(monkeypatch, given
 
 
 def test_a_section_for_data_holds_whatever_its_path():
-    ours = config.load("inpaint", "laptop", data="digits")
-    assert ours.width == config.load("inpaint", "laptop").width * 16
+    ours = registry.load("inpaint", "laptop", data="digits")
+    assert ours.width == registry.load("inpaint", "laptop").width * 16
     here = config.preset_values("inpaint", "laptop", {"data": "folder:/x"})
-    assert here["width"] == config.load("inpaint", "laptop").width
+    assert here["width"] == registry.load("inpaint", "laptop").width

@@ -1,7 +1,7 @@
 """Adversarial perturbations of an estimator's input.
 
-Attacks know an estimator only as a function of (y, z), so closed forms, networks and exact
-posterior samplers are attacked by the same code.
+Attacks use an estimator only as a function of (y, z). So the same code attacks closed forms,
+networks and exact posterior samplers.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from stochrestore.estimators.base import Estimator, restore, squared_distance
 
 @dataclass(frozen=True)
 class Attack:
-    """How the maximisation over δ in Eq. 2 and Eq. 6 is approximated: projected Adam.
+    """Settings of projected Adam, which approximates the maximum over δ in Eq. 2 and Eq. 6.
 
     Args:
         radius: ε > 0, the largest ‖δ‖₂, in the units of y.
-        steps: number of Adam ascent steps, ≥ 1.
+        steps: the number of Adam's ascent steps, ≥ 1.
         lr: Adam's step size, in the units of y.
         betas: Adam's two decay rates.
         start: ``"random"`` draws δ uniformly from the ball; ``"zero"`` starts at δ = 0, where
             the objective's gradient vanishes, so that Adam never moves (see the book's page
             on reading the paper closely).
-        seeds_at_once: seeds that pass through the estimator together; None: all. Fewer need less
-            memory, and change the result by rounding only.
+        seeds_at_once: how many seeds pass through the estimator together; None for all. Fewer
+            seeds need less memory and change the result by rounding only.
     """
 
     radius: float
@@ -65,16 +65,16 @@ def worst_perturbation(
 
     .. math:: δ^*(y) ≈ \arg\max_{‖δ‖_2 ≤ ε} E‖G(y, Z) − G(y + δ, Z)‖_2^2
 
-    The mean over Z runs over the given seeds, the same on both sides. δ is projected on the
-    ε-ball after each Adam step, and the optimiser starts afresh at every call (App. E.2.3). No
-    gradient is taken with respect to the estimator's weights. Adam scales each coordinate by
-    itself, so for inputs of several dimensions the result is a lower bound of the maximum that
-    more steps do not close.
+    The mean over Z is over the given seeds, which are the same on both sides. δ is projected on
+    the ε-ball after each Adam step, and the optimiser starts anew at every call (App. E.2.3). No
+    gradient is taken with respect to the estimator's weights. Adam scales each coordinate
+    separately. So for inputs of several dimensions the result may stay below the maximum, however
+    many steps are taken.
 
     Args:
         y: inputs, (N, …).
         z: seeds, (S, N, K).
-        clean: G(y, z), (S, N, …), where the caller has it already.
+        clean: G(y, z), (S, N, …), if the caller has it already.
 
     Returns:
         δ, of y's shape.
@@ -136,16 +136,17 @@ def project_on_ball(delta: Tensor, radius: float) -> Tensor:
 
 @dataclass(frozen=True)
 class SignAttack:
-    """I-FGSM (Kurakin et al., 2017) as Choi et al. (2019) use it against super-resolution.
+    """Settings of I-FGSM (Kurakin et al., 2017), as Choi et al. (2019) attack super-resolution.
 
     Args:
         radius: α ≥ 0, the largest |δ| of a pixel, in the units of y.
-        steps: T, of size α/T each (50 in App. G).
+        steps: T, the number of steps of size α/T (50 in App. G).
         start: ``"random"`` draws δ uniformly from [−α, α]; ``"zero"`` starts at δ = 0, where the
-            gradient of the distance to the clean output is 0, and the attack never moves.
+            gradient of the distance to the clean output is 0, so that the attack never moves.
         low, high: the range of y.
-        seeds_at_once: seeds that pass through the estimator together; None: all.
-        images_at_once: inputs that do; None: all. Both change the result by rounding only.
+        seeds_at_once: how many seeds pass through the estimator together; None for all.
+        images_at_once: how many inputs pass together; None for all. Both change the result by
+            rounding only.
     """
 
     radius: float
@@ -186,14 +187,14 @@ def sign_attack(
     .. math:: ỹ ← y + \text{clip}_{±α}(ỹ − y + \tfrac{α}{T} \text{sign} ∇_{ỹ} L), \quad
         L = E_Z‖G(ỹ, Z) − G(y, Z)‖_2^2
 
-    and then into the range of y. The mean over Z runs over the given seeds, the same for the
-    clean and the attacked input.
+    and then ỹ is clipped to the range of y. The mean over Z is over the given seeds, which are
+    the same for the clean and the attacked input.
 
     Args:
         y: inputs, (N, …), within the range.
         z: seeds, (S, N, K).
-        reference: what to move away from in place of G(y, z), (N, …); Choi et al.'s code takes
-            the true image.
+        reference: an image (N, …) that replaces G(y, z) in L. Choi et al.'s code uses the true
+            image.
 
     Returns:
         ỹ, of y's shape.
@@ -223,7 +224,7 @@ def _sign_steps(
     target: Tensor | None,
     attack: SignAttack,
 ) -> Tensor:
-    """The perturbed inputs, from the first δ on."""
+    """The perturbed inputs after all steps that follow the first δ."""
     if target is None:
         with torch.no_grad():
             target = restore(estimator, y, z, seeds_at_once=attack.seeds_at_once)

@@ -1,30 +1,35 @@
-"""The command ``stochrestore``: run notebooks, list claims, check the installation."""
+"""The command ``stochrestore``: run notebooks, train networks, list claims, check the machine."""
 
 from __future__ import annotations
 
+import io
 import json
+import signal
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
-import yaml
 
-from stochrestore import (
-    book_pages,
-    book_pdf,
+from stochrestore import config
+from stochrestore.book import (
+    build,
     claims_page,
-    config,
+    classroom,
     doctor,
-    pages,
+    execute,
+    launch,
     provenance,
     runs,
+    submissions,
 )
+from stochrestore.book import pages as book_pages
+from stochrestore.book import pdf as book_pdf
+from stochrestore.data import downloads
 from stochrestore.errors import InputError, require
-from stochrestore.experiments._trainings import select, train_jobs
-from stochrestore.problems import downloads
-from stochrestore.training import TrainingDiverged
+from stochrestore.experiments import registry
+from stochrestore.training.jobs import select, train_jobs
+from stochrestore.training.loop import TrainingDiverged
 
 app = typer.Typer(
     help=__doc__,
@@ -37,20 +42,23 @@ app = typer.Typer(
 Preset: TypeAlias = Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")]
 Parameters: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("-p", "--parameter", help="name=value, in place of the preset's"),
+    typer.Option("-p", "--parameter", help="name=value, which replaces the preset's value"),
 ]
 
 
 def main() -> None:
-    """Run the command; bad input ends in one line and status 2, a failed run in status 1."""
+    """Run the command. Bad input ends in one line and status 2, a failed run in status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may lack some letters
     try:
         app()
-    except (InputError, pages.ExecutionError, TrainingDiverged) as error:
+    except (InputError, execute.ExecutionError, build.BuildError, TrainingDiverged) as error:
         print(f"stochrestore: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 
-data = typer.Typer(help="Data sets that are fetched on demand.", no_args_is_help=True)
+data = typer.Typer(help="Data sets that are downloaded on demand.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 
@@ -61,10 +69,7 @@ def fetch(
         str | None, typer.Option(help="address of a mirror with the same paths")
     ] = None,
 ) -> None:
-    """Fetch a benchmark of super-resolution, ×4, or Fashion-MNIST; continues where it stopped.
-
-    Everything is checked by sha256.
-    """
+    """Fetch a data set, checked by sha256; an interrupted download continues where it stopped."""
     if name == "fashion_mnist":
         print(downloads.fetch_fashion_mnist(source=source or downloads.FASHION_MNIST))
     else:
@@ -81,10 +86,23 @@ def run(
         typer.Option("-o", "--output", help="default: _build/runs/<notebook>.ipynb"),
     ] = None,
 ) -> None:
-    """Execute a notebook with its parameters checked first."""
-    given = _assignments(parameter)
-    written = pages.execute(notebook, preset, given, output)
+    """Check the parameters of a notebook, then execute it."""
+    require(notebook in registry.CHAPTERS, "notebook", notebook, ", ".join(registry.CHAPTERS))
+    given = _assignments(parameter, notebook)
+    place = _or_default(output, f"_build/runs/{notebook}.ipynb")
+    written = execute.execute(notebook, preset, given, place)
     print(f"{notebook} ({preset}): {written}")
+
+
+@app.command("book")
+def build_book(
+    preset: Preset = "laptop",
+    validate: Annotated[
+        bool, typer.Option("--validate", help="run every page again, and compare")
+    ] = False,
+) -> None:
+    """Execute the notebooks that changed, and build the book to _build/html."""
+    build.build(["book", *(["validated"] if validate else [])], preset)
 
 
 @app.command()
@@ -112,43 +130,24 @@ def train(
     ] = None,
 ) -> None:
     """Train an experiment's networks; when interrupted, call it again to continue."""
-    given = _assignments(parameter)
-    if experiment in ("attributes", "fashion"):  # features: no notebook, no presets
-        _train_features(experiment, given, output)
-        return
-    settings = config.load(experiment, preset, **given)
-    module = import_module(f"stochrestore.experiments.{experiment}")
-    folder = output or provenance.checkout() / "_build" / "weights" / experiment / preset
+    module = registry.trained(experiment)
+    settings = module.Settings.load(preset, **_assignments(parameter, experiment))
+    folder = _or_default(output, Path("_build") / "weights" / experiment / preset)
     commit, dirty = provenance.revision(provenance.checkout())
-    if hasattr(module, "train"):  # networks of several kinds, one after the other
-        module.train(settings, folder, only=only, about={"commit": commit, "changed": dirty})
-        print(f"{experiment} ({preset}): {folder}")
-        return
-    require(hasattr(module, "trainings"), "experiment", experiment, "one that trains networks")
-    jobs, method, about = module.trainings(settings)
-    train_jobs(
-        select(jobs, only=only, stochastic=stochastic, robust=robust),
-        folder,
-        method,
-        workers=workers,
-        about={**about, "commit": commit, "changed": dirty},
-        tensorboard=tensorboard,
-    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+    try:
+        train_jobs(
+            select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
+            folder,
+            module.METHOD,
+            workers=workers,
+            about={"commit": commit, "changed": dirty},
+            tensorboard=tensorboard,
+        )
+    except KeyboardInterrupt:
+        print("stochrestore: interrupted; the same command continues", file=sys.stderr)
+        raise typer.Exit(130) from None
     print(f"{experiment} ({preset}): {folder}")
-
-
-def _train_features(name: str, given: dict[str, Any], output: Path | None) -> None:
-    """Train the network behind the features of faces or of clothes."""
-    from stochrestore.experiments._attributes import AttributesSettings, train_attributes
-    from stochrestore.experiments._fashion_classifier import FashionSettings, train_fashion
-
-    folder = output or provenance.checkout() / "_build" / "weights" / "features"
-    if name == "attributes":
-        train_attributes(config.validated(AttributesSettings, given), folder)
-        print(f"attributes: {folder}")
-    else:
-        record = train_fashion(config.validated(FashionSettings, given), folder)
-        print(f"fashion: {folder}; accuracy {record['accuracy']}")
 
 
 @app.command()
@@ -160,32 +159,39 @@ def reference(
         Path | None, typer.Option("-o", "--output", help="folder; default: book/reference")
     ] = None,
 ) -> None:
-    """Run Figure 8 on a benchmark and write numbers, figure and page for the book."""
-    from stochrestore import reference  # draws, which a machine that only trains need not
+    """Run Figure 8 on a benchmark, and write its numbers, figure and page for the book."""
+    from stochrestore.book import reference  # draws, which a machine that only trains need not
 
-    given = _assignments(parameter)
-    settings = config.load("srflow_robustness", preset, **{**given, "data": data})
-    folder = output or provenance.checkout() / reference.FOLDER
+    given = _assignments(parameter, "srflow_robustness")
+    settings = registry.load("srflow_robustness", preset, **{**given, "data": data})
+    folder = _or_default(output, reference.FOLDER)
+    execute.writable(folder / "srflow.json")  # before the hour, not after it
     print(reference.write(reference.measure(settings, given), folder))
 
 
 @app.command()
 def claims(
-    as_json: Annotated[bool, typer.Option("--json", help="a list of records")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="a page of the book")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print a list of records as JSON")
+    ] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="print a page of the book")
+    ] = False,
     verify: Annotated[
-        bool, typer.Option("--check", help="only verdicts that are not the expected ones")
+        bool, typer.Option("--check", help="print only verdicts that differ from the expected ones")
     ] = False,
     folder: Annotated[
         Path | None, typer.Option("--pages", help="executed notebooks; default: book/executed")
     ] = None,
 ) -> None:
-    """Print every claim with what was found: our value, the paper's, and the verdict.
+    """Print every claim with our value, the paper's value and the verdict.
 
-    With --check, status 1 where a verdict changed.
+    With --check, the status is 1 if a verdict differs from the expected one.
     """
-    folder = folder or provenance.checkout() / "book" / "executed"
-    rows = claims_page.records(folder)
+    pages = _or_default(folder, "book/executed")
+    there = any(pages.glob("*.ipynb"))
+    require(there or not (folder or verify), "claims: pages", str(pages), "executed notebooks")
+    rows = claims_page.records(pages)
     if verify:
         surprises = claims_page.surprises(rows)
         print("\n".join([claims_page.summary(rows), *surprises]))
@@ -193,7 +199,7 @@ def claims(
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     elif as_markdown:
-        titles = claims_page.titles(folder, provenance.notebooks())
+        titles = claims_page.titles(pages, provenance.notebooks())
         print(claims_page.markdown(rows, titles), end="")
     else:
         print(claims_page.text(rows))
@@ -205,51 +211,107 @@ def write_pages(
         Path | None, typer.Argument(help="executed notebooks; default: book/executed")
     ] = None,
 ) -> None:
-    """Write the book's pages that are made from its executed notebooks: results and others."""
-    for path in book_pages.write(folder or provenance.checkout() / "book" / "executed"):
+    """Write the pages of the book that are made from its executed notebooks."""
+    executed = _or_default(folder, "book/executed")
+    require(executed.is_dir(), "pages", str(executed), "a folder of executed notebooks")
+    for path in book_pages.write(executed):
         print(path)
 
 
 @app.command()
 def keep(
-    executed: Annotated[list[Path], typer.Argument(help="what `stochrestore run` wrote")],
+    executed: Annotated[list[Path], typer.Argument(help="notebooks written by `stochrestore run`")],
     folder: Annotated[
-        Path | None, typer.Option(help="of the records; default: book/reference/runs")
+        Path | None, typer.Option(help="folder of the records; default: book/reference/runs")
     ] = None,
 ) -> None:
-    """Keep what runs cost and measured, for the book's pages on running and results."""
+    """Keep records of what runs cost and measured, which the book's pages show."""
     for page in executed:
-        print(runs.keep(page, folder or provenance.checkout() / runs.FOLDER))
+        print(runs.keep(page, _or_default(folder, runs.FOLDER)))
 
 
 @app.command()
 def pdf(
-    html: Annotated[Path | None, typer.Option(help="built pages; default: _build/html")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="folder of the built pages; default: _build/html")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="default: _build/book.pdf")
     ] = None,
 ) -> None:
-    """Print the built book to one PDF, with Chromium; minutes."""
-    root = provenance.checkout()
-    built, written = html or root / "_build" / "html", output or root / "_build" / "book.pdf"
-    print(book_pdf.write(built, root / "_toc.yml", written))
+    """Print the built book to one PDF with Chromium, which takes minutes."""
+    built = _or_default(html, "_build/html")
+    written = execute.writable(_or_default(output, "_build/book.pdf"))
+    print(book_pdf.write(built, provenance.checkout() / "_toc.yml", written))
+
+
+classes = typer.Typer(help="The exercises, for those who teach.", no_args_is_help=True)
+app.add_typer(classes, name="class")
+Exercises: TypeAlias = Annotated[
+    Path | None, typer.Argument(help="folder of solved notebooks; default: notebooks/exercises")
+]
+Course: TypeAlias = Annotated[
+    Path | None, typer.Argument(help="nbgrader's course folder; default: _build/class")
+]
+
+
+@classes.command("build")
+def build_class(exercises: Exercises = None, course: Course = None) -> None:
+    """Make the notebooks that students get, and a zip of them to hand out."""
+    solved = _or_default(exercises, "notebooks/exercises")
+    print(classroom.build(solved, _or_default(course, "_build/class")))
+
+
+@classes.command("check")
+def check_class(
+    course: Course = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="unpack archives, move notebooks to where they belong")
+    ] = False,
+) -> None:
+    """Name the work that was handed in and cannot be marked; status 1 if there is any."""
+    folder = _or_default(course, "_build/class")
+    for mended in submissions.mend(folder) if fix else ():
+        print(f"mended: {mended}")
+    if found := submissions.faults(folder):
+        print("\n".join(map(str, found)), file=sys.stderr)
+        if any(fault.mend for fault in found):
+            print("`stochrestore class check --fix` mends some of these", file=sys.stderr)
+        raise typer.Exit(1)
+    print("All that was handed in can be marked.")
+
+
+@classes.command("draw")
+def draw_class(exercises: Exercises = None) -> None:
+    """Draw the pictures of the expected results again, from the solved notebooks."""
+    classroom.draw(_or_default(exercises, "notebooks/exercises"))
+
+
+@app.command("install-cell")
+def install_cell() -> None:
+    """Write the cell that installs the library, from the address in _config.yml, into notebooks."""
+    for path in launch.write(provenance.checkout()):
+        print(path)
 
 
 @app.command("doctor")
 def check(
-    preset: Annotated[str, typer.Option(help="the book's preset")] = "laptop",
+    preset: Annotated[str, typer.Option(help="preset of the book")] = "laptop",
     only_pages: Annotated[
-        bool, typer.Option("--pages", help="only whether the executed pages are up to date")
+        bool, typer.Option("--pages", help="check only that the executed pages are up to date")
     ] = False,
     html: Annotated[
-        Path | None, typer.Option(help="only whether these built pages need no network")
+        Path | None,
+        typer.Option(help="check only that the built pages of this folder need no network"),
     ] = None,
 ) -> None:
     """Check the installation, weights, data and executed pages, and say what to do.
 
-    Status 1 where something is wrong.
+    The status is 1 if something is wrong.
     """
+    require(preset in config.PRESETS, "preset", preset, ", ".join(config.PRESETS))
     if html is not None:
+        require(any(html.glob("*.html")), "--html", str(html), "a folder of built pages")
         findings = doctor.offline(html)
     else:
         findings = doctor.pages(preset) if only_pages else doctor.everything(preset)
@@ -261,21 +323,20 @@ def check(
         raise typer.Exit(1)
 
 
-def _assignments(texts: list[str] | None) -> dict[str, Any]:
-    return dict(_assignment(text) for text in texts or [])
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    """``name=value`` taken apart, with the value read as YAML, and ``1e-3`` as a number too."""
-    name, equals, value = text.partition("=")
-    require(bool(name and equals), "-p", text, "name=value")
+def _or_default(given: Path | None, default: str | Path) -> Path:
+    """The path that was given, with ``~`` expanded, or the default one in the checkout."""
+    if given is None:
+        return provenance.checkout() / default
     try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
-        return name, value
-    if isinstance(read, str):
-        try:
-            return name, float(read)
-        except ValueError:
-            pass
-    return name, read
+        return given.expanduser()
+    except RuntimeError as error:  # no such user
+        raise InputError(f"{given}: {error}") from None
+
+
+def _assignments(texts: list[str] | None, experiment: str) -> dict[str, Any]:
+    """``name=value`` taken apart, each value read by the type of the experiment's parameter."""
+    pairs = [text.partition("=") for text in texts or []]
+    for text, (name, equals, _) in zip(texts or [], pairs, strict=True):
+        require(bool(name and equals), "-p", text, "name=value")
+    values = {name: value for name, _, value in pairs}
+    return config.read(registry.settings(experiment), values)

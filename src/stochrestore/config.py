@@ -1,19 +1,21 @@
 """Typed settings: a preset's YAML, a caller's changes, one validated object.
 
-Each experiment module of :mod:`stochrestore.experiments` declares a pydantic model named
+Each experiment module of ``stochrestore.experiments`` declares a pydantic model named
 ``Settings``; each file of ``presets/`` gives, per experiment, the values that differ from the
 model's defaults.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import import_module, resources
-from pathlib import Path
-from typing import Any, Literal, get_origin
+import json
+import shlex
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from importlib import resources
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 
 from stochrestore.errors import InputError, require
@@ -24,19 +26,50 @@ PRESETS: tuple[Preset, ...] = ("smoke", "laptop", "gpu", "paper")
 
 
 class ExperimentSettings(BaseModel):
-    """What every experiment has; subclassed as ``Settings`` in each experiment's module."""
+    """What every experiment has; each experiment's module subclasses it as ``Settings``."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     preset: Preset = Field(description="where the values not given come from")
-    seed: int = Field(0, ge=0, description="seed of every random draw")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
 
+    # The experiment's name, which is also its notebook's and its section's in each preset. A
+    # docstring here would make Sphinx edit pydantic's annotations, which breaks later models.
+    experiment: ClassVar[str] = ""
 
-def experiments() -> tuple[str, ...]:
-    """Names of all experiments; each is also the name of its notebook."""
-    folder = resources.files("stochrestore.experiments")
-    modules = (Path(entry.name) for entry in folder.iterdir())
-    return tuple(sorted(m.stem for m in modules if m.suffix == ".py" and m.stem[0] != "_"))
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def load(cls, preset: str, **changes: Any) -> Self:
+        """The settings at a preset: the preset's values, then ``changes``.
+
+        Args:
+            preset: one of :data:`PRESETS`.
+            changes: values that replace the preset's; ``None`` keeps the preset's.
+
+        Raises:
+            InputError: an unknown preset or name, a wrong type, or a value out of range, in one
+                line that names the parameter, what was given and what is allowed.
+        """
+        given = {
+            name: _as_tuple(value, cls.model_fields.get(name))
+            for name, value in changes.items()
+            if value is not None
+        }
+        values = preset_values(cls.experiment, preset, given)
+        settings: Self = validated(cls, {"preset": preset, **values, **given})
+        settings._given.update({name: getattr(settings, name) for name in given})
+        return settings
+
+    def options(self, *, leave_out: Collection[str]) -> str:
+        """The options with which the command gets these settings, as a shell takes them."""
+        given = {name: value for name, value in self._given.items() if name not in leave_out}
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in given.items()
+        }
+        options = [f"-p {shlex.quote(f'{name}={text}')}" for name, text in texts.items()]
+        return " ".join([f"--preset {self.preset}", *options])
 
 
 def preset_values(experiment: str, preset: str, given: Mapping[str, Any] = {}) -> dict[str, Any]:
@@ -62,54 +95,67 @@ def preset_values(experiment: str, preset: str, given: Mapping[str, Any] = {}) -
     return values
 
 
-def settings_class(experiment: str) -> type[ExperimentSettings]:
-    """The ``Settings`` model of an experiment."""
-    require(experiment in experiments(), "experiment", experiment, ", ".join(experiments()))
-    module = import_module(f"stochrestore.experiments.{experiment}")
-    model: type[ExperimentSettings] = module.Settings
-    return model
+def read(model: type[BaseModel], texts: Mapping[str, str]) -> dict[str, Any]:
+    """The values that a command's texts stand for, each read by the type of its parameter.
 
-
-def load(experiment: str, preset: str, **changes: Any) -> Any:
-    """The settings of an experiment: the preset's values, then ``changes``.
-
-    Args:
-        experiment: name of the experiment, e.g. ``"toy_tradeoff"``.
-        preset: one of :data:`PRESETS`.
-        changes: values that replace the preset's; ``None`` keeps the preset's.
-
-    Returns:
-        An instance of the experiment's ``Settings``.
-
-    Raises:
-        InputError: unknown experiment, preset or name, wrong type, value out of range; one line
-            that names the parameter, what was given and what is allowed.
+    ``010`` is the integer 10, ``4,8`` and ``[4, 8]`` are the same tuple, and a path is taken as it
+    is. What cannot be read stays a value of another type, which the model then refuses.
     """
-    model = settings_class(experiment)
-    given = {
-        name: _read(value, model.model_fields.get(name))
-        for name, value in changes.items()
-        if value is not None
+    fields = model.model_fields
+    return {
+        name: _by_type(text.strip(), fields[name].annotation) if name in fields else text
+        for name, text in texts.items()
     }
-    values = preset_values(experiment, preset, given)
-    return validated(model, {"preset": preset, **values, **given})
 
 
-def _read(value: Any, field: FieldInfo | None) -> Any:
-    """The list that a text holds, for a parameter that is one: papermill's ``-p`` gives texts."""
-    if not isinstance(value, str) or field is None or get_origin(field.annotation) is not tuple:
-        return value
+def _by_type(text: str, kind: Any) -> Any:
+    """A text as a value of a field's type."""
+    kinds = [each for each in get_args(kind) if each is not type(None)]
+    if get_origin(kind) is Annotated or type(None) in get_args(kind):
+        none = get_origin(kind) is not Annotated and text.lower() in ("none", "null")
+        return None if none else _by_type(text, kinds[0])
+    if get_origin(kind) is tuple:
+        return _items(text, kinds[0])
+    if text[:1] == text[-1:] and text[:1] in ("'", '"'):
+        return text[1:-1]
+    if kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    elif kind is not bool:
+        return text
+    other = _yaml(text)  # names the type of what was given instead
+    return text if type(other) is int and kind in (int, float) else other
+
+
+def _items(text: str, kind: Any) -> Any:
+    """``[4, 8]``, ``4,8`` or ``4`` as a list."""
+    inner = text[1:-1] if text[:1] + text[-1:] in ("[]", "()") else text
+    if not {*inner}.isdisjoint("[]()"):
+        return text
+    return [_by_type(item.strip(), kind) for item in inner.split(",") if item.strip()]
+
+
+def _yaml(text: str) -> Any:
     try:
-        return yaml.safe_load(value)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
+        return text
+
+
+def _as_tuple(value: Any, field: FieldInfo | None) -> Any:
+    """A list for a parameter that is one: papermill's ``-p`` gives single values and texts."""
+    if field is None or get_origin(field.annotation) is not tuple:
         return value
+    if isinstance(value, str):
+        return _items(value, get_args(field.annotation)[0])
+    return [value] if isinstance(value, int | float) else value
 
 
 def validated(model: type[BaseModel], values: Mapping[str, Any]) -> Any:
     """An instance of a settings model.
 
     Raises:
-        InputError: what does not fit, in one line, as :func:`load` says it.
+        InputError: what does not fit, in one line, as :meth:`ExperimentSettings.load` says it.
     """
     try:
         return model.model_validate(dict(values))

@@ -1,8 +1,9 @@
-"""Degradations y = D(x), and how an estimator is made consistent with them by construction.
+"""Degradations y = D(x), and the projections that make estimators consistent by construction.
 
-Each degradation has ``degrade(x)``, the input y = D(x), and ``project(x, y)``, the change of x
-that makes it consistent: D(project(x, y)) = y, and project(x, D(x)) = x. Those of images also
-have ``lift(y)``, an image of full size made from y, which is what a network is fed.
+Each degradation has two methods: ``degrade(x)`` gives the input y = D(x), and ``project(x, y)``
+changes x into an image that is consistent with y, so that D(project(x, y)) = y and
+project(x, D(x)) = x. Degradations of images also have ``lift(y)``, which makes an image of full
+size from y; it is the input of a network.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from stochrestore.errors import require
 
 
 class ImageDegradation(Protocol):
-    """What the networks for images need to know of a degradation."""
+    """A degradation of images, as the networks use it."""
 
     def degrade(self, x: Tensor) -> Tensor:
         """y = D(x)."""
         ...
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
-        """The consistent image made from x: D(project(x, y)) = y."""
+        """An image made from x that is consistent with y: D(project(x, y)) = y."""
         ...
 
     def lift(self, y: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ class FirstCoordinate:
     """The toy problems' degradation (Sec. 4): Y = X⁽¹⁾, the first of two coordinates."""
 
     def degrade(self, x: Tensor) -> Tensor:
-        """(…, 2) → (…, 1)."""
+        """x (…, 2) → its first coordinate, (…, 1)."""
         return x[..., :1]
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
@@ -47,12 +48,14 @@ class FirstCoordinate:
 class Inpainting:
     """Only the lower rows of an image are known (Sec. 6.1: the lower quarter).
 
-    y holds the known pixels and nothing else, so that a perturbation of y, and its norm, are
-    those of the known pixels.
+    y holds the known pixels only, so that a perturbation of y changes known pixels only.
 
     Args:
-        size: rows of the image.
-        known_rows: how many of them, from the bottom, are known; a quarter unless given.
+        size: number of rows of the image.
+        known_rows: how many of the lowest rows are known; a quarter of all where not given.
+
+    Raises:
+        InputError: ``known_rows`` is not between 1 and size − 1.
     """
 
     def __init__(self, size: int, known_rows: int | None = None) -> None:
@@ -65,22 +68,25 @@ class Inpainting:
         return x[..., -self.known_rows :, :]
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
-        """x with its known rows replaced by y, to the bit."""
+        """x with its known rows replaced by y, without any rounding."""
         return torch.cat([x[..., : -self.known_rows, :], y], dim=-2)
 
     def lift(self, y: Tensor) -> Tensor:
-        """y below zeros, (…, size, width)."""
+        """y with zeros for the unknown rows above it, (…, size, width)."""
         return F.pad(y, (0, 0, self.size - self.known_rows, 0))
 
 
 class Averaging:
-    """Plain averaging over s×s blocks, the degradation of super-resolution (Sec. 6.2).
+    """The mean of each block of s×s pixels, the degradation of super-resolution (Sec. 6.2).
 
-    Its CEM projection is in closed form: A Aᵀ = I/s², so x̂ = x − up(A x − y), where ``up``
-    repeats each pixel s×s times.
+    Because A Aᵀ = I/s², the projection of CEM has a closed form, x̂ = x − up(A x − y), where
+    ``up`` repeats each pixel s×s times.
 
     Args:
-        scale: s, which divides the sides of the images.
+        scale: s, which must divide the sides of the images.
+
+    Raises:
+        InputError: the scale is below 1.
     """
 
     def __init__(self, scale: int) -> None:
@@ -91,7 +97,7 @@ class Averaging:
         """x (…, H, W) → the means of its blocks, (…, H/s, W/s).
 
         Raises:
-            InputError: a side that s does not divide.
+            InputError: s does not divide a side.
         """
         height, width = x.shape[-2:]
         s = self.scale
@@ -104,41 +110,41 @@ class Averaging:
         return x - self.lift(self.degrade(x) - y)
 
     def lift(self, y: Tensor) -> Tensor:
-        """y enlarged s-fold, nearest neighbour."""
+        """y with each pixel repeated s×s times (nearest neighbour), (…, s·h, s·w)."""
         return y.repeat_interleave(self.scale, -2).repeat_interleave(self.scale, -1)
 
 
 class LinearDegradation:
-    r"""Any linear filter, then every s-th pixel: blur, with or without downsampling.
+    r"""A linear filter of which every s-th pixel is kept: blur, with or without downsampling.
 
     .. math:: y_i = (A x)_i = \sum_j k_j\, x_{s i + j}
 
     Images are continued periodically. Then A Aᵀ is diagonal under the Fourier transform of y, and
     the projection of CEM, x̂ = x − A⁺(A x − y) with A⁺ = Aᵀ(A Aᵀ)⁺, is exact. The kernel is
-    centred on the s×s block that its output stands for: a box of side s and stride s is
-    :class:`Averaging`; where it cannot be centred, it lies half a pixel towards the top left.
+    centred on the s×s block that belongs to its output; so a box of side s with stride s is
+    :class:`Averaging`. A kernel that cannot be centred lies half a pixel towards the top left.
 
-    Frequencies of y that A all but deletes cannot be restored from y: A⁺ would magnify rounding,
-    and any perturbation of y, without bound. Those with a singular value below ``threshold`` times
-    the largest are removed from A itself, so that D(project(x, y)) = y holds for all y that D can
-    give; what else y may hold there is left out. :attr:`rank` says how many frequencies stay.
+    A frequency of y that A almost deletes cannot be restored from y: A⁺ would magnify rounding,
+    and any perturbation of y, without bound. So frequencies whose singular value is below
+    ``threshold`` times the largest are removed from A itself. D(project(x, y)) = y then holds for
+    every y in the range of D; other y lose the removed frequencies. :attr:`rank` counts those kept.
 
-    Gaussian blur of σ = 1.5 pixels, then every fourth pixel, for the U-Net of any chapter::
+    For example, Gaussian blur of σ = 1.5 pixels, of which every fourth pixel is kept::
 
         g = torch.exp(-torch.arange(-6.0, 7.0).square() / (2 * 1.5**2))
         degradation = LinearDegradation(torch.outer(g, g) / g.sum() ** 2, stride=4, size=32)
         estimator = UNet(degradation, 32, stochastic=True)
 
     Args:
-        kernel: k, (height, width), each at most ``size``; need not sum to 1.
-        stride: s, which divides the size.
+        kernel: k, (height, width), each at most ``size``; its sum need not be 1.
+        stride: s, which must divide the size.
         size: S, side of the images.
-        threshold: in (0, 1); its inverse bounds by how much A⁺ magnifies, relative to the
-            strongest frequency.
+        threshold: in (0, 1); A⁺ magnifies no frequency more than 1/threshold times as much as
+            the strongest one.
 
     Raises:
-        InputError: a kernel that is not a matrix, too large, zero or not finite; a stride that
-            does not divide the size; a threshold out of range.
+        InputError: the kernel is not a matrix, is too large, is zero or is not finite; the stride
+            does not divide the size; or the threshold is out of range.
     """
 
     def __init__(self, kernel: Tensor, stride: int, size: int, *, threshold: float = 1e-2) -> None:
@@ -160,13 +166,13 @@ class LinearDegradation:
         self._forward = transfer * self._tile(kept)
         self._inverse = self._forward.conj() / self._tile(torch.where(kept, power, 1.0))
         self.rank = int(kept.sum())
-        """Frequencies of y that A keeps, of (S/s)²; all of them unless some are removed."""
+        """How many of the (S/s)² frequencies of y are kept in A."""
 
     def degrade(self, x: Tensor) -> Tensor:
         """x (…, S, S) → y (…, S/s, S/s).
 
         Raises:
-            InputError: other sides than the size.
+            InputError: the sides of x are not S.
         """
         sides, size = tuple(x.shape[-2:]), self.size
         require(
@@ -179,20 +185,20 @@ class LinearDegradation:
         return x - self.lift(self.degrade(x) - y)
 
     def lift(self, y: Tensor) -> Tensor:
-        """A⁺ y, the smallest of the consistent images; for a box of side s it is ``up``."""
+        """A⁺ y, the consistent image of least norm; for a box of side s it is ``up``."""
         return torch.fft.ifft2(self._tile(torch.fft.fft2(y)) * _like(self._inverse, y)).real
 
     def _fold(self, spectrum: Tensor) -> Tensor:
-        """What taking every s-th pixel does to a spectrum: the mean of its s×s aliases."""
+        """The spectrum after every s-th pixel is taken: the mean of its s×s aliases."""
         s = self.stride
         parts = spectrum.unflatten(-1, (s, -1)).unflatten(-3, (s, -1))
         return parts.mean((-4, -2))
 
     def _tile(self, spectrum: Tensor) -> Tensor:
-        """What putting s − 1 zeros between pixels does to a spectrum: s×s copies of it."""
+        """The spectrum after s − 1 zeros are put between pixels: s×s copies of it."""
         return torch.cat([torch.cat([spectrum] * self.stride, -1)] * self.stride, -2)
 
 
 def _like(spectrum: Tensor, x: Tensor) -> Tensor:
-    """A spectrum, complex, in the precision and at the place of x."""
+    """A complex spectrum in the precision of x, on its device."""
     return spectrum.to(device=x.device, dtype=x.dtype.to_complex())

@@ -1,4 +1,4 @@
-"""One clear error for bad input: what was wrong, where, and what is allowed."""
+"""The error for bad input: one line that says what is wrong, where, and what is allowed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """Bad input, said in one line; a notebook shows the line instead of a traceback."""
+    """An error in the input, in one line, which a notebook shows instead of a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
@@ -20,8 +20,8 @@ def require(condition: bool, where: str, got: Any, allowed: str) -> None:
 
 
 def silent(progress: bool) -> bool:
-    """Whether a progress bar stays away: not asked for, or TQDM_DISABLE is set.
+    """Whether to show no progress bar: it is not wanted, or TQDM_DISABLE is set.
 
-    An explicit ``disable=False`` would overrule the variable.
+    To be passed to tqdm as ``disable``, because ``disable=False`` would overrule the variable.
     """
     return not progress or bool(os.environ.get("TQDM_DISABLE"))

@@ -1,4 +1,4 @@
-"""The training objective of Eq. 8, L_GAN + λ_R L_R, piece by piece."""
+"""The terms of the training objective of Eq. 8, L_GAN + λ_R L_R."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def r1_penalty(
 ) -> Tensor:
     """R1 = c·γ·E‖∇D(X)‖₂² on real data (Mescheder et al., 2018).
 
-    The paper gives γ but not c: the article defines R1 with c = ½ (``"half"``), the code
-    published with it has c = 1 (``"full"``).
+    The paper gives γ but not c. Mescheder et al. define R1 with c = ½ (``"half"``); their
+    published code has c = 1 (``"full"``).
 
     Args:
         real: data, (N, …).
-        gamma: γ ≥ 0; 10 for the toy, 1 for images.
+        gamma: γ ≥ 0; 10 for the toy and 1 for images in the paper.
     """
     return r1_penalty_and_logits(critic, real, gamma=gamma, convention=convention)[0]
 
@@ -64,12 +64,12 @@ def robustness_loss(
     generator: torch.Generator,
     scale: RobustnessScale = "sum",
 ) -> Tensor:
-    r"""L_R: the sensitivity R̃ of Eq. 7 (of Eq. 3 for one seed z = 0) on a batch, to minimise.
+    r"""The loss L_R: the sensitivity R̃ of Eq. 7 (of Eq. 3 for one seed z = 0) on a batch.
 
     .. math:: L_R = E_Y \max_{‖δ‖≤ε} E_Z‖G(Y, Z) − G(Y + δ, Z)‖_2^2 \,/\, c
 
-    The maximiser δ is found without gradients for the weights, then held fixed. The clean
-    output is computed once and serves both the attack and the loss.
+    The maximiser δ is found without gradients with respect to the weights, and then kept fixed.
+    The clean output is computed once, for both the attack and the loss.
 
     Args:
         y: inputs, (N, …).

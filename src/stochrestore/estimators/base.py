@@ -1,4 +1,4 @@
-"""What every estimator is: a function of the degraded input y and of a random seed z."""
+"""The interface of all estimators: functions of a degraded input y and a random seed z."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch.utils.checkpoint import checkpoint
 class Estimator(Protocol):
     """A restoration X̂ = G(y, z), consistent with y by construction.
 
-    Attacks, losses, metrics and figures know an estimator by these two calls only.
+    Attacks, losses, metrics and figures use these two calls only.
     """
 
     def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
-        """n seeds for each of the N inputs, (n, N, K); all zeros where deterministic."""
+        """n seeds for each of the N inputs, (n, N, K); all zeros if it is deterministic."""
         ...
 
     def __call__(self, y: Tensor, z: Tensor) -> Tensor:
@@ -27,8 +27,8 @@ class Estimator(Protocol):
 class SecondCoordinate:
     """The estimated coordinate X̂⁽²⁾ of a toy estimator, without the known X̂⁽¹⁾ = Y.
 
-    What Table 3 measures: with the known coordinate, no √R̃ could be below ε, and three of the
-    table's four values are.
+    Table 3 measures this coordinate alone: with the known one, no √R̃ could be below ε, but three
+    of the table's four values are.
     """
 
     def __init__(self, estimator: Estimator) -> None:
@@ -46,10 +46,10 @@ class SecondCoordinate:
 def restore(
     estimator: Estimator, y: Tensor, z: Tensor, *, seeds_at_once: int | None = None
 ) -> Tensor:
-    """All restorations of y (N, …) for seeds z (S, N, K): (S, N, …), in one batch.
+    """All restorations of y (N, …) with seeds z (S, N, K): (S, N, …), in one batch.
 
-    With ``seeds_at_once``, in several batches of that many seeds; where gradients are taken, each
-    is computed again when its gradient is, so that one batch's activations are held at a time.
+    ``seeds_at_once`` divides the seeds into batches of this size. For a gradient, each batch is
+    then computed again, so that memory holds the activations of one batch at a time.
     """
     if seeds_at_once is not None and seeds_at_once < len(z):
         parts = z.split(seeds_at_once)
@@ -57,7 +57,7 @@ def restore(
     seeds = z.shape[0]
     if seeds == 1:
         return estimator(y, z[0])[None]
-    shared = getattr(estimator, "restore_seeds", None)  # what depends on y alone, computed once
+    shared = getattr(estimator, "restore_seeds", None)  # computes once what depends on y alone
     if shared is not None:
         restored: Tensor = shared(y, z)
         return restored
@@ -66,7 +66,7 @@ def restore(
 
 
 def sample(estimator: Estimator, y: Tensor, *, generator: torch.Generator) -> Tensor:
-    """One draw of X̂ for each y, with one fresh seed each: (N, …)."""
+    """One restoration X̂ of each y, each with a fresh seed: (N, …)."""
     return estimator(y, estimator.seed(y, 1, generator=generator)[0])
 
 

@@ -1,4 +1,4 @@
-"""Toy estimators known in closed form, each consistent by construction: X̂ = (Y, ·)."""
+"""Toy estimators in closed form, which are consistent by construction: X̂ = (Y, ·)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stochrestore.problems.toy import Disk, Ring, ToyProblem, half_chord, triang
 
 
 class DeterministicToyEstimator(ABC):
-    """A curve over y: subclasses give the second coordinate, ``curve(y)``."""
+    """A curve over y, whose second coordinate ``curve(y)`` subclasses define."""
 
     @abstractmethod
     def curve(self, y: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class Sine(DeterministicToyEstimator):
 
 @dataclass(frozen=True)
 class PosteriorMean(DeterministicToyEstimator):
-    """The MMSE estimator E[X | Y] (App. B.2): the most robust, and blurred."""
+    """The MMSE estimator E[X | Y] (App. B.2), which is the most robust one, but blurred."""
 
     problem: ToyProblem = field(default_factory=Disk)
 
@@ -52,10 +52,10 @@ class PosteriorMean(DeterministicToyEstimator):
 
 @dataclass(frozen=True)
 class PosteriorSampler:
-    """The exact posterior sampler p_{X|Y}, the only one allowed by Theorem 3.1.
+    """The exact sampler of p_{X|Y}, the only estimator that Theorem 3.1 allows.
 
-    The seed is the quantile level, so equal seeds at neighbouring y are coupled optimally: for
-    it Eq. 7 equals Eq. 5.
+    The seed is the quantile level. So equal seeds couple the posteriors at neighbouring y
+    optimally, and Eq. 7 equals Eq. 5.
     """
 
     problem: ToyProblem = field(default_factory=Disk)
@@ -73,12 +73,12 @@ class PosteriorSampler:
 class RingAvoidingHole(DeterministicToyEstimator):
     """X̂₁ of Fig. 5: a zigzag over the ring that stays on one side of the hole.
 
-    Where the chord has no hole, it fills the whole of it; it enters the hole's heights at the
-    outer edge, so that the curve is continuous.
+    Above and below the hole it runs from edge to edge. Beside the hole it begins at the outer
+    edge, so that the curve is continuous.
 
     Args:
-        frequency: zigzags per unit of y; > 0.
-        overshoot: share of the hole's half-chord by which the zigzag runs into the hole.
+        frequency: zigzags per unit of y, > 0.
+        overshoot: how far the zigzag runs into the hole, as a share of the hole's half-chord.
     """
 
     frequency: float = 15.0
@@ -86,7 +86,7 @@ class RingAvoidingHole(DeterministicToyEstimator):
     ring: Ring = field(default_factory=Ring)
 
     def curve(self, y: Tensor) -> Tensor:
-        """From the outer edge down to the hole's edge (or, above and below it, across)."""
+        """The second coordinate, between the outer edge and the hole's, or the far edge."""
         inner, outer = self.ring.bounds(y)
         hole_height = self.ring.inner[0]
         beside = outer - (1 - self.overshoot) * inner
@@ -99,7 +99,7 @@ class RingCrossingHole(DeterministicToyEstimator):
     """X̂₂ of Fig. 5: a zigzag from edge to edge of the outer ellipse, through the hole.
 
     Args:
-        frequency: zigzags per unit of y; > 0.
+        frequency: zigzags per unit of y, > 0.
     """
 
     frequency: float = 8.25

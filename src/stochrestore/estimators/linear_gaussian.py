@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LinearEstimator:
-    """X̂ = AY + BZ; deterministic where B = 0.
+    """X̂ = AY + BZ, which is deterministic if B = 0.
 
     Args:
         problem: Σ and H.
@@ -37,12 +37,13 @@ class LinearEstimator:
 
     @property
     def covariance(self) -> Array:
-        """Cov X̂ = A C_Y Aᵀ + BBᵀ, (n, n); perfect perceptual quality is Cov X̂ = Σ."""
-        return self.gain @ self.problem.input_covariance @ self.gain.T + self.noise @ self.noise.T
+        """Cov X̂ = A C_Y Aᵀ + BBᵀ, (n, n); perceptual quality is perfect if it equals Σ."""
+        root = np.hstack([self.gain @ psd_root(self.problem.input_covariance), self.noise])
+        return root @ root.T  # without negative eigenvalues, whatever the rounding
 
     @property
     def inconsistency(self) -> float:
-        """E‖HX̂ − Y‖², 0 where HA = I and HB = 0."""
+        """E‖HX̂ − Y‖², which is 0 if HA = I and HB = 0."""
         h = self.problem.degradation
         residual = h @ self.gain - np.eye(len(h))
         from_input = np.trace(residual @ self.problem.input_covariance @ residual.T)
@@ -50,27 +51,26 @@ class LinearEstimator:
 
     @property
     def mse(self) -> float:
-        """E‖X − X̂‖² = MMSE + E‖(A − A*)Y‖² + tr BBᵀ, X̂ independent of X given Y (Sec. 2)."""
+        """E‖X − X̂‖² = MMSE + E‖(A − A*)Y‖² + tr BBᵀ for X̂ independent of X given Y (Sec. 2)."""
         error = self.gain - self.problem.posterior_gain
         excess = np.trace(error @ self.problem.input_covariance @ error.T)
         return self.problem.mmse + float(excess + np.sum(self.noise**2))
 
 
 def tempered_posterior(problem: GaussianProblem, temperature: float) -> LinearEstimator:
-    """From the MMSE estimator (t = 0) to the posterior sampler (t = 1): X̂ = A*Y + t·S*^½ Z.
+    """X̂ = A*Y + t·BZ, BBᵀ = S*, from the MMSE estimator (t = 0) to the posterior sampler (t = 1).
 
-    Consistent for every t, and E‖X − X̂‖² = (1 + t²)·MMSE: twice the MMSE at t = 1.
+    It is consistent for every t, and E‖X − X̂‖² = (1 + t²)·MMSE, which is 2·MMSE at t = 1.
 
     Raises:
         InputError: t negative or not a number.
     """
     require(bool(temperature >= 0), "temperature (t)", temperature, "a number ≥ 0")
-    spread = psd_root(problem.posterior_covariance)
-    return LinearEstimator(problem, problem.posterior_gain, temperature * spread)
+    return LinearEstimator(problem, problem.posterior_gain, temperature * problem.posterior_root)
 
 
 def consistent_estimator(problem: GaussianProblem, lift: Array, noise: Array) -> LinearEstimator:
-    """Any consistent linear estimator: A = A* + NM, B = NR, with the columns of N spanning ker H.
+    """A consistent linear estimator A = A* + NM, B = NR, where the columns of N span ker H.
 
     Args:
         lift: M, (n − m, m).
@@ -83,8 +83,8 @@ def consistent_estimator(problem: GaussianProblem, lift: Array, noise: Array) ->
 def least_mse_perfect(problem: GaussianProblem) -> LinearEstimator:
     """The estimator of least MSE among those of perfect perceptual quality (implication (ii)).
 
-    It transports the posterior mean optimally onto p_X (Freirich et al., 2021): among linear
-    estimators, A maximises tr(A*C_Y Aᵀ) under A C_Y Aᵀ ⪯ Σ, and noise fills what Σ still lacks.
+    It transports the posterior mean optimally onto p_X (Freirich et al., 2021). Among linear
+    estimators, A maximises tr(A*C_Y Aᵀ) under A C_Y Aᵀ ⪯ Σ, and noise supplies the rest of Σ.
     """
     root, c_root = psd_root(problem.covariance), psd_root(problem.input_covariance)
     left, _, right = np.linalg.svd(root @ problem.posterior_gain @ c_root, full_matrices=False)

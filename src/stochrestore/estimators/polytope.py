@@ -1,8 +1,8 @@
-r"""All estimators of a finite problem at once: a polytope of matrices p(x̂ | y).
+r"""The set of all estimators of a finite problem: a polytope of matrices p(x̂ | y).
 
-Each column is a distribution. Perfect consistency (Sec. 2.2) sets p(x̂ | y) = 0 where D(x̂) ≠ y;
-perfect perceptual quality (Eq. 1) asks Σ_y p(x̂ | y) p_Y(y) = p_X(x̂). Both are linear, so what
-Theorem 3.1 says of them can be settled by elimination, exactly, and by linear programming.
+Each column is a distribution. Perfect consistency (Sec. 2.2) means p(x̂ | y) = 0 if D(x̂) ≠ y;
+perfect perceptual quality (Eq. 1) means Σ_y p(x̂ | y) p_Y(y) = p_X(x̂). Both are linear. So
+Theorem 3.1 can be checked exactly by elimination, and by linear programming.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Polytope:
 
     Args:
         problem: p_X and D.
-        consistent: whether only consistent estimators are meant.
-        perfect: whether only those with p_X̂ = p_X are.
+        consistent: whether the polytope contains consistent estimators only.
+        perfect: whether it contains only estimators with p_X̂ = p_X.
     """
 
     problem: FiniteProblem
@@ -75,16 +75,16 @@ class Polytope:
         return len(self.problem.points), len(self.problem.inputs)
 
     def freedom(self) -> int:
-        """Dimension of the polytope, by rank in exact arithmetic; 0: a single estimator."""
+        """The dimension of the polytope, from an exact rank; 0 if there is a single estimator."""
         n, m = self.shape
         _, pivots = self._echelon
         return n * m - len(pivots)
 
     def the_only_point(self) -> Conditional:
-        """The estimator that the equations leave, exactly.
+        """The only estimator that satisfies the equations, exactly.
 
         Raises:
-            InputError: they leave more than one.
+            InputError: more than one estimator satisfies them.
         """
         free = self.freedom()
         require(free == 0, "Polytope.the_only_point: free dimensions", free, "0")
@@ -93,7 +93,7 @@ class Polytope:
         return tuple(tuple(row[-1] for row in rows[k : k + m]) for k in range(0, n * m, m))
 
     def ranges(self) -> tuple[Array, Array]:
-        """Smallest and largest value of every p(x̂ | y), by linear programmes: two (n, m)."""
+        """The smallest and largest value of every p(x̂ | y), by linear programmes: two (n, m)."""
         n, m = self.shape
         unit = np.eye(n * m)
         smallest = [float(self._minimise(entry).fun) for entry in unit]
@@ -101,7 +101,7 @@ class Polytope:
         return np.reshape(smallest, self.shape), np.reshape(largest, self.shape)
 
     def minimiser(self, objective: Array) -> Array:
-        """An estimator for which Σ objective·p(x̂ | y) is least; both (n, m)."""
+        """An estimator, (n, m), that minimises Σ objective·p(x̂ | y) for an objective (n, m)."""
         return np.reshape(self._minimise(objective.ravel()).x, self.shape)
 
     def _minimise(self, objective: Array) -> optimize.OptimizeResult:
@@ -111,7 +111,7 @@ class Polytope:
 
 
 def row_echelon(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
-    """Gauss–Jordan elimination over the rationals: (non-zero rows, their pivots' columns)."""
+    """Gauss–Jordan elimination over the rationals: the non-zero rows and their pivot columns."""
     rows = [list(row) for row in rows]
     pivots: list[int] = []
     for column in range(len(rows[0])):
@@ -130,7 +130,7 @@ def row_echelon(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
 
 
 def squared_error(problem: FiniteProblem) -> Array:
-    """The objective whose sum with p(x̂ | y) is the MSE E‖X − X̂‖²: (n, m).
+    """The objective c for which Σ c·p(x̂ | y) is the MSE E‖X − X̂‖², (n, m).
 
     X and X̂ are independent given Y (Sec. 2), so the entry is p_Y(y)·E[‖X − x̂‖² | y].
     """
@@ -140,7 +140,7 @@ def squared_error(problem: FiniteProblem) -> Array:
 
 
 def inconsistency(problem: FiniteProblem, estimator: Array) -> float:
-    """P(D(X̂) ≠ Y) of an estimator (n, m); 0 where perfectly consistent (Sec. 2.2)."""
+    """P(D(X̂) ≠ Y) of an estimator (n, m); 0 if it is perfectly consistent (Sec. 2.2)."""
     p_y = np.array([float(p) for p in problem.p_y])
     return float((estimator * ~problem.consistent_entries).sum(0) @ p_y)
 
@@ -148,10 +148,10 @@ def inconsistency(problem: FiniteProblem, estimator: Array) -> float:
 def least_total_variation(problem: FiniteProblem) -> Fraction:
     """The best perceptual index (Eq. 1, total variation) of a deterministic consistent estimator.
 
-    Such an estimator picks one point x of each fibre and leaves p_Y(y) − p_X(x) misplaced, so
-    the best is the MAP estimator and the index 1 − Σ_y max p_X(x): the probability of error of
-    the best guess of X from Y. It is 0 only where D is invertible on the support of p_X, which
-    is implication (i) of Theorem 3.1 with a number to it.
+    Such an estimator picks one point x of each fibre and misplaces the mass p_Y(y) − p_X(x). So
+    the best one is the MAP estimator, and its index is 1 − Σ_y max p_X(x), the error probability
+    of the best guess of X from Y. It is 0 only if D is invertible on the support of p_X. This
+    makes implication (i) of Theorem 3.1 quantitative.
     """
     best = [max(problem.mass[i] for i in problem.fibre(y)) for y in problem.inputs]
     return 1 - sum(best, Fraction(0))
@@ -159,22 +159,24 @@ def least_total_variation(problem: FiniteProblem) -> Fraction:
 
 @dataclass(frozen=True)
 class BestDeterministic:
-    """The deterministic consistent estimator of least W₂: its choices and its W₂."""
+    """The choice and the W₂ of the deterministic consistent estimator of least W₂."""
 
     choice: tuple[int, ...]
     wasserstein: float
 
 
 def least_wasserstein(problem: FiniteProblem) -> BestDeterministic:
-    r"""The best W₂(p_X, p_X̂) of a deterministic consistent estimator (Eq. 1), exactly.
+    r"""The exact least W₂(p_X, p_X̂) of a deterministic consistent estimator (Eq. 1).
 
-    A mixed-integer programme over couplings π and choices b ∈ {0, 1}ⁿ, one point a fibre:
+    It solves a mixed-integer programme over couplings π and choices b ∈ {0, 1}ⁿ of one point per
+    fibre:
 
     .. math:: \min_{π ≥ 0, b} Σ π_{ij} ‖x_i − x_j‖^2 \;\text{s.t.}\; Σ_j π_{ij} = p_X(x_i),\;
               Σ_i π_{ij} = p_Y(D(x_j))\, b_j,\; Σ_{j ∈ D^{-1}(y)} b_j = 1
 
-    Let b be fractional and it is a consistent stochastic estimator, for which 0 is attained, by
-    the posterior alone (Theorem 3.1): the gap of the relaxation is the price of determinism.
+    If b may be fractional, it is a consistent stochastic estimator, and the minimum is 0, which
+    only the posterior attains (Theorem 3.1). So the gap of the relaxation is the price of
+    determinism.
     """
     n, mass = len(problem.points), np.array([float(m) for m in problem.mass])
     p_y = dict(zip(problem.inputs, map(float, problem.p_y), strict=True))

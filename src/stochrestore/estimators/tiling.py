@@ -1,4 +1,4 @@
-"""Large images in bounded memory: a network applied to overlapping windows."""
+"""Large images in bounded memory: a network is applied to overlapping windows."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Tiled:
     """An estimator that restores an image window by window.
 
     Each window is restored with a margin on all sides, which is then cut off. The result equals
-    the restoration in one piece where the margin covers the network's receptive field, and differs
-    little where it covers most of it. Where a gradient is taken, a window's activations are
-    computed again when its gradient is, so that those of one window are held at a time.
+    the restoration in one piece if the margin covers the network's receptive field, and differs
+    little if it covers most of it. For a gradient, each window is computed again, so that memory
+    holds the activations of one window at a time.
 
     Args:
-        estimator: with a scale, the factor from y to x̂ (4 unless it says so); one whose seed has
-            a place cuts out a window's part by its method ``crop_seed(z, y, window)``.
-        tile: side of the windows without margins, even, in pixels of y; images that are no larger
-            are restored in one piece.
-        margin: even, in pixels of y.
+        estimator: its attribute ``scale`` is the factor from y to x̂, 4 without one. If its seed
+            depends on the position, its method ``crop_seed(z, y, window)`` gives a window's part.
+        tile: the side of the windows without margins, an even number of pixels of y. Images that
+            are not larger are restored in one piece.
+        margin: an even number of pixels of y.
 
     Raises:
-        InputError: an odd number, or one out of range.
+        InputError: tile or margin is odd or out of range.
     """
 
     def __init__(self, estimator: Estimator, *, tile: int = 64, margin: int = 16) -> None:
@@ -43,7 +43,7 @@ class Tiled:
         self.scale: int = getattr(estimator, "scale", 4)
 
     def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
-        """The estimator's own seeds, of whole images."""
+        """The estimator's own seeds for whole images."""
         return self.estimator.seed(y, n, generator=generator)
 
     def __call__(self, y: Tensor, z: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Tiled:
         )
 
     def _part(self, y: Tensor, z: Tensor, rows: slice, columns: slice) -> Tensor:
-        """The restoration of some rows and columns of y, by way of a larger window."""
+        """The restoration of some rows and columns of y, computed from a larger window."""
         h, w = y.shape[-2:]
         window = (_widened(rows, self.margin, h), _widened(columns, self.margin, w))
         crop_seed: Any = getattr(self.estimator, "crop_seed", None)

@@ -1,4 +1,4 @@
-"""A posterior sampler for any prior that can be sampled: importance sampling, then projection."""
+"""A posterior sampler for any prior with samples, by importance sampling and projection."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from stochrestore.errors import require
 
 
 class WeightedPosterior:
-    r"""X̂: one of M images drawn from the prior, chosen by how well it explains y, made consistent.
+    r"""X̂: one of M samples of the prior, drawn with the weights below and made consistent.
 
     .. math:: w_m ∝ \exp(−‖y − D(x_m)‖_2^2 / 2h^2)
 
-    This samples p(X | Y + noise of width h), and the projection removes the rest of the error.
-    It is close to p(X | Y) where many images carry weight, which the effective sample size
-    1/Σ w² tells, and says little where it is a handful.
+    This samples p(X | Y + noise of width h); the projection removes the remaining inconsistency.
+    The result is close to p(X | Y) if many images have weight. The effective sample size 1/Σ w²
+    tells how many; with a handful, the result means little.
 
     Args:
         prior: x_m, (M, C, H, W).
-        degradation: D, and how the chosen image is made consistent.
+        degradation: D, whose projection makes the chosen image consistent.
         width: h, in units of y's pixels.
     """
 
@@ -37,12 +37,12 @@ class WeightedPosterior:
         """y (N, …), z (N, 1) → x̂ (N, C, H, W): the image at the quantile z of the weights."""
         cumulative = self.weights(y).cumsum(1)
         chosen = torch.searchsorted(cumulative, z.double() * cumulative[:, -1:])
-        x = self.prior[chosen.squeeze(1).clamp_max(len(self.prior) - 1)]
-        return self.degradation.project(x, y)
+        chosen = chosen.squeeze(1).clamp_max(len(self.prior) - 1).to(self.prior.device)
+        return self.degradation.project(self.prior[chosen].to(y.device), y)
 
     def weights(self, y: Tensor) -> Tensor:
-        """w, (N, M), float64; rows sum to 1."""
-        distance = torch.cdist(y.flatten(1).double(), self.explained.double())
+        """The weights w, (N, M), float64; rows sum to 1."""
+        distance = torch.cdist(y.flatten(1).double(), self.explained.to(y.device).double())
         return torch.softmax(-distance.square() / (2 * self.width**2), dim=1)
 
     def effective_sample_sizes(self, y: Tensor) -> Tensor:

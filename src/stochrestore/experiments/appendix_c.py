@@ -1,9 +1,10 @@
-"""Appendix C by computation: how close a zigzag comes to the square, and at what price."""
+"""Appendix C, checked by computation: a zigzag's distance from the square, and its sensitivity."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from stochrestore.config import ExperimentSettings
 from stochrestore.estimators.base import no_seed
 from stochrestore.estimators.zigzag import Zigzag, horizontal_transport, optimal_transport
+from stochrestore.metrics.intervals import Interval
 from stochrestore.metrics.wasserstein import wasserstein_discrete
 from stochrestore.problems.square import Square
 
@@ -22,7 +24,9 @@ Array = NDArray[np.float64]
 
 
 class Settings(ExperimentSettings):
-    """What the chapter on Appendix C can be asked to do."""
+    """The settings of the chapter on Appendix C."""
+
+    experiment: ClassVar[str] = "appendix_c"
 
     frequency: int = Field(3, ge=1, le=64, description="f of Figure 6")
     largest: int = Field(256, ge=256, le=4096, description="largest f of the fitted slope")
@@ -36,20 +40,11 @@ def powers_of_two(largest: int) -> list[int]:
     return [2**k for k in range(largest.bit_length())]
 
 
-@dataclass(frozen=True)
-class Fit:
-    """The slope of a straight line through log W₂ against log f, with a 95 % interval."""
-
-    slope: float
-    low: float
-    high: float
-
-
-def fitted_slope(frequencies: list[int], distances: list[float]) -> Fit:
-    """Least squares of log W₂ on log f; Student's interval for the slope."""
+def fitted_slope(frequencies: list[int], distances: list[float]) -> Interval:
+    """The slope of log W₂ against log f, by least squares, with Student's 95 % interval."""
     line = stats.linregress(np.log(frequencies), np.log(distances))
     half = float(stats.t.ppf(0.975, len(frequencies) - 2) * line.stderr)
-    return Fit(float(line.slope), float(line.slope) - half, float(line.slope) + half)
+    return Interval(float(line.slope), float(line.slope) - half, float(line.slope) + half)
 
 
 # --- T₀ and the optimal map ------------------------------------------------------------------
@@ -57,13 +52,15 @@ def fitted_slope(frequencies: list[int], distances: list[float]) -> Fit:
 
 @dataclass(frozen=True)
 class PushForward:
-    """Whether a map of the square sends p_X onto p_X̂.
+    """How well a map T of the square pushes p_X forward to p_X̂.
 
     Args:
-        off_curve: the largest |G_f(T₁) − T₂| over a grid; 0: every point lands on the zigzag.
-        histogram: the largest relative excess in a histogram of T₁ with bins of equal width, of
-            the same grid; 0: the first coordinate is uniform. On the zigzag this fixes the law.
-        p_value: of a two-sample Kolmogorov–Smirnov test, T₁ of random X against fresh Y.
+        off_curve: the largest |G_f(T₁) − T₂| over a grid; it is 0 where all points land on the
+            zigzag.
+        histogram: the largest relative deviation from the mean in a histogram of T₁ over the same
+            grid, with bins of equal width; it is 0 where T₁ is uniform. On the zigzag, T₁ decides
+            the distribution.
+        p_value: of a two-sample Kolmogorov–Smirnov test between T₁(X) and independent draws of Y.
     """
 
     off_curve: float
@@ -97,11 +94,11 @@ def midpoint_grid(n: int, m: int) -> Tensor:
 
 
 def quadrature(f: int, nodes: int = 200) -> dict[str, float]:
-    """√E‖X − T(X)‖² for three maps, by Gauss–Legendre quadrature over one cell.
+    """√E‖X − T(X)‖² for three maps T, by Gauss–Legendre quadrature over one cell.
 
-    T₀ of Eq. 13 (the right side of Eq. 14), the optimal map, and the nearest point of the zigzag:
-    the last pushes p_X onto something else, so it only bounds W₂ from below. All cells are
-    mirror images of the first, [0, w] × [0, 1].
+    The maps are T₀ of Eq. 13, which gives the right side of Eq. 14, the optimal map, and the
+    nearest point of the zigzag. The last does not push p_X forward to p_X̂, so that it only bounds
+    W₂ from below. All cells are mirror images of the first, [0, w] × [0, 1].
     """
     t, weight = np.polynomial.legendre.leggauss(nodes)
     t, weight = (t + 1) / 2, weight / 2
@@ -119,7 +116,7 @@ def quadrature(f: int, nodes: int = 200) -> dict[str, float]:
 
 
 def nearest_point(x: Tensor, f: int) -> Tensor:
-    """The zigzag's nearest point to each x of the first cell, [0, w] × [0, 1]: (N, 2)."""
+    """The point of the zigzag nearest to each x of the first cell, [0, w] × [0, 1]: (N, 2)."""
     w = 1 / (2 * f)
     foot = (w * x[:, 0] + x[:, 1]) / (1 + w**2)  # within [0, 1] for every x of the cell
     return torch.stack([w * foot, foot], dim=-1)
@@ -130,12 +127,12 @@ def nearest_point(x: Tensor, f: int) -> Tensor:
 
 @dataclass(frozen=True)
 class SampledDistance:
-    """W₂ between n samples of X and n of X̂, one value a repetition.
+    """W₂ between empirical distributions of n samples, one value for each repetition.
 
     Args:
-        raw: of the two empirical distributions: biased upwards.
-        reference: between two independent samples of X, where the truth is 0: the bias.
-        own: the same for X̂.
+        raw: between samples of X and of X̂; it is biased upwards.
+        reference: between two independent samples of X, whose true distance is 0.
+        own: between two independent samples of X̂.
     """
 
     raw: Array
@@ -144,13 +141,13 @@ class SampledDistance:
 
     @property
     def corrected(self) -> Array:
-        """raw² less the mean of reference² and own²: an estimate of W₂² with less bias."""
+        """raw² minus the mean of reference² and own², an estimate of W₂² with less bias."""
         estimate: Array = self.raw**2 - (self.reference**2 + self.own**2) / 2
         return estimate
 
 
 def sampled_wasserstein(f: int, settings: Settings) -> SampledDistance:
-    """Exact optimal transport between samples, beside the references that show its bias."""
+    """Exact optimal transport between samples of X and X̂, and the references for its bias."""
     generator = torch.Generator().manual_seed(settings.seed)
     runs = [_sampled(Zigzag(f), settings.samples, generator) for _ in range(settings.repeats)]
     return SampledDistance(*np.array(runs).T)
@@ -178,8 +175,8 @@ def _sampled(zigzag: Zigzag, n: int, generator: torch.Generator) -> tuple[float,
 def conditional_wasserstein(f: int, nodes: int = 400) -> float:
     """√E_Y W₂²(p_X̂|Y, p_X|Y) of the zigzag, by quadrature: 1/√6 whatever f.
 
-    Given y, the zigzag is at one point g and the posterior is uniform on [0, 1], so W₂² is
-    ∫(u − g)²du = g² − g + 1/3, and G_f(Y) is itself uniform.
+    Given y, the zigzag has one value g and the posterior is uniform on [0, 1], so that W₂² is
+    ∫(u − g)²du = g² − g + 1/3. Over y, g = G_f(Y) is uniform too.
     """
     y = (torch.arange(nodes * 2 * f, dtype=torch.float64) + 0.5) / (nodes * 2 * f)
     g = Zigzag(f).curve(y)
@@ -188,14 +185,14 @@ def conditional_wasserstein(f: int, nodes: int = 400) -> float:
 
 @dataclass(frozen=True)
 class TradeOff:
-    """Slope (Lipschitz constant) against W₂ for a family of curves."""
+    """Slope (Lipschitz constant) and W₂ of each curve of a family."""
 
     slope: Array
     wasserstein: Array
 
 
 def damped_zigzags(f: int, points: int = 200) -> TradeOff:
-    """Zigzags of frequency f with amplitude from near 0 up to 1: from robust to erratic."""
+    """Zigzags of frequency f with amplitudes from 1/points, which is robust, to 1, erratic."""
     family = [Zigzag(f, amplitude=a) for a in np.linspace(1 / points, 1, points).tolist()]
     return TradeOff(
         np.array([z.slope for z in family]), np.array([z.wasserstein() for z in family])

@@ -8,50 +8,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from stochrestore import config
 from stochrestore.attacks import worst_perturbation
+from stochrestore.data.images import face_seeds
 from stochrestore.degradations import Inpainting
-from stochrestore.estimators import pretrained
-from stochrestore.estimators.base import Estimator, restore
+from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.face_posterior import FacePosterior
-from stochrestore.experiments import _image_gans
-from stochrestore.experiments._attack_grid import attack_grid
-from stochrestore.experiments._image_controls import controls as controls
-from stochrestore.experiments._image_controls import two_sample_accuracy
-from stochrestore.experiments._image_evaluation import (
+from stochrestore.experiments.attack_grid import attack_grid
+from stochrestore.experiments.evaluation import (
     Reference,
     behaviour,
     curve_point,
-    input_dims_of_the_image,
+    measured,
     quality,
     reference,
     restorations,
+    sampled,
 )
-from stochrestore.experiments._image_evaluation import over_runs as over_runs
-from stochrestore.experiments._image_gans import (
+from stochrestore.experiments.evaluation import over_runs as over_runs
+from stochrestore.experiments.image_controls import controls as controls
+from stochrestore.experiments.image_controls import examination, two_sample_accuracy
+from stochrestore.experiments.image_gans import (
     CriticInit,
     ImageSettings,
     build_critic,
-    build_trainer,
+    image_method,
     images,
-    load_job,
     model_jobs,
-    model_of,
-    weights_folder,
+    with_seeds,
+    workers,
 )
-from stochrestore.experiments._trainings import MODELS, Job, Method, Model
+from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
-from stochrestore.problems.faces import Faces
-from stochrestore.problems.images import digest, face_seeds
-from stochrestore.training import AlternatingTrainer, Metrics
+from stochrestore.problems.faces.distribution import Faces
+from stochrestore.training.jobs import MODELS, Job, Model, finished, read_record
+from stochrestore.training.loop import Metrics
 
 EXPERIMENT = "inpaint"
 PAPER_TABLE_1 = {
@@ -74,7 +71,9 @@ Row = dict[str, Any]
 class Settings(ImageSettings):
     """The inpainting experiment."""
 
-    robust: bool | None = Field(None, description="only the robust or erratic pair; None: all")
+    experiment: ClassVar[str] = EXPERIMENT
+
+    robust: bool | None = Field(None, description="only robust or erratic models; None: all")
     sweep_weights: tuple[PositiveFloat, ...] = Field(
         (50.0, 5000.0), strict=False, description="further values of λ_R, on digits"
     )
@@ -84,7 +83,7 @@ class Settings(ImageSettings):
     seed_lengths: tuple[PositiveInt, ...] = Field(
         (1, 16), strict=False, description="lengths of the seed, on digits"
     )
-    sweep_runs: int = Field(2, ge=1, description="trainings of each of these")
+    sweep_runs: int = Field(2, ge=1, description="trainings for each value of these sweeps")
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,9 @@ class Trained:
 
     settings: Settings
     estimators: dict[str, list[Estimator]]
-    """The networks of each model shown, one a run."""
+    """The networks of each model that is shown; one for each run."""
     records: dict[str, list[Row]]
-    """Their records, with the losses along each training."""
+    """The records of their trainings, with the losses along each."""
     sweep: list[Row]
     """On digits: rows over λ_R; empty where they were not trained."""
     seeds: list[Row]
@@ -105,10 +104,6 @@ class Trained:
 def degradation(settings: ImageSettings) -> Inpainting:
     """The lower quarter is known."""
     return Inpainting(settings.shape[1])
-
-
-_degradation = cache(degradation)
-"""The same object for the same settings."""
 
 
 def shown_models(settings: Settings) -> dict[str, Model]:
@@ -126,19 +121,20 @@ def main_jobs(settings: Settings) -> Iterator[Job]:
 
 
 def sweep_jobs(settings: Settings) -> Iterator[Job]:
-    """The curve over λ_R on digits, both robust models; records without weights."""
+    """The sweep over λ_R on digits, of both robust models; only the records are kept."""
     if settings.kind != "digits":
         return
     for name in ("robust_gan", "robust_sto_gan"):
         for weight in settings.sweep_weights:
             changed = settings.model_copy(update={"robustness_weight": weight})
-            for run in range(settings.sweep_runs):
-                label = f"digits/sweep/{name}-weight{weight:g}-seed{run}"
-                yield Job(label, MODELS[name], settings.seed + run, changed, keep_weights=False)
+            label = f"digits/sweep/{name}-weight{weight:g}"
+            yield from with_seeds(
+                label, MODELS[name], changed, settings.sweep_runs, keep_weights=False
+            )
 
 
 def seed_jobs(settings: Settings) -> Iterator[Job]:
-    """Where and how long the seed enters the erratic stochastic model on digits."""
+    """The erratic stochastic model on digits, for each layer and length of the seed."""
     if settings.kind != "digits":
         return
     for layer in settings.seed_layers:
@@ -147,11 +143,10 @@ def seed_jobs(settings: Settings) -> Iterator[Job]:
                 continue  # the main trainings have it
             update = {"robustness_weight": 0.0, "seed_layer": layer, "seed_dims": length}
             changed = settings.model_copy(update=update)
-            for run in range(settings.sweep_runs):
-                label = f"digits/seeds/sto_gan-layer{layer}-length{length}-seed{run}"
-                yield Job(
-                    label, MODELS["sto_gan"], settings.seed + run, changed, keep_weights=False
-                )
+            label = f"digits/seeds/sto_gan-layer{layer}-length{length}"
+            yield from with_seeds(
+                label, MODELS["sto_gan"], changed, settings.sweep_runs, keep_weights=False
+            )
 
 
 def all_jobs(settings: Settings) -> dict[str, Job]:
@@ -160,15 +155,10 @@ def all_jobs(settings: Settings) -> dict[str, Job]:
     return {job.name: job for group in groups for job in group(settings)}
 
 
-def job_trainer(job: Job) -> AlternatingTrainer:
-    """Networks, data and generator of a job."""
-    return build_trainer(job.model, job.settings, degradation(job.settings), seed=job.seed)
-
-
 def job_evaluation(estimator: Any, job: Job) -> Metrics:
     """A point of the training's curve; without weights, also what the chapter shows of it."""
     if job.keep_weights:
-        return curve_point(estimator, job.settings, _degradation(job.settings), seed=job.seed)
+        return curve_point(estimator, job, degradation=degradation)
     training = estimator.training
     estimator.eval()
     compared = reference(job.settings, degradation(job.settings))
@@ -183,22 +173,7 @@ def job_evaluation(estimator: Any, job: Job) -> Metrics:
     return {**measured, "std": deviation.mean().item()}
 
 
-#: Settings of this experiment alone that change nothing in a trained network.
-UNRELATED = ("robust", "sweep_weights", "seed_layers", "seed_lengths", "sweep_runs")
-
-
-def recorded(settings: Settings) -> dict[str, Any]:
-    """The settings one training depends on, as its record keeps them."""
-    return _image_gans.recorded(settings, *UNRELATED)
-
-
-def job_examination(estimator: Any, job: Job) -> Metrics:
-    """What the record of a network that is kept says besides: how a fresh critic fares."""
-    if not job.keep_weights:
-        return {}
-    degrade = degradation(job.settings)
-    accuracy = two_sample_accuracy(estimator.eval(), job.settings, degrade, seed=job.seed)
-    return {"two_sample_accuracy": accuracy}
+METHOD = image_method(degradation, job_evaluation, examination)
 
 
 def fresh_critic_on_images(settings: Settings) -> float:
@@ -206,31 +181,18 @@ def fresh_critic_on_images(settings: Settings) -> float:
     return two_sample_accuracy(None, settings, degradation(settings), seed=settings.seed)
 
 
-METHOD = Method(
-    build=job_trainer,
-    recorded=recorded,
-    evaluate=job_evaluation,
-    half=True,
-    examine=job_examination,
-    points=30,
-)
-
-
-def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any]]:
-    """Every training by name, how they are done, and what their records say of the data."""
-    return all_jobs(settings), METHOD, {"data_sha256": digest(images(settings))}
-
-
 def load_or_train(settings: Settings) -> Trained:
     """The networks: those shipped, those of ``settings.weights``, or trained now."""
-    with weights_folder(EXPERIMENT, settings, main_jobs(settings), METHOD) as folder:
-        return _load(settings, folder)
+    jobs = list(main_jobs(settings))
+    folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
+    networks, records = load_networks(jobs, folder, METHOD)
+    sweep, seeds = (_final_rows(each(settings), folder) for each in (sweep_jobs, seed_jobs))
+    return Trained(settings, networks, records, sweep, seeds)
 
 
 def with_data(settings: Settings, data: str) -> Settings:
     """The same preset's settings for other data."""
-    changed: Settings = config.load(
-        EXPERIMENT,
+    return Settings.load(
         settings.preset,
         data=data,
         seed=settings.seed,
@@ -238,62 +200,34 @@ def with_data(settings: Settings, data: str) -> Settings:
         device=settings.device,
         train=settings.train,
     )
-    return changed
-
-
-def _load(settings: Settings, folder: Path) -> Trained:
-    estimators: dict[str, list[Estimator]] = {name: [] for name in shown_models(settings)}
-    records: dict[str, list[Row]] = {name: [] for name in estimators}
-    for job in main_jobs(settings):
-        estimator, record = load_job(job, folder, degradation(job.settings))
-        estimators[model_of(job)].append(estimator)
-        records[model_of(job)].append(record)
-    return Trained(
-        settings,
-        estimators,
-        records,
-        sweep=_final_rows(sweep_jobs(settings), folder),
-        seeds=_final_rows(seed_jobs(settings), folder),
-    )
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
-    """The last measurement of each job that was carried out, with what tells it from others."""
+    """The last measurement of each job that was trained so, with the settings that it varies."""
     rows = []
     for job in jobs:
-        path = (folder / job.name).with_suffix(".json")
-        if path.exists():
+        if finished(job, folder):
             s = job.settings
             row = {
-                "estimator": model_of(job),
+                "estimator": job.key,
                 "run": job.seed - s.seed,
                 "weight": s.robustness_weight,
                 "layer": s.seed_layer,
                 "length": s.seed_dims,
             }
-            rows.append({**row, **pretrained.read_record(path)["history"][-1]})
+            rows.append({**row, **read_record(job, folder)["history"][-1]})
     return rows
 
 
 def table_1(trained: Trained) -> list[Row]:
-    """Every network's metrics; on faces also the true posterior sampler's."""
+    """The metrics of every network and, on faces, those of the true posterior sampler."""
     settings, degrade = trained.settings, degradation(trained.settings)
     compared = reference(settings, degrade)
-    rows = []
-    for name, networks in trained.estimators.items():
-        for run, network in enumerate(networks):
-            generator = torch.Generator().manual_seed(settings.seed + run)
-            restored = restorations(network, compared.inputs, generator=generator)
-            repeats = 200 if settings.runs == 1 else 40  # else the interval is over networks
-            row = quality(compared, restored, settings, repeats=repeats)
-            row |= behaviour(
-                network,
-                compared.inputs,
-                degrade,
-                settings,
-                input_dims=input_dims_of_the_image(settings),
-            )
-            rows.append({"estimator": name, "run": run, **row})
+    rows = [
+        {"estimator": name, **row}
+        for name, networks in trained.estimators.items()
+        for row in measured(networks, compared, degrade, settings, input_dims=settings.pixels)
+    ]
     if settings.kind == "faces":
         rows.append({"estimator": "posterior_sampler", "run": 0, **_ceiling(compared, settings)})
     return rows
@@ -310,7 +244,7 @@ def _ceiling(compared: Reference, settings: Settings) -> Row:
         compared.inputs[:some],
         degradation(settings),
         settings.model_copy(update={"attacked_inputs": some}),
-        input_dims=input_dims_of_the_image(settings),
+        input_dims=settings.pixels,
         attacked=False,
     )
 
@@ -331,16 +265,11 @@ def figure_1(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]
     settings, degrade = trained.settings, degradation(trained.settings)
     x = images(settings).shown(n)
     y = degrade.degrade(x).to(settings.torch_device())
-    generator = torch.Generator().manual_seed(settings.seed)
-    groups = [("input", known_pixels(y, degrade)[None].cpu()), ("image", x[None])]
     models: dict[str, Estimator] = {name: nets[0] for name, nets in trained.estimators.items()}
     if settings.kind == "faces":
         models["posterior_sampler"] = face_posterior(settings, n)
-    for name, estimator in models.items():
-        columns = 1 if name in MODELS and not MODELS[name].stochastic else samples
-        z = estimator.seed(y, columns, generator=generator)
-        groups.append((name, restore(estimator, y, z).cpu()))
-    return groups
+    groups = [("input", known_pixels(y, degrade)[None].cpu()), ("image", x[None])]
+    return groups + sampled(models, y, samples, seed=settings.seed)
 
 
 def known_pixels(y: Tensor, degrade: Inpainting, unknown: float = 0.82) -> Tensor:
@@ -349,7 +278,7 @@ def known_pixels(y: Tensor, degrade: Inpainting, unknown: float = 0.82) -> Tenso
 
 
 def attack_pictures(trained: Trained, index: int) -> list[tuple[str, list[Tensor]]]:
-    """What the attack does to one input: per model y, y + δ, both outputs, their difference."""
+    """One input under attack: for each model y, y + δ, both outputs, and their difference."""
     settings, degrade = trained.settings, degradation(trained.settings)
     x = images(settings).validation[index : index + 1].to(settings.torch_device())
     y = degrade.degrade(x)
@@ -392,7 +321,7 @@ def under_attacks(
 
 
 def attack_credibility(trained: Trained) -> dict[str, AttackChecks]:
-    """For the first network of each model, the attack beside noise and stronger attacks."""
+    """Compares the attack with noise and with stronger attacks, for a network of each model."""
     settings, degrade = trained.settings, degradation(trained.settings)
     x = images(settings).validation[: settings.attacked_inputs].to(settings.torch_device())
     return {
@@ -408,7 +337,7 @@ def attack_credibility(trained: Trained) -> dict[str, AttackChecks]:
 
 
 def seed_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
-    """Std of erratic stochastic models by the seed's layer and length, Table 1's among them."""
+    """The per-pixel std of erratic stochastic models, by the layer and length of the seed."""
     settings = trained.settings
     place = {"layer": settings.seed_layer, "length": settings.seed_dims}
     return [dict(row) for row in trained.seeds] + [
@@ -416,11 +345,6 @@ def seed_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
         for row in table
         if row["estimator"] == "sto_gan"
     ]
-
-
-def pixels(settings: ImageSettings) -> int:
-    """Numbers in one image, C·S·S."""
-    return input_dims_of_the_image(settings)
 
 
 def robustness_in_loss(settings: Settings, rows: dict[str, Row], name: str) -> float:
@@ -441,7 +365,7 @@ def initial_spread(settings: Settings, critic_init: CriticInit) -> float:
 
 
 def weight_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
-    """FID and recall over λ_R: the sweep, with Table 1's networks at 0 and at the chosen λ_R."""
+    """The metrics over λ_R: those of the sweep, and those of Table 1 at 0 and the chosen λ_R."""
     names = {"erratic_gan": "robust_gan", "sto_gan": "robust_sto_gan"}
     rows = [dict(row) for row in trained.sweep]
     for row in table:

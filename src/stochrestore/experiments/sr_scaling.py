@@ -9,42 +9,39 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
-from stochrestore import config
 from stochrestore.degradations import Averaging
 from stochrestore.errors import require
-from stochrestore.estimators.base import Estimator, restore
+from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
-from stochrestore.experiments import _image_gans
-from stochrestore.experiments._image_controls import two_sample_accuracy
-from stochrestore.experiments._image_evaluation import (
+from stochrestore.experiments.evaluation import (
     behaviour,
     curve_point,
+    measured,
     over_runs,
     quality,
     reference,
     restorations,
+    sampled,
 )
-from stochrestore.experiments._image_gans import (
+from stochrestore.experiments.image_controls import examination
+from stochrestore.experiments.image_gans import (
     ImageSettings,
-    build_trainer,
+    image_method,
     images,
-    load_job,
     model_jobs,
-    model_of,
-    weights_folder,
+    workers,
 )
-from stochrestore.experiments._trainings import MODELS, Job, Method
-from stochrestore.metrics.bootstrap import Interval, difference
+from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.information import gaussian_bits
-from stochrestore.problems.images import digest
-from stochrestore.training import AlternatingTrainer, Metrics
+from stochrestore.metrics.intervals import Interval, difference
+from stochrestore.training.jobs import MODELS, Job
 
 EXPERIMENT = "sr_scaling"
 BUILT_IN = ("digits", "faces", "patches")
@@ -55,23 +52,30 @@ Row = dict[str, Any]
 class Settings(ImageSettings):
     """The super-resolution experiment."""
 
+    experiment: ClassVar[str] = EXPERIMENT
+
     scales: tuple[PositiveInt, ...] = Field(
-        (4, 8, 16), strict=False, min_length=1, description="s, each with its own networks"
+        (4, 8, 16), strict=False, min_length=1, description="factors s; each has its own networks"
     )
-    scale: int = Field(0, ge=0, description="s of one training; set by its name, 0 elsewhere")
+    scale: int = Field(0, ge=0, description="s of a single training; 0 for the whole grid")
     attack_psnr: float = Field(34.0, gt=0, description="AI-PSNR that decides each scale's ε, dB")
-    prior_draws: int = Field(20_000, ge=2, description="faces weighted for the posterior sampler")
+    prior_draws: int = Field(20_000, ge=2, description="faces that the posterior sampler weighs")
     posterior_width: float = Field(
-        0.02, gt=0, description="error of y that the posterior sampler tolerates, grey levels of 1"
+        0.02, gt=0, description="error of y that the posterior sampler tolerates, for y in [0, 1]"
     )
     least_sample_size: float = Field(
-        20.0, ge=1, description="effective sample size below which it is left out"
+        20.0, ge=1, description="effective sample size below which the sampler is left out"
     )
 
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
         return data if data == "all" else ImageSettings._known_data(data)
+
+    @field_validator("scales")
+    @classmethod
+    def _each_scale_once(cls, scales: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(scales))
 
     @model_validator(mode="after")
     def _scales_divide(self) -> Settings:
@@ -85,7 +89,7 @@ class Settings(ImageSettings):
 
 @dataclass(frozen=True)
 class Trained:
-    """The networks of one kind of data, by scale and model, one a run, and their records."""
+    """The networks of one kind of data by scale and model, one for each run, and their records."""
 
     settings: Settings
     estimators: dict[int, dict[str, list[Estimator]]]
@@ -102,11 +106,11 @@ def image_sets(settings: Settings) -> list[Settings]:
     """
     if settings.data != "all":
         return [settings]
-    preset = config.load(EXPERIMENT, settings.preset).model_dump()
+    preset = Settings.load(settings.preset).model_dump()
     shared = ("seed", "train", "device", "n_eval", "runs", "steps", "weights", "features")
     given = {name: getattr(settings, name) for name in shared}
     changed = {name: value for name, value in given.items() if value != preset[name]}
-    sets = [config.load(EXPERIMENT, settings.preset, data=kind, **changed) for kind in BUILT_IN]
+    sets = [Settings.load(settings.preset, data=kind, **changed) for kind in BUILT_IN]
     if settings.scales == preset["scales"]:
         return sets
     offered = sorted({scale for each in sets for scale in each.scales})
@@ -121,7 +125,7 @@ def image_sets(settings: Settings) -> list[Settings]:
 
 def at_scale(settings: Settings, scale: int) -> Settings:
     """The settings of the networks of one scale: ε gives the AI-PSNR over the pixels of y."""
-    pixels = math.prod(settings.shape) / scale**2
+    pixels = settings.pixels / scale**2
     epsilon = math.sqrt(pixels * 10 ** (-settings.attack_psnr / 10))
     return settings.model_copy(update={"scale": scale, "epsilon": epsilon})
 
@@ -132,50 +136,17 @@ def jobs_of(settings: Settings) -> Iterator[Job]:
         yield from model_jobs(at_scale(settings, scale), f"{settings.kind}/x{scale}")
 
 
-def job_trainer(job: Job) -> AlternatingTrainer:
-    """Networks, data and generator of a job."""
-    return build_trainer(job.model, job.settings, Averaging(job.settings.scale), seed=job.seed)
+def all_jobs(settings: Settings) -> dict[str, Job]:
+    """Every training of all image sets asked for, by name."""
+    return {job.name: job for each in image_sets(settings) for job in jobs_of(each)}
 
 
-def job_evaluation(estimator: Any, job: Job) -> Metrics:
-    """A point of the training's curve."""
-    return curve_point(estimator, job.settings, _averaging(job.settings.scale), seed=job.seed)
+def degradation(settings: Settings) -> Averaging:
+    """Averaging over squares, whose side is the scale of the settings' training."""
+    return Averaging(settings.scale)
 
 
-_averaging = cache(Averaging)
-"""The same object for the same scale."""
-
-#: Settings of this experiment alone that change nothing in a trained network.
-UNRELATED = ("scales", "prior_draws", "posterior_width", "least_sample_size")
-
-
-def recorded(settings: Settings) -> dict[str, Any]:
-    """The settings one training depends on, as its record keeps them."""
-    return _image_gans.recorded(settings, *UNRELATED)
-
-
-def job_examination(estimator: Any, job: Job) -> Metrics:
-    """What the record says besides: how a fresh critic fares against the finished network."""
-    degrade = _averaging(job.settings.scale)
-    accuracy = two_sample_accuracy(estimator.eval(), job.settings, degrade, seed=job.seed)
-    return {"two_sample_accuracy": accuracy}
-
-
-METHOD = Method(
-    build=job_trainer,
-    recorded=recorded,
-    evaluate=job_evaluation,
-    half=True,
-    examine=job_examination,
-    points=30,
-)
-
-
-def trainings(settings: Settings) -> tuple[dict[str, Job], Method, dict[str, Any]]:
-    """Every training by name, how they are done, and what their records say of the data."""
-    sets = image_sets(settings)
-    jobs = {job.name: job for each in sets for job in jobs_of(each)}
-    return jobs, METHOD, {"data_sha256": {each.kind: digest(images(each)) for each in sets}}
+METHOD = image_method(degradation, partial(curve_point, degradation=degradation), examination)
 
 
 def load_or_train(settings: Settings) -> Trained:
@@ -185,33 +156,30 @@ def load_or_train(settings: Settings) -> Trained:
         InputError: ``data=all``; see :func:`image_sets`.
     """
     require(settings.data != "all", "load_or_train: data", "all", "one of image_sets(settings)")
-    estimators: dict[int, dict[str, list[Estimator]]] = {}
-    records: dict[int, dict[str, list[Row]]] = {}
-    with weights_folder(EXPERIMENT, settings, jobs_of(settings), METHOD) as folder:
-        for job in jobs_of(settings):
-            scale, name = job.settings.scale, model_of(job)
-            estimator, record = load_job(job, folder, Averaging(scale))
-            estimators.setdefault(scale, {}).setdefault(name, []).append(estimator)
-            records.setdefault(scale, {}).setdefault(name, []).append(record)
-    return Trained(settings, estimators, records)
+    jobs = list(jobs_of(settings))
+    folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
+    found = {
+        scale: load_networks((j for j in jobs if j.settings.scale == scale), folder, METHOD)
+        for scale in settings.scales
+    }
+    return Trained(
+        settings,
+        {scale: networks for scale, (networks, _) in found.items()},
+        {scale: records for scale, (_, records) in found.items()},
+    )
 
 
 def figure_4(trained: Trained) -> list[Row]:
-    """Every network's metrics at its scale, and the weighted posterior's where there is one."""
+    """The metrics of every network at its scale and, where there is one, of the posterior."""
     rows = []
     for scale, models in trained.estimators.items():
         settings, degrade = at_scale(trained.settings, scale), Averaging(scale)
         compared = reference(settings, degrade)
         pixels = compared.inputs[0].numel()
-        several = settings.runs > 1  # then the interval is over networks
         place = {"data": settings.kind, "scale": scale}
         for name, networks in models.items():
-            for run, network in enumerate(networks):
-                generator = torch.Generator().manual_seed(settings.seed + run)
-                restored = restorations(network, compared.inputs, generator=generator)
-                row = quality(compared, restored, settings, repeats=40 if several else 200)
-                row |= behaviour(network, compared.inputs, degrade, settings, input_dims=pixels)
-                rows.append({**place, "estimator": name, "run": run, **row})
+            found = measured(networks, compared, degrade, settings, input_dims=pixels)
+            rows += [{**place, "estimator": name, **row} for row in found]
         sampler = posterior(settings)
         if sampler is None or not _trustworthy(sampler, compared.inputs, settings):
             continue
@@ -226,7 +194,7 @@ def figure_4(trained: Trained) -> list[Row]:
 
 
 def merged(rows: Sequence[Row]) -> list[Row]:
-    """One row a data set, scale and estimator: means over runs, with intervals."""
+    """Merges runs: one row for each data set, scale and estimator, with intervals."""
     places = dict.fromkeys((row["data"], row["scale"]) for row in rows)
     return [
         row
@@ -278,17 +246,13 @@ def sample_sheet(trained: Trained, scale: int, n: int, samples: int) -> list[tup
     settings, degrade = at_scale(trained.settings, scale), Averaging(scale)
     x = images(settings).validation[:n]
     y = degrade.degrade(x).to(settings.torch_device())
-    generator = torch.Generator().manual_seed(settings.seed)
     groups = [("input", degrade.lift(y)[None].cpu()), ("image", x[None])]
-    for name, networks in trained.estimators[scale].items():
-        columns = samples if MODELS[name].stochastic else 1
-        z = networks[0].seed(y, columns, generator=generator)
-        groups.append((name, restore(networks[0], y, z).cpu()))
-    return groups
+    models = {name: networks[0] for name, networks in trained.estimators[scale].items()}
+    return groups + sampled(models, y, samples, seed=settings.seed)
 
 
 def lost_bits(trained: Trained) -> dict[int, float]:
-    """For each scale, an upper bound on the entropy of X given Y, bits an image."""
+    """For each scale, an upper bound on the entropy of X given Y, in bits per image."""
     settings = trained.settings
     x = images(settings).train[:]
     levels = 17 if settings.kind == "digits" else 256
@@ -307,7 +271,7 @@ def information_rows(trained: Sequence[Trained], rows: Sequence[Row]) -> list[Ro
     fid = {(r["data"], r["scale"], r["estimator"]): r["fid"].value for r in merged(rows)}
     result = []
     for each in trained:
-        kind, pixels = each.settings.kind, math.prod(each.settings.shape)
+        kind, pixels = each.settings.kind, each.settings.pixels
         for scale, bits in lost_bits(each).items():
             place = {"data": kind, "scale": scale, "bits": bits}
             place["lost pixels"] = pixels - pixels // scale**2
@@ -326,6 +290,8 @@ def evidence(rows: Sequence[Row], kind: str, scales: Sequence[int]) -> dict[str,
         rows: of :func:`merged`.
         scales: of this image set, all four models each.
     """
+    if kind not in BUILT_IN:  # no claim speaks of other images
+        return {}
     at = {(r["scale"], r["estimator"]): r for r in rows if r["data"] == kind}
 
     def gap(quantity: str, scale: int, a: str, b: str) -> Interval:
@@ -344,9 +310,9 @@ def evidence(rows: Sequence[Row], kind: str, scales: Sequence[int]) -> dict[str,
     found = {
         "worst-fid": worst_fid,
         "worst-recall": worst_recall,
-        "flat-precision": Interval(*(max(shares) - min(shares),) * 3),
+        "flat-precision": Interval.exact(max(shares) - min(shares)),
         "robust-varies": weakest(gap("std", s, "robust_sto_gan", "sto_gan") for s in scales),
-        "equal-attack": Interval(*(max(attacks) - min(attacks),) * 3),
+        "equal-attack": Interval.exact(max(attacks) - min(attacks)),
     }
     if low < high:
         stds = (at[scale, "robust_sto_gan"]["std"] for scale in (high, low))

@@ -7,53 +7,45 @@ in dB. α is in 255ths of the range.
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, field_validator
 from torch import Tensor, nn
 
 from stochrestore.attacks import SignAttack, sign_attack
-from stochrestore.errors import require
-from stochrestore.estimators import pretrained
+from stochrestore.data.benchmarks import PHOTOGRAPHS, as_tensors, load_pairs
+from stochrestore.data.downloads import BENCHMARKS
+from stochrestore.data.photographs import SCALE, Pair, digest
+from stochrestore.data.resize import bicubic_upscale
 from stochrestore.estimators.base import Estimator, restore
-from stochrestore.estimators.official import load_edsr, load_esrgan, load_srflow
-from stochrestore.estimators.srflow import SRFlow
 from stochrestore.estimators.tiling import Tiled
-from stochrestore.experiments._device import DeviceSettings
-from stochrestore.experiments._sr_networks import (
-    EXPERIMENT,
-    NETWORKS,
-    STAGES,
-    NetworkSettings,
-    load,
-    path_of,
-    train_all,
-)
+from stochrestore.experiments.sr_networks import METHOD, NETWORKS, NetworkSettings, all_jobs
+from stochrestore.experiments.trained import trained_weights
 from stochrestore.metrics import lpips
 from stochrestore.metrics.psnr import Channels, psnr
-from stochrestore.problems.benchmarks import PHOTOGRAPHS, as_tensors, load_pairs
-from stochrestore.problems.downloads import BENCHMARKS
-from stochrestore.problems.photographs import SCALE, Pair, digest
-from stochrestore.problems.resize import bicubic_upscale
+from stochrestore.networks.official import load_edsr, load_esrgan, load_srflow
+from stochrestore.networks.srflow import SRFlow
+from stochrestore.training.jobs import load
 
 Row = dict[str, Any]
 SHAVE = 4
 """Pixels left out at each side of restorations, as publications on ×4 do."""
 PIXELS_AT_ONCE = 128**2
-"""Of inputs that pass together; a pass of SRFlow-small with 4 seeds then takes some 2 GB."""
+"""Of the inputs that pass together: SRFlow-small with 4 seeds then takes some 2 GB."""
 MARGIN = 16
-"""Around the windows of large images; the seams of our networks are then below 10⁻³ grey levels."""
+"""Around the windows of large images, in pixels: seams are then below 10⁻³ grey levels."""
 SSIM_LEAST_SIDE = 11
 """The side of SSIM's window."""
 
 
-class Settings(NetworkSettings, DeviceSettings):
+class Settings(NetworkSettings):
     """What the chapter on Appendix G can be asked to do."""
+
+    experiment: ClassVar[str] = "srflow_robustness"
 
     data: str = Field(
         "photographs", description="or set5, set14, bsd100, several joined by +, folder:PATH"
@@ -73,10 +65,10 @@ class Settings(NetworkSettings, DeviceSettings):
         "output", description="what to move away from: the clean output, or the true image"
     )
     seeds_at_once: int | None = Field(
-        None, ge=1, description="seeds per pass, to save memory; None: all; same result"
+        None, ge=1, description="seeds that pass together; fewer need less memory; None: all"
     )
     images_at_once: int | None = Field(
-        None, ge=1, description="images per pass, likewise; None: of 128×128 pixels in all"
+        None, ge=1, description="images that pass together; None: 128×128 pixels in all"
     )
     tile: int = Field(
         128, ge=16, multiple_of=2, description="side of the windows of larger images, pixels of y"
@@ -92,6 +84,7 @@ class Settings(NetworkSettings, DeviceSettings):
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
+        data = ":".join(part.strip() for part in data.split(":", 1))
         kind, _, path = data.partition(":")
         known = {PHOTOGRAPHS, *BENCHMARKS}
         if not (kind == "folder" and path) and not set(data.split("+")) <= known:
@@ -163,47 +156,26 @@ def _group(pairs: Mapping[str, Pair]) -> Group:
     return Group(tuple(pairs), x, y)
 
 
-def train(
-    settings: Settings, folder: Path, *, only: str = "", about: dict[str, Any] | None = None
-) -> None:
-    """Train the small networks that ``folder`` does not hold yet, one after the other.
-
-    Args:
-        only: the beginning of the names of those to train; empty: all.
-        about: what else their records are to hold.
-
-    Raises:
-        InputError: no network's name begins with ``only``, or ``folder`` cannot be written.
-    """
-    known = any(name.startswith(only) for name in STAGES)
-    require(known, "only", only, f"the beginning of one of {', '.join(STAGES)}")
-    train_all(settings, folder, only=only, about=about)
-
-
 def load_or_train(settings: Settings) -> dict[str, Estimator]:
     """The three networks: official ones where a file is given, else ours, shipped or trained now.
 
     Raises:
         InputError: a file that is missing, damaged or of another network.
     """
-    given = official_networks(settings)
-    missing = [name for name in NETWORKS if name not in given]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(settings.weights) if settings.weights else pretrained.shipped(EXPERIMENT)
-        if settings.train and missing:
-            folder = Path(settings.weights or scratch)
-            train(settings, folder)
-        ours = {name: load(name, settings, folder) for name in missing}
-    networks: dict[str, Any] = {**ours, **given}
+    networks: dict[str, Any] = official_networks(settings)
+    ours = [job for job in all_jobs(settings).values() if job.name in set(NETWORKS) - set(networks)]
+    if ours:
+        folder = trained_weights(settings, ours, METHOD)
+        networks |= {job.name: load(job, folder, METHOD)[0] for job in ours}
     return {name: networks[name].to(settings.torch_device()) for name in NETWORKS}
 
 
 def weight_files(settings: Settings) -> dict[str, Path]:
     """The file of each network's weights, where they are not trained now."""
-    folder = Path(settings.weights) if settings.weights else pretrained.shipped(EXPERIMENT)
+    jobs, folder = all_jobs(settings), settings.weights_folder()
     given = {name: getattr(settings, f"{name}_weights") for name in NETWORKS}
     return {
-        name: Path(path).expanduser() if path else path_of(name, folder)
+        name: Path(path).expanduser() if path else jobs[name].path(folder)
         for name, path in given.items()
     }
 
@@ -238,7 +210,7 @@ def images_at_once(settings: Settings, y: Tensor) -> int:
 def restored(network: Estimator, y: Tensor, z: Tensor, settings: Settings) -> Tensor:
     """Restorations of y (N, 3, h, w) with seeds z (S, N, K), in [0, 1]: (S, N, 3, 4h, 4w).
 
-    On the CPU, wherever they are computed. What is no number, where a flow overflows, is black.
+    On the CPU, wherever they are computed. Pixels where a flow overflows to NaN are black.
     """
     at_once = images_at_once(settings, y)
     passes = zip(y.split(at_once), z.split(at_once, 1), strict=True)
@@ -376,7 +348,7 @@ def lpips_note() -> str:
 
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:
-    from stochrestore.torchvision_ops import import_piq
+    from stochrestore.metrics.torchvision_ops import import_piq
 
     if min(a.shape[-2:]) < SSIM_LEAST_SIDE:
         return torch.tensor(torch.nan)

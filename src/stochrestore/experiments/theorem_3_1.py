@@ -1,9 +1,10 @@
-"""Theorem 3.1, its implications and Appendix D, by computation."""
+"""Theorem 3.1, its implications and Appendix D, checked by computation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,27 +28,29 @@ from stochrestore.problems.finite import (
     as_array,
     total_variation,
 )
-from stochrestore.problems.gaussian import GaussianProblem
+from stochrestore.problems.gaussian import GaussianProblem, psd_root
 from stochrestore.problems.toy import ToyProblem
 
 Array = NDArray[np.float64]
 
 
 class Settings(ExperimentSettings):
-    """What the chapter on Theorem 3.1 can be asked to do."""
+    """The settings of the chapter on Theorem 3.1."""
+
+    experiment: ClassVar[str] = "theorem_3_1"
 
     problems: int = Field(200, ge=1, le=100_000, description="random finite problems")
     levels: int = Field(4, ge=4, le=6, description="grey values of the two-pixel images")
     gan_steps: int = Field(400, ge=1, description="steps of the exact GAN")
     gaussians: int = Field(200, ge=1, description="random Gaussian problems")
-    inputs: int = Field(60, ge=2, description="inputs y at which Appendix D is checked")
+    inputs: int = Field(60, ge=2, description="number of inputs y for Appendix D")
 
 
 # --- finite problems -------------------------------------------------------------------------
 
 
 def random_problem(rng: np.random.Generator) -> FiniteProblem:
-    """Two to six points, up to four inputs, small integer weights, some of them 0."""
+    """A random problem of two to six points and up to four inputs; some points have no mass."""
     n, inputs = int(rng.integers(2, 7)), int(rng.integers(1, 5))
     weights = rng.integers(0, 6, n)
     weights[rng.integers(n)] += 1  # at least one point has mass
@@ -73,16 +76,17 @@ def random_consistent(problem: FiniteProblem, rng: np.random.Generator) -> Condi
 
 @dataclass(frozen=True)
 class TheoremCheck:
-    """What random finite problems say of Theorem 3.1, in exact arithmetic.
+    """Theorem 3.1 on random finite problems, in exact arithmetic; all fields count problems.
 
     Args:
-        problems: how many were tried.
-        ambiguous: in how many D is not invertible on the support of p_X.
-        posterior_fails: where the posterior is not consistent or not of perfect quality.
-        other_estimators: where both hypotheses leave an estimator besides the posterior.
-        without_consistency, without_perfection: where leaving out that hypothesis leaves more
-            than one estimator.
-        identity_fails: where :func:`conditional_variation` differs from the marginal's.
+        problems: all problems.
+        ambiguous: those in which D is not invertible on the support of p_X.
+        posterior_fails: those whose posterior is not consistent or not of perfect quality.
+        other_estimators: those in which an estimator besides the posterior meets both hypotheses.
+        without_consistency: those in which several estimators have perfect quality.
+        without_perfection: those in which several estimators are consistent.
+        identity_fails: those in which :func:`conditional_variation` of an estimator differs from
+            the total variation between p_X̂ and p_X.
     """
 
     problems: int
@@ -95,7 +99,7 @@ class TheoremCheck:
 
 
 def check_theorem(settings: Settings) -> TheoremCheck:
-    """Theorem 3.1 and the need of its hypotheses on ``settings.problems`` random problems."""
+    """Whether Theorem 3.1 holds, and needs its hypotheses, on ``settings.problems`` problems."""
     rng = np.random.default_rng(settings.seed)
     problems = [random_problem(rng) for _ in range(settings.problems)]
     return TheoremCheck(
@@ -121,7 +125,7 @@ def satisfies_both(problem: FiniteProblem, estimator: Conditional) -> bool:
 
 
 def only_the_posterior(problem: FiniteProblem) -> bool:
-    """Whether consistency and perfect quality leave one estimator, the posterior."""
+    """Whether the posterior is the only consistent estimator of perfect quality."""
     polytope = Polytope(problem)
     return polytope.freedom() == 0 and polytope.the_only_point() == problem.posterior
 
@@ -132,14 +136,14 @@ def is_ambiguous(problem: FiniteProblem) -> bool:
 
 
 def conditional_variation(problem: FiniteProblem, estimator: Conditional) -> Fraction:
-    """E_Y TV(p_X̂|Y, p_X|Y): how far an estimator is from the posterior, input by input."""
+    """E_Y TV(p_X̂|Y, p_X|Y): the mean distance of an estimator from the posterior over inputs."""
     pairs = zip(zip(*estimator, strict=True), zip(*problem.posterior, strict=True), strict=True)
     each = [total_variation(q, p) for q, p in pairs]
     return sum((d * p for d, p in zip(each, problem.p_y, strict=True)), Fraction(0))
 
 
 def conditional_wasserstein(problem: FiniteProblem, estimator: Array) -> float:
-    """√E_Y W₂²(p_X̂|Y, p_X|Y) of an estimator (n, m)."""
+    """√E_Y W₂²(p_X̂|Y, p_X|Y) of an estimator, a matrix (n, m)."""
     x, posterior = problem.coordinates, as_array(problem.posterior)
     squares = [
         wasserstein_discrete(x, x, q, p) ** 2 for q, p in zip(estimator.T, posterior.T, strict=True)
@@ -148,13 +152,13 @@ def conditional_wasserstein(problem: FiniteProblem, estimator: Array) -> float:
 
 
 def marginal_wasserstein(problem: FiniteProblem, estimator: Array) -> float:
-    """W₂(p_X̂, p_X), the perceptual index (Eq. 1) of an estimator (n, m)."""
+    """W₂(p_X̂, p_X), the perceptual index (Eq. 1) of an estimator, a matrix (n, m)."""
     x, p_y = problem.coordinates, [float(p) for p in problem.p_y]
     return wasserstein_discrete(x, x, estimator @ p_y, [float(m) for m in problem.mass])
 
 
 def uniform_on_fibres(problem: FiniteProblem) -> Conditional:
-    """Equal chances for all points the posterior allows: consistent, and not the posterior."""
+    """The estimator that gives all points of the posterior's support equal probabilities."""
     size = [sum(q > 0 for q in column) for column in zip(*problem.posterior, strict=True)]
     return tuple(
         tuple(Fraction(q > 0, k) for q, k in zip(row, size, strict=True))
@@ -165,7 +169,7 @@ def uniform_on_fibres(problem: FiniteProblem) -> Conditional:
 def precision_and_recall(
     problem: FiniteProblem, estimator: Conditional
 ) -> tuple[Fraction, Fraction]:
-    """(P(X̂ ∈ supp p_X), P(X ∈ supp p_X̂)), as Sec. 2.1 puts it."""
+    """Precision P(X̂ ∈ supp p_X) and recall P(X ∈ supp p_X̂), as Sec. 2.1 defines them."""
     pairs = list(zip(problem.output(estimator), problem.mass, strict=True))
     precision = sum((q for q, p in pairs if p > 0), Fraction(0))
     return precision, sum((p for q, p in pairs if q > 0), Fraction(0))
@@ -176,7 +180,7 @@ def precision_and_recall(
 
 @dataclass(frozen=True)
 class GanHistory:
-    """Distances from the truth during a training: W₂ of the marginals and given Y."""
+    """W₂ between p_X̂ and p_X, marginal and given Y, along a training; the estimator at its end."""
 
     step: list[int]
     marginal: list[float]
@@ -189,12 +193,15 @@ def train_gan(
 ) -> GanHistory:
     r"""A non-saturating GAN on a finite problem, with every expectation exact (Sec. 3, (iii)).
 
-    The estimator is a table of logits, p(x̂|y) = softmax(θ)(x̂, y), masked where D(x̂) ≠ y if
-    ``consistent``. The critic sees x̂ alone and is the best there is, σ(c) = p_X/(p_X + p_X̂).
+    The estimator is a table of logits θ, with p(x̂|y) = softmax(θ)(x̂, y). The critic does not
+    see y and is optimal at each step, σ(c) = p_X/(p_X + p_X̂).
 
     Args:
-        problem: p_X > 0 everywhere.
-        lr: step of the descent, preconditioned by p_Y so that rare inputs learn as fast.
+        problem: a problem with p_X > 0 everywhere.
+        consistent: whether p(x̂|y) is kept at 0 where D(x̂) ≠ y.
+        steps: of gradient descent.
+        seed: decides the first logits.
+        lr: step size; gradients are divided by p_Y, so that rare inputs learn as fast as others.
     """
     rng = np.random.default_rng(seed)
     mass, p_y = as_array([problem.mass])[0], as_array([problem.p_y])[0]
@@ -216,7 +223,7 @@ def train_gan(
 
 
 def softmax(logits: Array) -> Array:
-    """Each column a distribution: (n, m) → (n, m)."""
+    """The columns of logits (n, m) as distributions, (n, m)."""
     exponentials = np.exp(logits - logits.max(0))
     table: Array = exponentials / exponentials.sum(0)
     return table
@@ -226,7 +233,7 @@ def softmax(logits: Array) -> Array:
 
 
 def two_gaussian_pixels(correlation: float = 0.7) -> GaussianProblem:
-    """Two pixels of unit variance, the first of them known."""
+    """Two correlated pixels of variance 1, of which the first is known."""
     return GaussianProblem(
         np.array([[1.0, correlation], [correlation, 1.0]]), np.array([[1.0, 0.0]])
     )
@@ -234,7 +241,7 @@ def two_gaussian_pixels(correlation: float = 0.7) -> GaussianProblem:
 
 @dataclass(frozen=True)
 class Curve:
-    """A family of estimators in the plane of distortion and perception."""
+    """MSE, W₂(p_X̂, p_X) and E‖HX̂ − Y‖² of a family of estimators."""
 
     mse: Array
     wasserstein: Array
@@ -242,10 +249,11 @@ class Curve:
 
 
 def perception_distortion(problem: GaussianProblem, points: int = 61) -> dict[str, Curve]:
-    """Three families: consistent samplers, consistent deterministic, and the least MSE for each W₂.
+    """Three families: consistent and stochastic, consistent and deterministic, least MSE.
 
-    The last runs from the MMSE estimator straight to the perfect one of least MSE (Freirich et
-    al., 2021); it leaves consistency at once.
+    The last has the least MSE for each W₂. Its members interpolate linearly between the MMSE
+    estimator and the one of least MSE among those of perfect quality (Freirich et al., 2021).
+    Only the MMSE estimator is consistent.
     """
     grid = np.linspace(0, 1, points)
     posterior_mean, best = tempered_posterior(problem, 0), least_mse_perfect(problem)
@@ -268,7 +276,7 @@ def perception_distortion(problem: GaussianProblem, points: int = 61) -> dict[st
 
 
 def curve(estimators: list[LinearEstimator]) -> Curve:
-    """MSE, W₂ (in closed form) and inconsistency of each."""
+    """MSE, W₂ (in closed form) and inconsistency of each estimator."""
     return Curve(
         np.array([e.mse for e in estimators]),
         np.array([wasserstein_gaussian(e.covariance, e.problem.covariance) for e in estimators]),
@@ -278,14 +286,15 @@ def curve(estimators: list[LinearEstimator]) -> Curve:
 
 @dataclass(frozen=True)
 class GaussianCheck:
-    """Largest relative errors over random Gaussian problems.
+    """The largest relative errors of four equations over random Gaussian problems.
 
     Args:
-        gain: of A − A* = (Cov X̂ − Σ)Hᵀ C_Y⁻¹ over random consistent estimators: where
-            Cov X̂ = Σ, A must be A*, and then BBᵀ = S*.
-        posterior: of Cov X̂ = Σ and HX̂ = Y for the posterior sampler.
-        twice: of E‖X − X̂‖² = 2·MMSE for it.
-        least_mse: of MSE = MMSE + W₂²(p_E[X|Y], p_X) for the perfect estimator of least MSE.
+        gain: A − A* = (Cov X̂ − Σ)Hᵀ C_Y⁻¹ for a random consistent estimator. It follows that
+            A = A* where Cov X̂ = Σ, and then BBᵀ = S*.
+        posterior: Cov X̂ = Σ and HX̂ = Y for the posterior sampler.
+        twice: E‖X − X̂‖² = 2·MMSE for the posterior sampler.
+        least_mse: MSE = MMSE + W₂²(p_E[X|Y], p_X) for the estimator of least MSE among those of
+            perfect quality.
     """
 
     gain: float
@@ -295,29 +304,45 @@ class GaussianCheck:
 
 
 def check_gaussian(settings: Settings) -> GaussianCheck:
-    """Theorem 3.1 for linear estimators of ``settings.gaussians`` random Gaussian problems."""
+    """Theorem 3.1 for linear estimators on ``settings.gaussians`` random Gaussian problems."""
     rng = np.random.default_rng(settings.seed)
     errors = [_gaussian_errors(rng) for _ in range(settings.gaussians)]
     return GaussianCheck(*np.max(errors, axis=0).tolist())
 
 
-def _gaussian_errors(rng: np.random.Generator) -> tuple[float, float, float, float]:
+def random_gaussian(rng: np.random.Generator) -> GaussianProblem:
+    """A random Gaussian problem of 2 to 6 dimensions.
+
+    The eigenvalues of Σ lie in [0.1, 10] and those of HHᵀ in [¼, 4], so that no error below is
+    magnified by more than the condition number of HΣHᵀ, at most 1600.
+    """
     n = int(rng.integers(2, 7))
     m = int(rng.integers(1, n))
-    root, h = rng.normal(size=(n, n)), rng.normal(size=(m, n))
-    problem = GaussianProblem(root @ root.T, h)
-    sigma, scale = problem.covariance, float(np.trace(problem.covariance))
+    axes, rows = (np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(2))
+    covariance = axes * 10 ** rng.uniform(-1, 1, n) @ axes.T
+    return GaussianProblem(covariance, rows[:m] * 2 ** rng.uniform(-1, 1, (m, 1)))
+
+
+def _gaussian_errors(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    problem = random_gaussian(rng)
+    sigma, h = problem.covariance, problem.degradation
+    m, n = h.shape
 
     some = consistent_estimator(problem, rng.normal(size=(n - m, m)), rng.normal(size=(n - m, 2)))
     implied = (some.covariance - sigma) @ h.T @ np.linalg.inv(problem.input_covariance)
     gain = np.abs(implied - (some.gain - problem.posterior_gain)).max() / np.abs(some.gain).max()
 
     sampler = tempered_posterior(problem, 1)
-    posterior = max(np.abs(sampler.covariance - sigma).max(), sampler.inconsistency) / scale
-    twice = abs(sampler.mse / problem.mmse - 2)
+    difference = np.abs(sampler.covariance - sigma).max()
+    posterior = max(difference, sampler.inconsistency) / np.trace(sigma)
+    both_ways = 2 * sampler.gain @ h @ sigma  # Cov(X, X̂) + Cov(X̂, X), of equal traces
+    twice = abs(np.trace(sigma + sampler.covariance - both_ways) / problem.mmse - 2)
 
-    w2 = wasserstein_gaussian(tempered_posterior(problem, 0).covariance, sigma)
-    predicted = problem.mmse + w2**2
+    # W₂ by a factor of the covariance of E[X|Y], which is singular: a root of it would turn
+    # rounded zeros, some 1e-16, into 1e-8.
+    mean = problem.posterior_gain @ psd_root(problem.input_covariance)
+    overlap = np.linalg.svd(psd_root(sigma) @ mean, compute_uv=False).sum()
+    predicted = problem.mmse + np.trace(mean @ mean.T) + np.trace(sigma) - 2 * overlap
     least = abs(least_mse_perfect(problem).mse - predicted) / predicted
     return float(gain), float(posterior), float(twice), float(least)
 
@@ -330,8 +355,8 @@ def both_sensitivities(
 ) -> ScalarSensitivity:
     """R̃ of Eq. 7 and R of Eq. 5 for a toy estimator's second coordinate, by quadrature.
 
-    The seeds are 400 evenly spaced levels, so that a turn of the seed by a multiple of 1/400
-    permutes them and leaves their law exactly as it was.
+    The seeds are 400 evenly spaced levels in [0, 1]. A shift of the seed modulo 1 by a multiple of
+    1/400 permutes them, so that it leaves their distribution exactly as it was.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     y = problem.sample(settings.inputs, generator=generator)[:, :1]

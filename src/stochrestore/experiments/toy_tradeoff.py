@@ -7,7 +7,6 @@ was measured; the square roots √R̃ and √R are in units of X.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor
 
 from stochrestore.attacks import Attack, worst_perturbation
-from stochrestore.estimators import pretrained
 from stochrestore.estimators.base import Estimator, SecondCoordinate, restore, squared_distance
 from stochrestore.estimators.closed_form import (
     PosteriorMean,
@@ -26,24 +24,24 @@ from stochrestore.estimators.closed_form import (
     RingCrossingHole,
     Sine,
 )
-from stochrestore.experiments._toy_gans import (
-    EXPERIMENT,
+from stochrestore.experiments.toy_gans import (
     METHOD,
     ToySettings,
     all_jobs,
     draw,
     evaluate,
     exact_sensitivity,
-    load_estimator,
     main_jobs,
     midpoints,
+    parameters_like,
     sweep_jobs,
     variant_jobs,
 )
-from stochrestore.experiments._trainings import MODELS, Job, Method, train_jobs
+from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.problems.toy import Disk, Ring
-from stochrestore.training import Metrics
+from stochrestore.training.jobs import MODELS, Job, read_record
+from stochrestore.training.loop import Metrics
 
 Settings = ToySettings
 Row = dict[str, Any]
@@ -73,37 +71,17 @@ class Trained:
 
 def load_or_train(settings: ToySettings) -> Trained:
     """The networks of Fig. 3: those shipped, those of ``settings.weights``, or trained now."""
-    if not settings.train:
-        folder = Path(settings.weights) if settings.weights else pretrained.shipped(EXPERIMENT)
-        return _load(settings, folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(settings.weights or scratch)
-        train_jobs(all_jobs(settings).values(), folder, METHOD)
-        return _load(settings, folder)
-
-
-def trainings(settings: ToySettings) -> tuple[dict[str, Job], Method, dict[str, Any]]:
-    """Every training by name, how they are done, and what their records say of the data."""
-    return all_jobs(settings), METHOD, {}
-
-
-def _load(settings: ToySettings, folder: Path) -> Trained:
-    jobs = list(main_jobs(settings))
-    loaded = {job.name: load_estimator(job, folder) for job in jobs}
-    by_model = {name: [j.name for j in jobs if j.name.startswith(f"{name}-")] for name in MODELS}
-    return Trained(
-        estimators={m: [loaded[job][0] for job in names] for m, names in by_model.items()},
-        records={m: [loaded[job][1] for job in names] for m, names in by_model.items()},
-        sweep=_final_rows(sweep_jobs(settings), folder),
-        variants=_final_rows(variant_jobs(settings), folder),
-    )
+    folder = trained_weights(settings, all_jobs(settings).values(), METHOD)
+    found = load_networks(main_jobs(settings), folder, METHOD)
+    grids = (_final_rows(jobs(settings), folder) for jobs in (sweep_jobs, variant_jobs))
+    return Trained(*found, *grids)
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
     """The last measurement of each job, with what tells it from the others."""
     rows = []
     for job in jobs:
-        record = pretrained.read_record((folder / job.name).with_suffix(".json"))
+        record = read_record(job, folder)
         model, label, _ = Path(job.name).name.split("-", 2)
         row = {"estimator": model, "variant": label, "run": job.seed}
         rows.append({**row, "weight": job.settings.robustness_weight, **record["history"][-1]})
@@ -229,7 +207,7 @@ def _attack_share(
     """Mean |δ|/ε of an attack, and its √R̃ over that of the exact maximum on the same inputs."""
     generator = torch.Generator().manual_seed(settings.seed + run)
     x, _ = draw(Disk(), estimator, settings.samples, generator=generator)
-    y, measured = x[:, :1], SecondCoordinate(estimator)
+    y, measured = x[:, :1].to(parameters_like(estimator)), SecondCoordinate(estimator)
     z = estimator.seed(y, 16, generator=generator)
     delta = worst_perturbation(measured, y, z, attack, generator=generator)
     reached = _moved(measured, y, z, delta)
@@ -253,4 +231,5 @@ def support_curve(
 ) -> Tensor:
     """Restorations of evenly spaced y, |y| < height, one seed each: top rows of Fig. 3 and 5."""
     y = height * (2 * midpoints(points) - 1).float()[:, None]
-    return estimator(y, estimator.seed(y, 1, generator=generator)[0])
+    y = y.to(parameters_like(estimator).device)
+    return estimator(y, estimator.seed(y, 1, generator=generator)[0]).cpu()

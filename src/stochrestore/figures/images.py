@@ -14,8 +14,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES
-from stochrestore.metrics.bootstrap import Interval
+from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES, draw_intervals
+from stochrestore.metrics.intervals import Interval
 from stochrestore.metrics.restoration import AttackChecks
 
 Rows = Sequence[Mapping[str, Any]]
@@ -26,11 +26,12 @@ PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
 def sample_sheet(
     groups: Groups, *, title_colors: bool = True, notes: Mapping[str, str] | None = None
 ) -> Figure:
-    """Images in columns: a row an input, a group of columns an estimator.
+    """Images in a grid with a row per input and a group of columns per estimator.
 
     Args:
-        groups: title (an estimator's key, or any text) and images (columns, rows, C, S, S).
-        title_colors: titles that are estimators' keys get their names and colours.
+        groups: pairs of a title and images (columns, rows, C, S, S). A title that is an
+            estimator's key is replaced by the estimator's name.
+        title_colors: whether such a title also gets the estimator's colour.
         notes: what stands in a second line below a title, e.g. :func:`behaviour_notes`.
     """
     figure = plt.figure(figsize=_sheet_size(groups), dpi=170, layout="constrained")
@@ -40,7 +41,7 @@ def sample_sheet(
 
 
 def sample_sheets(sheets: Mapping[str, Groups]) -> Figure:
-    """Several sheets as :func:`sample_sheet`, one below the other, each with its title."""
+    """Several sheets of :func:`sample_sheet`, one below the other, each with its title."""
     sizes = [_sheet_size(groups) for groups in sheets.values()]
     heights = [height + 0.25 for _, height in sizes]
     figure = plt.figure(
@@ -84,7 +85,7 @@ def _draw_sheet(
 
 
 def mosaic(images: Tensor) -> NDArray[np.float32]:
-    """Images (columns, rows, C, S, S) as one picture with white lines between, (H, W, 3)."""
+    """Images (columns, rows, C, S, S) as one picture (H, W, 3), separated by white lines."""
     columns, rows, _, side, _ = images.shape
     sheet = np.ones((rows * (side + 1) - 1, columns * (side + 1) - 1, 3), np.float32)
     pixels = images.detach().clamp(0, 1).cpu().numpy()
@@ -97,7 +98,7 @@ def mosaic(images: Tensor) -> NDArray[np.float32]:
 
 
 def attack_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]], headings: Sequence[str]) -> Figure:
-    """What an attack does: a row an estimator, a column a picture (C, S, S)."""
+    """The effect of an attack: a row per estimator, with a picture (C, S, S) in each column."""
     size = len(rows), len(headings)
     figure, axes = plt.subplots(
         *size, figsize=(1.15 * size[1] + 0.9, 1.12 * size[0] + 0.3), dpi=150, layout="constrained"
@@ -116,10 +117,12 @@ def attack_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]], headings: Sequenc
 
 
 def with_interval(interval: Interval, digits: int) -> str:
-    """``value [low, high]``, or the value alone where both ends are equal to it."""
+    """The text ``value [low, high]``, or the value alone if both ends are equal to it."""
     if math.isinf(interval.value):
         return "∞"
-    value, low, high = (f"{number:.{digits}f}" for number in interval)
+    value, low, high = (
+        f"{number:.{digits}f}" for number in (interval.value, interval.low, interval.high)
+    )
     return value if low == value == high else f"{value} [{low}, {high}]"
 
 
@@ -133,14 +136,14 @@ QUANTITIES = {
     "ball_used": ("share of the ε-ball", 2),
     "consistency": ("consistency, dB", 1),
 }
-"""Label and digits of each quantity of a row."""
+"""The label and the number of digits of each quantity of a row."""
 
 
 def table(rows: Rows) -> pd.DataFrame:
-    """Table 1: a column an estimator, each quantity with its interval.
+    """Table 1: a column per estimator, and each quantity with its interval.
 
     Args:
-        rows: one an estimator; quantities are :class:`Interval`, or None where not defined.
+        rows: one per estimator; quantities are :class:`Interval`, or None if not defined.
     """
     columns: dict[str, list[str]] = {"": [NAMES[row["estimator"]] for row in rows]}
     columns["features"] = [row["features"] for row in rows]
@@ -151,7 +154,7 @@ def table(rows: Rows) -> pd.DataFrame:
 
 
 def paper_table(printed: Mapping[str, Mapping[str, str]], features: str) -> pd.DataFrame:
-    """The paper's numbers, arranged as :func:`table`; they are of other images and features."""
+    """The paper's numbers, which are of other images and features, arranged as in :func:`table`."""
     names = list(next(iter(printed.values())))
     columns = {"": [NAMES[name] for name in names], "features": [features] * len(names)}
     for quantity, values in printed.items():
@@ -240,7 +243,7 @@ def behaviour_notes(rows: Rows) -> dict[str, str]:
 
 
 def piq_table(rows: Rows) -> pd.DataFrame:
-    """FID, precision and recall by definition and as piq 0.8 computes them, run by run."""
+    """FID, precision and recall of the first runs, by definition and by piq 0.8."""
     shown = [
         {
             "": f"{NAMES[row['estimator']]}, run {row['run']}",
@@ -257,7 +260,7 @@ def piq_table(rows: Rows) -> pd.DataFrame:
 
 
 def training_table(records: Mapping[str, Rows]) -> pd.DataFrame:
-    """What each kind of network cost, and the losses it ended with; means over runs."""
+    """The cost of each kind of network, and its final losses, as means over runs."""
     lines = []
     for name, runs in records.items():
         last = [run["history"][-1] for run in runs]
@@ -277,7 +280,7 @@ def training_table(records: Mapping[str, Rows]) -> pd.DataFrame:
 
 
 def credibility_table(checks: Mapping[str, AttackChecks]) -> pd.DataFrame:
-    """Mean output PSNR under the attack, noise of its norm, a larger ball and more steps."""
+    """Mean output PSNR under the attack, under noise of its norm and under stronger attacks."""
     labels = ("the attack", "noise of its norm", "ball of twice ε", "four times the steps")
     return pd.DataFrame(
         {
@@ -291,15 +294,15 @@ def credibility_table(checks: Mapping[str, AttackChecks]) -> pd.DataFrame:
 
 
 def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
-    """A panel a quantity over λ_R; mean and range over runs; λ_R = 0 at the left edge.
+    """Quantities against λ_R, one per panel: means and ranges over runs; λ_R = 0 is at the left.
 
     Args:
         rows: ``estimator``, ``weight``, and the quantities.
-        quantities: name in the rows, and label.
+        quantities: from the name in the rows to the label.
     """
     frame = pd.DataFrame(rows)
     weights = sorted(w for w in frame.weight.unique() if w > 0)
-    left = weights[0] / 10
+    left = weights[0] / 10 if weights else 1.0
     figure, axes = plt.subplots(
         1, len(quantities), figsize=(3.4 * len(quantities), 3.0), dpi=130, layout="constrained"
     )
@@ -321,14 +324,15 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
 
 
 def _look(name: str) -> dict[str, Any]:
-    """Colour, marker and dash of an estimator's line."""
+    """The colour, marker and dashes of an estimator's line."""
     return {"color": COLORS[name], "marker": MARKERS[name], "linestyle": LINES[name]}
 
 
 def seed_use(rows: Rows) -> Figure:
-    """Per-pixel std of the stochastic models over the seed's length, a line a layer it enters."""
-    frame = pd.DataFrame(rows)
+    """Per-pixel std of stochastic models against the seed's length, with a line per layer."""
+    frame = pd.DataFrame(rows, columns=["estimator", "layer", "length", "std"])
     models = [name for name in ("sto_gan", "robust_sto_gan") if name in set(frame.estimator)]
+    models = models or ["sto_gan"]  # an empty panel where only deterministic models are shown
     figure, axes = plt.subplots(
         1,
         len(models),
@@ -350,7 +354,8 @@ def seed_use(rows: Rows) -> Figure:
         dims = sorted(frame.length.unique())
         axis.set_xticks(dims, [str(d) for d in dims])
         axis.set(title=NAMES[name], xlabel="length of the seed", ylim=(0, None))
-        axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
+        if rows:
+            axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
     axes[0][0].set_ylabel("per-pixel std")
     return figure
 
@@ -359,11 +364,11 @@ FIGURE_4 = ("fid", "precision", "recall", "std", "robustness")
 
 
 def over_scale(rows: Rows) -> Figure:
-    """Fig. 4: a row a quantity, a column an image set, a line an estimator over the scale.
+    """Fig. 4: quantities (rows) against the scale, with a line per estimator and a column per set.
 
     Args:
         rows: ``data``, ``scale``, ``estimator``, ``features`` and quantities as
-            :class:`Interval`, drawn as bars; None where not defined.
+            :class:`Interval`, whose bars are drawn, or None if not defined.
     """
     sets = list(dict.fromkeys(row["data"] for row in rows))
     figure, axes = plt.subplots(
@@ -383,7 +388,7 @@ def over_scale(rows: Rows) -> Figure:
             for name in dict.fromkeys(row["estimator"] for row in shown):
                 _line_over_scale(axis, [r for r in shown if r["estimator"] == name], quantity)
             axis.set_xscale("log", base=2)
-            axis.set_xlim(scales[0] / 1.2, scales[-1] * 1.2)  # also where there is one scale
+            axis.set_xlim(scales[0] / 1.2, scales[-1] * 1.2)  # also if there is only one scale
             axis.set_xticks(scales, [f"×{scale}" for scale in scales])
             axis.minorticks_off()
             axis.ticklabel_format(axis="y", useOffset=False)
@@ -401,30 +406,19 @@ def over_scale(rows: Rows) -> Figure:
 
 
 def _line_over_scale(axis: Any, rows: Rows, quantity: str) -> None:
-    """One estimator's line, with bars for the intervals."""
+    """Draw one estimator's line, with bars for the intervals."""
     name = rows[0]["estimator"]
     points = [(row["scale"], row[quantity]) for row in rows if row[quantity] is not None]
-    if not points:
-        return
-    values = np.array([interval for _, interval in points], dtype=float)
-    errors = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
-    axis.errorbar(
-        [scale for scale, _ in points],
-        values[:, 0],
-        errors,
-        label=NAMES[name],
-        markersize=5,
-        linewidth=1.6,
-        capsize=2,
-        **_look(name),
-    )
+    look = {"markersize": 5, "linewidth": 1.6, "capsize": 2, "label": NAMES[name], **_look(name)}
+    if points:
+        draw_intervals(axis, *zip(*points, strict=True), **look)
 
 
 def cost_of_one_answer(rows: Rows) -> Figure:
-    """FID that deterministic models lose to stochastic ones, over the bits that were lost.
+    """How much higher the FID of deterministic models is, against the bits that D removes.
 
     Args:
-        rows: ``data``, ``scale``, ``estimator``, ``bits`` and ``cost``.
+        rows: ``data``, ``scale``, ``estimator``, ``bits`` and ``cost``, the difference in FID.
     """
     sets = list(dict.fromkeys(row["data"] for row in rows))
     figure, axes = plt.subplots(
@@ -456,7 +450,7 @@ def cost_of_one_answer(rows: Rows) -> Figure:
 
 
 def grid_table(records: Mapping[int, Mapping[str, Rows]]) -> pd.DataFrame:
-    """What the networks of each scale and kind cost: steps, steps a second, minutes in all."""
+    """The training cost of the networks of each scale and kind."""
     lines = []
     for scale, models in records.items():
         for name, runs in models.items():

@@ -1,8 +1,8 @@
-"""Figures a reader can change: pictures computed in advance, one shown at a time.
+"""Figures that a reader can change: pictures computed in advance, of which one is shown.
 
-A choice is a row of HTML radio buttons, and style sheets alone decide which picture they show. So
-it works in a static page without a network, a kernel or even scripts, obeys the arrow keys, and
-costs a page its pictures alone; plotting libraries for browsers begin at a megabyte.
+A choice is a row of HTML radio buttons, and a style sheet shows the chosen picture. So it works
+in a static page without a network, a kernel or scripts, and with the arrow keys. A page grows by
+the pictures only, while plotting libraries for browsers need a megabyte or more.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Frame:
     """One picture of a :class:`PictureBrowser`.
 
     Args:
-        picture: WebP.
-        alt: what is to be seen, for who cannot see it.
-        text: the numbers under it.
+        picture: the image file, WebP.
+        alt: the description for readers who cannot see the picture.
+        text: the numbers under the picture.
     """
 
     picture: bytes = field(repr=False)
@@ -51,16 +51,17 @@ class Frame:
 
 @dataclass(frozen=True)
 class PictureBrowser:
-    """Pictures of which the reader chooses one, by one or several choices.
+    """Pictures from which the reader chooses one, by one or several choices.
 
     Args:
-        name: letters, digits and hyphens; unique on its page.
-        choices: what is chosen → its possible values, as they are labelled.
-        frames: index of the value of each choice → the picture; one for every combination.
-        first: the picture shown at first, in print, and by browsers that lack ``:has``.
+        name: letters, digits and hyphens, unique on the page.
+        choices: from the label of a choice to the labels of its values.
+        frames: from the indices of the chosen values to the picture, for every combination.
+        first: the indices of the picture that is shown at first, in print, and by browsers
+            without ``:has``.
 
     Raises:
-        InputError: a combination lacks its picture, or ``first`` is none.
+        InputError: a combination has no picture, or ``first`` is not a combination.
     """
 
     name: str
@@ -151,7 +152,7 @@ border:1px solid #6b7280;border-radius:1rem}
 
 
 def webp(figure: Figure) -> bytes:
-    """A figure as WebP, and closed."""
+    """Close a figure and return it as a WebP file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="webp", bbox_inches=None, pil_kwargs={"quality": 82, "method": 6})
     plt.close(figure)
@@ -162,12 +163,12 @@ def webp(figure: Figure) -> bytes:
 
 
 def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBrowser:
-    """X̂_α for some α: its curve in the disk, and where its precision and recall stand.
+    """X̂_α for several α: its curve in the disk beside its precision and recall.
 
     Args:
         rows: of :func:`stochrestore.experiments.toy_tradeoff.sine_rows`.
-        epsilon: ε of their √R̃, to show it as a slope √R̃/ε.
-        pictures: how many α to offer, at most, spread over those of the rows.
+        epsilon: ε, which turns √R̃ into a slope √R̃/ε.
+        pictures: the largest number of α to choose from; they are spread over those of the rows.
     """
     means = pd.DataFrame(rows).groupby("alpha")[["precision", "recall", "sensitivity"]].mean()
     offered = means.index[np.unique(np.linspace(0, len(means) - 1, pictures).round().astype(int))]
@@ -210,11 +211,11 @@ def _sine_figure(alpha: float, means: pd.DataFrame) -> Figure:
 def zigzag_browser(
     frequencies: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64), first: int = 3
 ) -> PictureBrowser:
-    """Figure 6 for several f, beside where each stands between W₂ and slope.
+    """Figure 6 for several f, beside the W₂ and the slope of each.
 
     Args:
         frequencies: f ≥ 1, ascending.
-        first: the one shown at first; added where it is missing.
+        first: the f that is shown at first; it is added if it is missing.
     """
     offered = sorted({first, *frequencies})
     frames: dict[tuple[int, ...], Frame] = {}
@@ -257,11 +258,11 @@ def _zigzag_figure(f: int, offered: Sequence[int]) -> Figure:
 
 
 def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
-    """Recall against slope as λ_R moves, deterministic and stochastic.
+    """Recall against slope for several λ_R, for deterministic and stochastic models.
 
     Args:
         sweep: rows with estimator, weight, recall and sensitivity.
-        epsilon: ε of their √R̃, to show it as a slope √R̃/ε.
+        epsilon: ε, which turns √R̃ into a slope √R̃/ε.
     """
     data = pd.DataFrame(sweep).assign(slope=lambda table: table.sensitivity / epsilon)
     means = data.groupby(["estimator", "weight"])[["slope", "recall"]].mean()
@@ -275,7 +276,7 @@ def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
         ]
         frames[(i,)] = Frame(
             webp(_weight_figure(weight, means)),
-            "Recall over root-mean-square slope, a line a model through all λ_R, large markers at "
+            "Recall against root-mean-square slope, a line per model, large markers at "
             f"λ_R = {weight:g}: {'; '.join(said)}.",
             f"λ_R = {weight:g}. {'; '.join(said)}",
         )
@@ -306,13 +307,13 @@ def _slope_axes(axis: Axes) -> None:
 def restoration_browser(
     restored: Mapping[str, Tensor], factors: Sequence[float], name: str = "restoration-browser"
 ) -> PictureBrowser:
-    """Restorations chosen by seed and by the strength of the attack on their inputs.
+    """Restorations for several seeds and several strengths of the attack on their inputs.
 
     Args:
-        restored: an estimator's key → images (factors, seeds, inputs, C, S, S) in [0, 1]; see
-            :func:`stochrestore.experiments._attack_grid.attack_grid`.
+        restored: from an estimator's key to images (factors, seeds, inputs, C, S, S) in [0, 1];
+            see :func:`stochrestore.experiments.attack_grid.attack_grid`.
         factors: the radius of each attack, in units of ε.
-        name: see :class:`PictureBrowser`.
+        name: the name of the :class:`PictureBrowser`.
     """
     seeds = next(iter(restored.values())).shape[1]
     frames: dict[tuple[int, ...], Frame] = {}
@@ -320,7 +321,7 @@ def restoration_browser(
         attack = f"under an attack of {factor:g} ε" if factor else "of inputs as they are"
         frames[s, f] = Frame(
             webp(_restoration_figure({key: images[f, s] for key, images in restored.items()})),
-            f"A row an estimator, a column an input: restorations {attack}, seed {s + 1}.",
+            f"A row per estimator and a column per input: restorations {attack}, seed {s + 1}.",
             f"Seed {s + 1}, restorations {attack}. Deterministic estimators have no seed.",
         )
     choices = {

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from stochrestore.experiments.srflow_robustness import SHAVE
-from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES
-from stochrestore.metrics.bootstrap import Interval, mean_interval
+from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES, draw_intervals
+from stochrestore.metrics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:  # names of results only
     from stochrestore.experiments.srflow_robustness import Attacked
@@ -21,14 +21,15 @@ if TYPE_CHECKING:  # names of results only
 Row = dict[str, Any]
 INPUT = "#8C8C8C"
 MAGNIFIED = 4
+BARS: dict[str, Any] = {"ms": 4, "capsize": 3}
 
 
 def figure_8(rows: Sequence[Row], channels: str = "rgb") -> Figure:
-    """Output and input PSNR against α, with 95 % intervals over images, a panel a data set.
+    """Output and input PSNR against α, with 95 % intervals over images, one data set per panel.
 
     Args:
-        rows: see ``experiments.srflow_robustness.figure_8_rows``.
-        channels: ``rgb``, or ``y``, luma.
+        rows: of :func:`stochrestore.experiments.srflow_robustness.figure_8_rows`.
+        channels: ``rgb``, or ``y`` for luma.
     """
     sets = list(dict.fromkeys(row["data"] for row in rows))
     size = (2.0 + 4.2 * len(sets), 4.0)
@@ -44,7 +45,7 @@ def figure_8(rows: Sequence[Row], channels: str = "rgb") -> Figure:
 
 
 def _against_alpha(axis: Axes, rows: Sequence[Row], channels: str) -> None:
-    """One panel of Fig. 8."""
+    """Draw one panel of Fig. 8."""
     networks = list(dict.fromkeys(row["network"] for row in rows))
     alphas = sorted({row["alpha"] for row in rows})
 
@@ -54,8 +55,9 @@ def _against_alpha(axis: Axes, rows: Sequence[Row], channels: str) -> None:
 
     for shift, network in zip((0.97, 1.0, 1.03), networks, strict=False):
         found = [over_images("output", alpha, network) for alpha in alphas]
-        look = {"color": COLORS[network], "marker": MARKERS[network], "ls": LINES[network]}
-        _band(axis, [shift * alpha for alpha in alphas], found, NAMES[network], **look)
+        look: dict[str, Any] = {"color": COLORS[network], "marker": MARKERS[network]}
+        look |= {"ls": LINES[network], "label": NAMES[network], **BARS}
+        draw_intervals(axis, [shift * alpha for alpha in alphas], found, **look)
     inputs = [over_images("input", alpha, *networks).value for alpha in alphas]
     axis.plot(alphas, inputs, "--", color=INPUT, label="attacked input (AI-PSNR)")
     axis.set_xscale("log", base=2)
@@ -71,25 +73,26 @@ def heats(rows: Sequence[Row], alpha: float) -> Figure:
     def over_images(key: str) -> list[Interval]:
         return [interval(row[key] for row in rows if row["heat"] == heat) for heat in values]
 
-    look = {"color": COLORS["srflow"], "marker": MARKERS["srflow"]}
-    _band(left, values, over_images("output_rgb"), f"attacked, α = {alpha:g}/255", **look)
-    true = {"color": INPUT, "marker": "D", "ls": "--"}
-    _band(left, values, over_images("psnr"), "against the true image", **true)
+    look = {"color": COLORS["srflow"], "marker": MARKERS["srflow"], **BARS}
+    attacked = {**look, "label": f"attacked, α = {alpha:g}/255"}
+    draw_intervals(left, values, over_images("output_rgb"), **attacked)
+    true = {"color": INPUT, "marker": "D", "ls": "--", "label": "against the true image", **BARS}
+    draw_intervals(left, values, over_images("psnr"), **true)
     left.set(xlabel="heat of the seeds", ylabel="PSNR, RGB (dB), less the border")
     left.legend()
-    _band(right, values, over_images("spread"), "", **look)
+    draw_intervals(right, values, over_images("spread"), **look)
     right.set(xlabel="heat of the seeds", ylabel="per-pixel std over seeds", ylim=(0, None))
     figure.tight_layout()
     return figure
 
 
 def pictures(results: Mapping[str, Attacked], image: int, alpha: float) -> Figure:
-    """Input and output, clean and attacked, and what changed, a row a network.
+    """Clean and attacked inputs and outputs, and the change of the output, a row per network.
 
     Args:
-        results: network → its attack.
-        image: which of the group's.
-        alpha: of the attack, in 255ths.
+        results: from a network's key to its attack.
+        image: the index of the image in its group.
+        alpha: α of the attack, in 255ths.
     """
     titles = (
         "input",
@@ -114,7 +117,7 @@ def pictures(results: Mapping[str, Attacked], image: int, alpha: float) -> Figur
 
 
 def restorations(images: Mapping[str, Tensor]) -> Figure:
-    """Images side by side, (3, H, W) in [0, 1] each, under their names."""
+    """Images (3, H, W) in [0, 1] side by side, under their names."""
     figure, axes = plt.subplots(1, len(images), figsize=(2.2 * len(images), 2.6))
     for axis, (title, x) in zip(axes, images.items(), strict=True):
         _picture(axis, x)
@@ -124,24 +127,9 @@ def restorations(images: Mapping[str, Tensor]) -> Figure:
 
 
 def interval(values: Iterable[float]) -> Interval:
-    """The mean over images, with a 95 % bootstrap interval from a generator of its own."""
+    """The mean over images with its 95 % bootstrap interval, always from the same draws."""
     generator = torch.Generator().manual_seed(0)
     return mean_interval(torch.tensor(list(values)), generator=generator)
-
-
-def _band(
-    axis: Axes,
-    places: Sequence[float],
-    found: Sequence[Interval],
-    label: str,
-    **look: Any,
-) -> None:
-    values = [interval.value for interval in found]
-    errors = [
-        [interval.value - interval.low for interval in found],
-        [interval.high - interval.value for interval in found],
-    ]
-    axis.errorbar(places, values, errors, ms=4, capsize=3, label=label, **look)
 
 
 def _picture(axis: Axes, x: Tensor) -> None:

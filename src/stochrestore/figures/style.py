@@ -1,9 +1,15 @@
-"""The look of every figure: palette, names, and an opaque card that reads on light and dark."""
+"""The look of all figures: colours, markers, names, and an opaque white background."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axes import Axes
+
+from stochrestore.metrics.intervals import Interval
 
 COLORS = {
     "robust_sine": "#3493FF",
@@ -20,9 +26,10 @@ COLORS = {
     "esrgan": "#A53F00",
     "srflow": "#009E73",
 }
-"""One colour an estimator, everywhere: 3:1 on white, and told apart by the colour-blind.
+"""The colour of each estimator in all figures.
 
-Okabe and Ito's hues; those of their colours that are too light for lines on white are darker.
+The hues are Okabe and Ito's, which colour-blind readers can distinguish. Those of their colours
+that are too light for lines on white are darkened to a contrast of 3:1.
 """
 
 MARKERS = {
@@ -38,7 +45,7 @@ MARKERS = {
     "esrgan": "^",
     "srflow": "s",
 }
-"""One marker an estimator that figures show as a point, for who sees no colours."""
+"""The marker of each estimator that figures show as points, for readers without colours."""
 
 LINES: dict[str, str | tuple[int, tuple[float, ...]]] = {
     "robust_gan": "--",
@@ -50,7 +57,7 @@ LINES: dict[str, str | tuple[int, tuple[float, ...]]] = {
     "esrgan": "-.",
     "srflow": ":",
 }
-"""One dash an estimator that figures show as a line; -- alone is an attacked input in Fig. 8."""
+"""The dashes of each estimator that figures show as lines; -- is the attacked input in Fig. 8."""
 
 NAMES = {
     "robust_sine": "X̂ (α = 1)",
@@ -67,14 +74,23 @@ NAMES = {
     "esrgan": "ESRGAN",
     "srflow": "SRFlow",
 }
-"""How figures and tables call an estimator."""
+"""The name of each estimator in figures and tables."""
 
 DATA = "#C9CED6"
 """The colour of data and supports."""
 
 
+def draw_intervals(
+    axis: Axes, places: Sequence[float], found: Sequence[Interval], **look: Any
+) -> None:
+    """Draw values against places, joined by a line, each with a bar for its interval."""
+    below = [interval.value - interval.low for interval in found]
+    above = [interval.high - interval.value for interval in found]
+    axis.errorbar(places, [interval.value for interval in found], [below, above], **look)
+
+
 def use() -> None:
-    """Set the style for every figure drawn from here on."""
+    """Set the style of all figures that are drawn afterwards."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     mpl.rcParams.update(
         {

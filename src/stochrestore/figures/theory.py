@@ -39,11 +39,11 @@ CURVE, FREE, WRONG = COLORS["erratic_sine"], COLORS["robust_sto_gan"], COLORS["e
 def output_distributions(
     problem: FiniteProblem, outputs: Mapping[str, Array], captions: Mapping[str, str]
 ) -> Figure:
-    """p_X̂ of several estimators on a square grid of two-pixel images, a panel each.
+    """p_X̂ of several estimators on a square grid of two-pixel images, one per panel.
 
     Args:
-        outputs: title → probabilities, (n,), in the order of the points.
-        captions: title → the text under the panel.
+        outputs: from a panel's title to the probabilities of the points in their order, (n,).
+        captions: from a panel's title to the text under it.
     """
     figure, axes = plt.subplots(1, len(outputs), figsize=(2.35 * len(outputs), 3.0), sharey=True)
     levels = 1 + max(max(point) for point in problem.points)
@@ -71,7 +71,7 @@ def output_distributions(
 def entry_ranges(
     problem: FiniteProblem, ranges: Mapping[str, tuple[Array, Array]], posterior: Array
 ) -> Figure:
-    """From the least to the largest value of each p(x̂ | y) with D(x̂) = y, a panel a polytope."""
+    """The ranges of all p(x̂ | y) with D(x̂) = y in several polytopes, one per panel."""
     figure, axes = plt.subplots(1, len(ranges), figsize=(3.3 * len(ranges), 2.9), sharey=True)
     entries = np.argwhere(problem.consistent_entries)
     entries = entries[np.lexsort((entries[:, 0], entries[:, 1]))]
@@ -123,7 +123,7 @@ def perception_distortion(curves: Mapping[str, Curve], mmse: float) -> Figure:
 
 
 def gan_training(histories: Mapping[str, GanHistory]) -> Figure:
-    """W₂ of the marginals and given Y while the exact GAN trains, a panel a constraint."""
+    """W₂ of the marginals, and of the conditionals given Y, during the training of exact GANs."""
     figure, axes = plt.subplots(1, len(histories), figsize=(8.4, 3.1), sharey=True)
     for axis, (title, history) in zip(axes, histories.items(), strict=True):
         axis.plot(
@@ -143,7 +143,8 @@ def twisted_seeds(rates: Sequence[float], sensitivities: Mapping[str, Array]) ->
     """√R̃ (Eq. 7) and √R (Eq. 5) against the rate at which a sampler's seed turns with y.
 
     Args:
-        sensitivities: problem → (R̃, R) of each rate, (len(rates), 2).
+        rates: turns of the seed per unit of y.
+        sensitivities: from a problem's name to R̃ and R at each rate, (len(rates), 2).
     """
     figure, axis = plt.subplots(figsize=(6.2, 3.6))
     for (name, values), color in zip(sensitivities.items(), (CURVE, WRONG), strict=True):
@@ -161,7 +162,7 @@ def twisted_seeds(rates: Sequence[float], sensitivities: Mapping[str, Array]) ->
 
 
 def figure_6(f: int) -> Figure:
-    """The zigzag in the square, with the arrows of T₀ (the paper's) and of the optimal map."""
+    """The zigzag in the square, with arrows for the paper's map T₀ and for the optimal map."""
     figure, axes = plt.subplots(1, 2, figsize=(8.2, 4.1), sharey=True)
     maps = {
         "T₀ keeps the height (Eq. 13)": horizontal_transport,
@@ -210,7 +211,7 @@ def _draw_zigzag(axis: Axes, f: int) -> None:
 def wasserstein_against_frequency(
     frequencies: Sequence[int], sampled: Mapping[int, SampledDistance], samples: int
 ) -> Figure:
-    """W₂ against f: exact, and by optimal transport of samples; and how tight the bounds are."""
+    """Left: W₂ against f, exact and estimated from samples. Right: W₂ between its bounds."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.8), width_ratios=(1.5, 1))
     exact = np.array([Zigzag(f).wasserstein() for f in frequencies])
     left.plot(frequencies, exact, "-o", ms=4, color=CURVE, label="exact, closed form")
@@ -219,7 +220,7 @@ def wasserstein_against_frequency(
     left.plot(few, raw, "s", ms=5, color=WRONG, label=f"optimal transport of {samples} samples")
     squares = np.array([sampled[f].corrected for f in few])
     mean, error = squares.mean(1), squares.std(1, ddof=1) / np.sqrt(squares.shape[1])
-    seen = mean > 2 * error  # beyond, the estimate of W₂² cannot be told from 0
+    seen = mean > 2 * error  # the other estimates of W₂² cannot be distinguished from 0
     middle = np.sqrt(mean[seen])
     ends = [middle - np.sqrt((mean - error)[seen]), np.sqrt((mean + error)[seen]) - middle]
     left.errorbar(
@@ -265,7 +266,7 @@ def wasserstein_against_frequency(
 def trade_off(
     damped: Mapping[int, TradeOff], erratic: Sequence[int], largest_slope: float = 200
 ) -> Figure:
-    """W₂ against slope: what no deterministic estimator attains, zigzags, and the posterior."""
+    """W₂ against slope: zigzags, the posterior, and the region without deterministic estimators."""
     figure, axis = plt.subplots(figsize=(7.6, 4.3))
     slopes = np.geomspace(0.02, largest_slope, 300)
     bound = np.array([lipschitz_bound(float(s)) for s in slopes])

@@ -37,15 +37,16 @@ def supports_and_samples(
     limit: tuple[float, float] = (1.08, 1.08),
     column: float = 1.36,
 ) -> Figure:
-    """Fig. 3 and Fig. 5: a column an estimator; supports above, samples below.
+    """Fig. 3 and Fig. 5: a column per estimator, with its support above and samples below.
 
     Args:
-        names: the estimators, left to right.
-        curves: X̂ over evenly spaced y, (n, 2).
-        samples: (data, restorations), (m, 2) each.
-        captions: the text under each column.
-        draw_support: draws the support of p_X.
-        limit: half-width and half-height of the axes.
+        names: the keys of the estimators, from left to right.
+        curves: from a key to X̂ at evenly spaced y, (n, 2).
+        samples: from a key to data and restorations, (m, 2) each.
+        captions: from a key to the text under the column.
+        draw_support: a function that draws the support of p_X.
+        limit: half the width and half the height of the axes.
+        column: the width of a column in inches.
     """
     figure, axes = plt.subplots(
         2,
@@ -76,12 +77,12 @@ def supports_and_samples(
 
 
 def draw_disk(axis: Axes) -> None:
-    """The unit disk."""
+    """Draw the unit disk."""
     axis.add_patch(Circle((0, 0), 1, **SUPPORT_STYLE))
 
 
 def draw_ring(ring: Ring) -> Callable[[Axes], None]:
-    """The ring between two ellipses, as a function that draws it."""
+    """A function that draws the ring between two ellipses."""
 
     def draw(axis: Axes) -> None:
         (outer_1, outer_2), (inner_1, inner_2) = ring.outer, ring.inner
@@ -92,7 +93,7 @@ def draw_ring(ring: Ring) -> Callable[[Axes], None]:
 
 
 def captions(rows: Rows) -> dict[str, str]:
-    """«precision, recall» of each estimator, mean over its runs, for under a column."""
+    """The text under each estimator's column: mean precision and recall over its runs."""
     mean = pd.DataFrame(rows).groupby("estimator")[["precision", "recall"]].mean()
     return {
         str(name): f"precision {row.precision:.2f}\nrecall {row.recall:.3f}"
@@ -101,11 +102,11 @@ def captions(rows: Rows) -> dict[str, str]:
 
 
 def summary_table(rows: Rows, paper: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """Mean ± standard deviation over runs, beside the paper's values; √R in 10⁻³.
+    """Means ± standard deviations over runs beside the paper's values; √R̃ and √R in 10⁻³.
 
     Args:
         rows: of :func:`stochrestore.experiments.toy_tradeoff.figure_3_rows`.
-        paper: the paper's values, per estimator and quantity; √R̃ in 10⁻³.
+        paper: the paper's value of each estimator and quantity; √R̃ in 10⁻³.
     """
     data = pd.DataFrame(rows)
     groups = data.groupby("estimator", sort=False)
@@ -129,14 +130,14 @@ def summary_table(rows: Rows, paper: Mapping[str, Mapping[str, float]]) -> pd.Da
 
 
 def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean |δ|/ε and share of the exact √R̃ each attack reaches, over all networks."""
+    """Mean |δ|/ε of each attack, and the share of the exact √R̃ that it finds, over networks."""
     columns = {"ball_used": "|δ|/ε", "share_of_exact": "√R̃ found / exact"}
     groups = rows.groupby("attack", sort=False)[list(columns)]
     return groups.agg(lambda values: mean_and_spread(values, 3)).rename(columns=columns)
 
 
 def variant_table(rows: Rows) -> pd.DataFrame:
-    """Quality and √R̃ of both erratic models under each variant, mean ± deviation over runs."""
+    """Quality and √R̃ of both erratic models, trained with one change each; mean ± deviation."""
     columns = {"precision": "precision", "recall": "recall", "sensitivity": "√R̃ ·10³"}
     data = pd.DataFrame(rows).assign(sensitivity=lambda d: 1e3 * d.sensitivity)
     groups = data.groupby(["variant", "estimator"], sort=False)[list(columns)]
@@ -153,7 +154,7 @@ def variant_table(rows: Rows) -> pd.DataFrame:
 
 
 def mean_and_spread(values: Iterable[float], digits: int) -> str:
-    """«mean ± standard deviation»."""
+    """The text ``mean ± standard deviation``."""
     series = pd.Series(list(values))
     return f"{series.mean():.{digits}f} ± {series.std():.{digits}f}"
 
@@ -161,14 +162,14 @@ def mean_and_spread(values: Iterable[float], digits: int) -> str:
 def tradeoff(
     sine: Rows, models: Rows, trajectory: Rows, *, ceiling: float, epsilon: float
 ) -> Figure:
-    """Recall against √R̃: the curve of X̂_α, a GAN moving along it, the models, the ceiling.
+    """Recall against √R̃: the curve of X̂_α, all models, and a GAN during its training.
 
     Args:
-        sine: of ``sine_rows``.
-        models: of ``figure_3_rows``.
-        trajectory: of ``trajectory_rows`` for the erratic deterministic GAN.
-        ceiling: √R of the exact posterior sampler.
-        epsilon: ε, to express √R̃ as a root-mean-square slope √R̃/ε.
+        sine: rows of ``sine_rows``.
+        models: rows of ``figure_3_rows``.
+        trajectory: rows of ``trajectory_rows`` for the erratic deterministic GAN.
+        ceiling: √R of the exact posterior sampler, which a vertical line shows.
+        epsilon: ε, which turns √R̃ into a root-mean-square slope √R̃/ε.
     """
     figure, axis = plt.subplots(figsize=(7.6, 4.6))
     curve = (
@@ -214,7 +215,7 @@ def _draw_trajectory(axis: Axes, data: pd.DataFrame, epsilon: float) -> None:
 
 def _draw_models(axis: Axes, data: pd.DataFrame, epsilon: float) -> None:
     for name, group in data.groupby("estimator", sort=False):
-        if name == "posterior_mean":  # slope 0 has no place on a logarithmic axis
+        if name == "posterior_mean":  # its slope 0 cannot be on a logarithmic axis
             continue
         slope = group["sensitivity"] / epsilon
         axis.errorbar(
@@ -233,14 +234,15 @@ def _draw_models(axis: Axes, data: pd.DataFrame, epsilon: float) -> None:
 def weight_sweep(
     sweep: Rows, erratic: Rows, *, printed: float, chosen: float, ceiling: float, epsilon: float
 ) -> Figure:
-    """√R̃ and recall over λ_R, deterministic and stochastic; the paper's printed value marked.
+    """√R̃ and recall against λ_R, for deterministic and stochastic models.
 
     Args:
         sweep: rows of the sweep.
-        erratic: rows of the same models trained without L_R, as long.
-        printed: λ_R as printed, over ε².
-        chosen: the value the chapter's models were trained with.
+        erratic: rows of the same models, trained for as many steps without L_R.
+        printed: λ_R as printed in the paper, for R̃/ε².
+        chosen: the value with which the chapter's models were trained.
         ceiling: √R of the exact posterior sampler.
+        epsilon: ε, which turns √R̃ into a root-mean-square slope √R̃/ε.
     """
     figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.6), sharex=True, layout="constrained")
     data, baseline = pd.DataFrame(sweep), pd.DataFrame(erratic)

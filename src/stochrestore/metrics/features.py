@@ -1,9 +1,9 @@
-"""What images are compared by: pixels, all or central, or features of a network.
+"""The features that images are compared by: pixels, Inception's, or those of small networks.
 
-Inception's, or those of small networks for faces (attributes) and for clothes (fashion).
+The small networks know faces (attributes) or clothes (fashion).
 
-Distances of different features are not comparable, so an extractor has a name, and whatever is
-measured through it carries the name along.
+Distances in different features are not comparable. So every extractor has a name, and every
+number that is measured through it is shown with this name.
 """
 
 from __future__ import annotations
@@ -18,47 +18,36 @@ from typing import Any, Literal
 from unittest.mock import patch
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stochrestore import store
 from stochrestore.errors import InputError, require
-from stochrestore.estimators import pretrained
-from stochrestore.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import import_piq
+from stochrestore.networks.attributes import AttributeNetwork
+from stochrestore.networks.fashion import FashionNetwork
 
 FeatureName = Literal["pixels", "centre", "inception", "attributes", "fashion"]
 
 CENTRE = 8
-"""Side of the square whose pixels are the features ``"centre"``."""
-
-ATTRIBUTE_SIZE = 32
-"""Side of the images that the attribute network sees."""
-
-ATTRIBUTE_DIMS = 96
-"""Features of the attribute network."""
-
-FASHION_SIZE = 16
-"""Side of the images that the classifier of clothes sees."""
-
-FASHION_DIMS = 64
-"""Features of the classifier of clothes."""
+"""The features ``"centre"`` are the pixels of a central square with this side."""
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_ADDRESS = (
     f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{INCEPTION_FILE}"
 )
 INCEPTION_SHA256 = "6726825d"
-"""The first digits, as the file's name gives them."""
+"""The first digits of the file's sha256, which its name ends with."""
 
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """A map from images to the features they are compared by.
+    """A map from images to the features that they are compared by.
 
     Args:
-        name: what every number measured through it is labelled with.
-        network: a batch of images (n, C, S, S) in [0, 1] → (n, D).
-        device: where the network computes.
-        batch: images that pass at once.
+        name: the label of every number that is measured through it.
+        network: maps a batch of images (n, C, S, S) in [0, 1] to features (n, D).
+        device: the device on which the network computes.
+        batch: the number of images that pass through the network together.
     """
 
     name: FeatureName
@@ -68,12 +57,12 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def __call__(self, images: Tensor | Iterable[Tensor]) -> Tensor:
-        """Features, (N, D), float32, on the CPU.
+        """The features of images: (N, D), float32, on the CPU.
 
-        Restorations may leave [0, 1] by a little; they are clamped, as a file of them would be.
+        Values outside [0, 1], which a restoration may have, are clamped, as in an image file.
 
         Args:
-            images: (N, C, S, S), or batches of such.
+            images: (N, C, S, S), or an iterable of such batches.
 
         Raises:
             InputError: no images, another number of dimensions or channels, NaN.
@@ -98,20 +87,21 @@ def feature_extractor(
     inception_weights: Path | str | None = None,
     device: torch.device | str = "cpu",
 ) -> FeatureExtractor:
-    """The extractor of a name.
+    """The feature extractor with a given name.
 
     Args:
-        name: ``"pixels"``: (N, C·S·S), as they are; ``"centre"``: (N, C·8·8), those of the
-            central 8×8 square; ``"attributes"``: (N, 96), from
-            :class:`AttributeNetwork` as shipped; ``"fashion"``: (N, 64), from
-            :class:`FashionNetwork` as shipped; ``"inception"``: (N, 2048), the paper's, from
-            piq's InceptionV3.
-        inception_weights: the file with the weights of ``"inception"``; the one in torch.hub's
-            cache unless given. Nothing is downloaded.
-        device: where the network computes.
+        name: ``"pixels"``: all pixels, (N, C·S·S); ``"centre"``: the pixels of the central 8×8
+            square, (N, C·8·8); ``"attributes"``: the output of the shipped
+            :class:`~stochrestore.networks.attributes.AttributeNetwork`, (N, 96);
+            ``"fashion"``: the output of the shipped
+            :class:`~stochrestore.networks.fashion.FashionNetwork`, (N, 64); ``"inception"``: the
+            output of piq's InceptionV3, which the paper uses, (N, 2048).
+        inception_weights: the file with the weights of ``"inception"``. Without it, the file in
+            torch.hub's cache is read. Nothing is downloaded.
+        device: the device on which the network computes.
 
     Raises:
-        InputError: another name, or weights that are missing or not the ones meant.
+        InputError: an unknown name, or weights that are missing or are other weights.
     """
     if name == "pixels":
         return FeatureExtractor(name, lambda images: images.flatten(1), device)
@@ -119,12 +109,12 @@ def feature_extractor(
         return FeatureExtractor(name, lambda images: _centre(images).flatten(1), device)
     if name == "attributes":
         attributes = AttributeNetwork()
-        pretrained.load(attributes, pretrained.shipped("features") / "attributes.safetensors")
+        store.load(attributes, store.shipped("features") / "attributes.safetensors")
         attributes = attributes.to(device).eval()
         return FeatureExtractor(name, lambda images: attributes(_rgb(images)), device)
     if name == "fashion":
         clothes = FashionNetwork()
-        pretrained.load(clothes, pretrained.shipped("features") / "fashion.safetensors")
+        store.load(clothes, store.shipped("features") / "fashion.safetensors")
         return FeatureExtractor(name, clothes.to(device).eval(), device)
     allowed = "'pixels', 'centre', 'inception', 'attributes' or 'fashion'"
     require(name == "inception", "features", name, allowed)
@@ -135,13 +125,14 @@ def feature_extractor(
 
 
 def load_inception(path: Path | str | None = None) -> nn.Module:
-    """piq's InceptionV3 with the weights that FID is defined by; it resizes images to 299 × 299.
+    """piq's InceptionV3 with the weights that define the FID; it resizes images to 299 × 299.
 
     Args:
-        path: of the weights; torch.hub's cache unless given.
+        path: the file with the weights; in torch.hub's cache unless given.
 
     Raises:
-        InputError: a missing file, with the address to fetch it from, or another one (sha256).
+        InputError: the file is missing, or its sha256 is wrong. The message has the address from
+            which the file can be fetched.
     """
     path = Path(path) if path else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     try:
@@ -169,11 +160,10 @@ def load_inception(path: Path | str | None = None) -> nn.Module:
 
 
 def _centre(images: Tensor) -> Tensor:
-    """(N, C, S, S) → (N, C, 8, 8): textures are alike everywhere, so that a window stands for all.
+    """(N, C, S, S) → (N, C, 8, 8): in textures, one window represents the whole image.
 
-    It is as fast as a mean of the image over 8×8 blocks, and sees what that is blind to: with
-    D = s×s averaging and 32×32 pixels, such means would be y itself at s = 4, the same for all
-    that is consistent.
+    Means over 8×8 blocks would be as fast, but they do not see fine detail: with s = 4 and 32×32
+    pixels they are y itself, which all consistent restorations share.
     """
     first = [max(0, (side - CENTRE) // 2) for side in images.shape[2:]]
     return images[:, :, first[0] : first[0] + CENTRE, first[1] : first[1] + CENTRE]
@@ -184,75 +174,3 @@ def _rgb(images: Tensor) -> Tensor:
     channels = images.shape[1]
     require(channels in (1, 3), "features of a network: channels of images", channels, "1 or 3")
     return images.expand(-1, 3, -1, -1)
-
-
-class AttributeNetwork(nn.Module):
-    """Features from which the latents of a procedural face can be read.
-
-    Trained as the trunk of a classifier by :mod:`stochrestore.experiments._attributes`; the
-    features are its last hidden layer.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolutions = nn.Sequential(
-            *_convolution(3, 16, stride=1),
-            *_convolution(16, 32, stride=2),
-            *_convolution(32, 64, stride=2),
-            *_convolution(64, 128, stride=2),
-        )
-        # Without normalisation, two features of three fall silent in training.
-        self.hidden = nn.Sequential(
-            nn.Linear(128 * (ATTRIBUTE_SIZE // 8) ** 2, ATTRIBUTE_DIMS, bias=False),
-            nn.BatchNorm1d(ATTRIBUTE_DIMS),
-            nn.ReLU(),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, S, S) in [0, 1] → (N, 96); images of another size are resized to 32."""
-        size = (ATTRIBUTE_SIZE, ATTRIBUTE_SIZE)
-        if images.shape[2:] != size:
-            images = F.interpolate(images, size, mode="bilinear", antialias=True)
-        return self.hidden(self.convolutions(2 * images - 1).flatten(1))
-
-
-class FashionNetwork(nn.Module):
-    """Features by which ten kinds of clothes are told apart.
-
-    Trained as the trunk of a classifier by :mod:`stochrestore.experiments._fashion_classifier`; the
-    features are its last hidden layer.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolutions = nn.Sequential(
-            *_convolution(1, 32, stride=1),
-            *_convolution(32, 32, stride=2),
-            *_convolution(32, 64, stride=1),
-            *_convolution(64, 64, stride=2),
-        )
-        self.hidden = nn.Sequential(
-            nn.Linear(64 * (FASHION_SIZE // 4) ** 2, FASHION_DIMS, bias=False),
-            nn.BatchNorm1d(FASHION_DIMS),
-            nn.ReLU(),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 1 or 3, S, S) in [0, 1] → (N, 64); colours are averaged, other sizes resized to 16.
-
-        Raises:
-            InputError: another number of channels.
-        """
-        channels = images.shape[1]
-        require(channels in (1, 3), "features of a network: channels of images", channels, "1 or 3")
-        images = images.mean(1, keepdim=True)
-        size = (FASHION_SIZE, FASHION_SIZE)
-        if images.shape[2:] != size:
-            images = F.interpolate(images, size, mode="bilinear", antialias=True)
-        return self.hidden(self.convolutions(2 * images - 1).flatten(1))
-
-
-def _convolution(fan_in: int, fan_out: int, *, stride: int) -> tuple[nn.Module, ...]:
-    """3×3 convolution, batch normalisation, ReLU."""
-    convolution = nn.Conv2d(fan_in, fan_out, 3, stride=stride, padding=1, bias=False)
-    return convolution, nn.BatchNorm2d(fan_out), nn.ReLU(inplace=True)

@@ -1,9 +1,9 @@
-"""Fréchet distance of two sets of features: the FID, where the features are Inception's.
+"""Fréchet distance of two sets of features; it is the FID if the features are Inception's.
 
 Means and covariances are gathered batch by batch, in float64. The trace of the matrix root is a
-sum of singular values: with Σ = F Fᵀ, tr (Σ₁Σ₂)^½ = ‖F₁ᵀF₂‖_*, the nuclear norm. No square root
-is taken of an eigenvalue that rounding has made noise of, so a rank-deficient covariance, of
-fewer samples than dimensions or of repeated features, costs no digits.
+sum of singular values: with Σ = F Fᵀ, tr (Σ₁Σ₂)^½ = ‖F₁ᵀF₂‖_*, the nuclear norm. Eigenvalues that
+are mere rounding errors are never put under a square root. So the result is exact, too, where a
+covariance does not have full rank, as with fewer samples than dimensions or repeated features.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from scipy.linalg import blas, lapack
 from torch import Tensor
 
 from stochrestore.errors import require
-from stochrestore.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import import_piq
 
 Array = NDArray[np.float64]
 Mode = Literal["exact", "piq"]
 
 
 class Moments:
-    """Mean and covariance of features that arrive in batches, in memory of O(D²).
+    """Mean and covariance of features that arrive in batches, with memory O(D²).
 
     Batches are centred at their own means before they are merged (Chan et al., 1983), so no
-    digits are lost where the mean is large. They may be of any size; how the features are cut
-    into batches changes the result by rounding only.
+    digits are lost if the mean is large. Batches may have any size. The way in which the features
+    are divided into batches changes the result by rounding only.
 
     Args:
-        dims: D, features a sample.
+        dims: D, the number of features of a sample.
     """
 
     def __init__(self, dims: int) -> None:
@@ -44,14 +44,14 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor) -> Moments:
-        """Those of one set, (N, D)."""
+        """The moments of one set, (N, D)."""
         require(features.ndim == 2, "Moments: shape", tuple(features.shape), "(samples, dims)")
         moments = cls(features.shape[1])
         moments.update(features)
         return moments
 
     def update(self, features: Tensor) -> None:
-        """Take in a batch, (n, D).
+        """Add a batch, (n, D).
 
         Raises:
             InputError: another number of dimensions, NaN or infinity.
@@ -71,7 +71,7 @@ class Moments:
         self.merge(batch)
 
     def merge(self, other: Moments) -> None:
-        """Take in what another accumulator has gathered."""
+        """Add the samples of another accumulator."""
         total = self.count + other.count
         if total == 0:
             return
@@ -84,7 +84,7 @@ class Moments:
 
     @property
     def covariance(self) -> Array:
-        """Σ, (D, D), with the divisor N − 1."""
+        """Σ, (D, D), with divisor N − 1."""
         lower = np.tril(self._scatter) / self._degrees()
         return lower + np.tril(lower, -1).T
 
@@ -131,8 +131,8 @@ def frechet_distance(real: Tensor, fake: Tensor, *, mode: Mode = "exact") -> flo
     """Fréchet distance of two sets of features, (N, D) and (M, D).
 
     Args:
-        mode: ``"exact"`` is the definition in float64; ``"piq"`` gives the number of piq 0.8,
-            whose Newton–Schulz iteration stops early: it is biased high.
+        mode: ``"exact"`` follows the definition in float64. ``"piq"`` gives the value of piq 0.8,
+            which is biased high because its Newton–Schulz iteration stops early.
 
     Raises:
         InputError: ill-shaped, non-finite or too few features, or an unknown mode.

@@ -1,4 +1,4 @@
-"""How much a degradation takes away, in bits."""
+"""The information that a degradation removes, in bits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ def gaussian_bits(x: Tensor, y: Tensor, *, levels: int = 256) -> float:
 
     .. math:: H(X | Y) ≤ \sum_i \max(0, \tfrac12 \log_2(2πe\, λ_i (levels − 1)^2))
 
-    with λ the eigenvalues of Σ_xx − Σ_xy Σ_yy⁺ Σ_yx, the covariance of the error of the best
-    linear estimator of X: of all distributions with this covariance the Gaussian has the largest
-    entropy, and conditioning lowers it further. A direction that varies by less than a grey level
-    counts as 0. The bound is in bits an image of ``levels`` grey levels in [0, 1].
+    where the λ_i are the eigenvalues of Σ_xx − Σ_xy Σ_yy⁺ Σ_yx, the error covariance of the best
+    linear estimator of X. Among all distributions with this covariance the Gaussian has the
+    largest entropy, and conditioning lowers the entropy further. A direction that varies by less
+    than a grey level counts as 0.
 
     Args:
-        x: images, (N, D), N larger than D for a covariance of full rank.
+        x: images in [0, 1], (N, D), with N > D so that the covariance has full rank.
         y: their degraded versions, (N, d).
-        levels: grey levels, ≥ 2.
+        levels: the number of grey levels, ≥ 2.
+
+    Returns:
+        Bits per image.
 
     Raises:
         InputError: other shapes, or fewer than two levels.

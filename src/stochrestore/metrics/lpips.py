@@ -1,7 +1,7 @@
-"""LPIPS (Zhang et al., 2018): distances of images as a network trained on photographs sees them.
+"""LPIPS (Zhang et al., 2018): distances of images in the features of a photograph classifier.
 
-Its two files of weights are not shipped; where torch.hub's cache holds them, they are used.
-Nothing is downloaded.
+The two files of weights are not shipped. They are read from torch.hub's cache, and nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import torch
 from torch import Tensor, nn
 
 from stochrestore.errors import InputError, require
-from stochrestore.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import import_piq
 
 VGG_FILE = "vgg16-397923af.pth"
-"""torchvision's VGG16; the name ends in the first digits of the file's sha256."""
+"""The weights of torchvision's VGG16; the name ends in the first digits of the sha256."""
 LINEAR_FILE = "lpips_weights.pt"
-"""The weights of its layers, as piq publishes them."""
+"""The weights of the layers, as piq publishes them."""
 LAYERS = ("3", "8", "15", "22", "29")
-"""ReLU 1_2, 2_2, 3_3, 4_3 and 5_3 among VGG16's features."""
+"""The indices of ReLU 1_2, 2_2, 3_3, 4_3 and 5_3 in VGG16's features."""
 LEAST_SIDE = 16
-"""Four poolings must leave a pixel."""
+"""Images must be this large, so that a pixel is left after four poolings."""
 
 
 def missing_weights() -> tuple[str, ...]:
-    """Which of the two files the cache does not hold."""
+    """The names of those of the two files that are not in the cache."""
     return tuple(name for name in (VGG_FILE, LINEAR_FILE) if not _cached(name).is_file())
 
 
 @torch.no_grad()
 def lpips(a: Tensor, b: Tensor) -> Tensor:
-    """LPIPS with VGG16, computed by piq: 0 for equal images, lower is more alike.
+    """LPIPS with VGG16, computed by piq: 0 for equal images, larger for less similar ones.
 
     Args:
         a: images (N, 3, H, W), in [0, 1], H and W at least 16.
@@ -46,7 +46,7 @@ def lpips(a: Tensor, b: Tensor) -> Tensor:
         (N,).
 
     Raises:
-        InputError: weights that are missing, or are not those of LPIPS, or smaller images.
+        InputError: weights that are missing or are other weights, or smaller images.
     """
     side = min(a.shape[-2:])
     require(side >= LEAST_SIDE, "lpips: side", side, f"at least {LEAST_SIDE}")

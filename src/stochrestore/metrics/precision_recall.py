@@ -1,10 +1,10 @@
 """Improved precision and recall (Kynkäänniemi et al., 2019), exact and in bounded memory.
 
-Matrix products are fast but round: ‖a‖² + ‖b‖² − 2⟨a, b⟩ loses the small distances between
+Matrix products are fast but inexact: ‖a‖² + ‖b‖² − 2⟨a, b⟩ loses the small distances between
 large vectors. Here they only *sieve*: tile by tile they give lower bounds of the squared
-distances. What the bounds leave open goes through a finer sieve in float64, and the verdict
-itself is always by the differences a − b in float64, so that it is that of the definition,
-ties and duplicates included.
+distances. Samples that these bounds do not decide go through a finer sieve in float64. The final
+comparison always uses the differences a − b in float64, so the result is that of the definition,
+also with ties and duplicates.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from stochrestore.errors import require
 Mode = Literal["exact", "piq"]
 
 TILE = 2048
-"""Rows and columns of a block of distances."""
+"""The number of rows and of columns of a block of distances."""
 
 SPARE = 4
-"""Candidates kept beyond k, so that rounding rarely pushes a neighbour out of the sieve."""
+"""Candidates kept in addition to k, so that rounding rarely loses a neighbour."""
 
 LARGEST = 1e15
-"""Samples must be smaller than this, so that squares stay finite in float32."""
+"""The absolute values of samples must be smaller, so that squares stay finite in float32."""
 
 
 class PrecisionRecall(NamedTuple):
-    """How realistic the fake samples are, and how much of the real ones they cover."""
+    """The share of fake samples that are realistic, and of real ones that are covered."""
 
     precision: float
     recall: float
@@ -51,23 +51,23 @@ def precision_recall(
 ) -> PrecisionRecall:
     r"""Precision and recall of ``fake`` with respect to ``real``.
 
-    With r(x) the distance from x to its k-th nearest neighbour in its own set, x excluded,
+    Let r(x) be the distance from x to its k-th nearest neighbour in its own set without x. Then
 
     .. math::
         \text{precision} = P_{\hat x}\big(∃x: ‖\hat x − x‖ ≤ r(x)\big), \qquad
         \text{recall} = P_x\big(∃\hat x: ‖x − \hat x‖ ≤ r(\hat x)\big).
 
-    Beyond the inputs, memory is a few tiles and O(k) numbers a sample.
+    In addition to the inputs, memory holds a few tiles and O(k) numbers per sample.
 
     Args:
         real: samples or their features, (N, d), float32 or float64.
         fake: (M, d), of the same dtype and on the same device.
-        k: 1 ≤ k < min(N, M); the paper takes 5 for the toy, 3 for images.
-        mode: ``"exact"`` is the definition above; ``"piq"`` gives the numbers of piq 0.8,
-            whose recall also counts x where some ‖x − x̂‖ is close to r(x), and whose
-            distances are rounded products.
-        real_radii: ``knn_radii(real, k, mode=mode)``, (N,), where the caller has it already.
-        tile: side of the blocks of distances; a matter of speed and memory only.
+        k: 1 ≤ k < min(N, M); 5 for the toy and 3 for images in the paper.
+        mode: ``"exact"`` follows the definition above. ``"piq"`` gives the values of piq 0.8: its
+            distances are rounded products, and its recall also counts x if some ‖x − x̂‖ is close
+            to r(x).
+        real_radii: ``knn_radii(real, k, mode=mode)``, (N,), if the caller has it already.
+        tile: side of the blocks of distances; it affects speed and memory only.
 
     Raises:
         InputError: ill-shaped, non-finite or too few samples, or an unknown mode.
@@ -88,7 +88,7 @@ def precision_recall(
 
 @torch.no_grad()
 def knn_radii(x: Tensor, k: int, *, mode: Mode = "exact", tile: int = TILE) -> Tensor:
-    """Distance from each sample to its k-th nearest neighbour in the set, itself excluded.
+    """The distance from each sample to its k-th nearest neighbour among the other samples.
 
     Args:
         x: samples, (N, d), float32 or float64.
@@ -109,7 +109,7 @@ def knn_radii(x: Tensor, k: int, *, mode: Mode = "exact", tile: int = TILE) -> T
 
 
 class _Sieve:
-    """Samples as the matrix products see them, centred; products give lower bounds."""
+    """Centred samples, whose matrix products give lower bounds of squared distances."""
 
     def __init__(self, x: Tensor, centre: Tensor, tile: int, *, fine: bool = False) -> None:
         dims = x.shape[1]
@@ -157,12 +157,12 @@ class _Smallest:
 
     @classmethod
     def of(cls, rows: int, count: int, like: Tensor) -> _Smallest:
-        """Nothing seen yet."""
+        """A store that has seen nothing yet."""
         values = like.new_full((rows, count), math.inf)
         return cls(values, torch.zeros_like(values, dtype=torch.long))
 
     def see(self, rows: slice, columns: slice, block: Tensor) -> None:
-        """Take in a block of values, (rows, columns)."""
+        """Add a block of values, (rows, columns)."""
         count = self.values.shape[1]
         # Selection along strided rows is several times slower than a copy.
         values, where = block.contiguous().topk(min(count, block.shape[1]), largest=False)
@@ -173,7 +173,7 @@ class _Smallest:
 
 
 def _radii(x: Tensor, k: int, tile: int) -> Tensor:
-    """Exact radii: candidates by the sieve, then their true distances."""
+    """Exact radii: the sieve finds candidates, whose true distances are then compared."""
     nearest = _neighbours(x, min(k + SPARE, len(x) - 1), tile)
     radii = _distances_to(x, x, nearest.where).kthvalue(k).values
     # Samples outside the candidates are at least as far as the last candidate's bound.
@@ -188,7 +188,7 @@ def _radii(x: Tensor, k: int, tile: int) -> Tensor:
 
 
 def _neighbours(x: Tensor, count: int, tile: int) -> _Smallest:
-    """The ``count`` others of smallest bound for each sample; the matrix is symmetric."""
+    """For each sample the ``count`` others with the smallest bounds; the matrix is symmetric."""
     sieve = _Sieve(x, x.mean(0), tile)
     nearest = _Smallest.of(len(x), count, sieve.shrunk)
     for rows, columns in combinations_with_replacement(_slices(len(x), tile), 2):
@@ -202,7 +202,7 @@ def _neighbours(x: Tensor, count: int, tile: int) -> _Smallest:
 
 
 def _search(queries: Tensor, x: Tensor, offsets: Tensor, count: int, tile: int) -> _Smallest:
-    """The ``count`` samples x of smallest bound − offset for each query, by float64 products."""
+    """For each query the ``count`` samples x of smallest bound − offset, by float64 products."""
     centre = x.mean(0)
     left, right = (_Sieve(points, centre, tile, fine=True) for points in (queries, x))
     found = _Smallest.of(len(queries), min(count, len(x)), left.shrunk)
@@ -215,7 +215,7 @@ def _search(queries: Tensor, x: Tensor, offsets: Tensor, count: int, tile: int) 
 def _covered(
     real: Tensor, real_radii: Tensor, fake: Tensor, fake_radii: Tensor, tile: int
 ) -> tuple[Tensor, Tensor]:
-    """Which fake samples lie in a real one's ball, (M,), and the other way round, (N,)."""
+    """Whether each fake sample is in the ball of a real one, (M,), and the reverse, (N,)."""
     centre = real.mean(0)
     left, right = _Sieve(real, centre, tile), _Sieve(fake, centre, tile)
     left_balls = real_radii.square().to(left.dtype)
@@ -231,7 +231,7 @@ def _covered(
 
 
 def _settle(x: Tensor, centres: Tensor, radii: Tensor, deepest: _Smallest, tile: int) -> Tensor:
-    """Whether each x is in some ball, by true distances to those it may lie deepest in."""
+    """Whether each x is in some ball, by the true distances to the most promising balls."""
 
     def inside(rows: Tensor | slice, balls: Tensor) -> Tensor:
         return (_distances_to(x[rows], centres, balls) <= radii[balls]).any(1)
@@ -263,7 +263,7 @@ def _distances_to(x: Tensor, y: Tensor, where: Tensor) -> Tensor:
 
 
 def _radii_piq(x: Tensor, k: int, tile: int) -> Tensor:
-    """The (k + 1)-th smallest distance, the one to itself included."""
+    """The (k + 1)-th smallest distance, including the distance 0 of a sample to itself."""
     nearest = _Smallest.of(len(x), k + 1, x)
     for rows, columns in product(_slices(len(x), tile), repeat=2):
         nearest.see(rows, columns, _distances_piq(x, rows, x, columns))
@@ -273,7 +273,7 @@ def _radii_piq(x: Tensor, k: int, tile: int) -> Tensor:
 def _covered_piq(
     real: Tensor, real_radii: Tensor, fake: Tensor, fake_radii: Tensor, tile: int
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`_covered`; recall, too, accepts what is close to the *real* radius."""
+    """As :func:`_covered`, but recall, too, accepts distances close to the *real* radius."""
     fake_covered = torch.zeros(len(fake), dtype=torch.bool, device=fake.device)
     real_covered = torch.zeros(len(real), dtype=torch.bool, device=real.device)
     for rows, columns in product(_slices(len(real), tile), _slices(len(fake), tile)):
@@ -286,7 +286,7 @@ def _covered_piq(
 
 
 def _distances_piq(x: Tensor, rows: slice, y: Tensor, columns: slice) -> Tensor:
-    """A block of the distances; torch switches to products by the size of the whole."""
+    """A block of distances, with products if torch would use them for the whole matrix."""
     products = max(len(x), len(y)) > 25
     how = "use_mm_for_euclid_dist" if products else "donot_use_mm_for_euclid_dist"
     return torch.cdist(x[rows], y[columns], compute_mode=how)

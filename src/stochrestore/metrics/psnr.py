@@ -1,4 +1,4 @@
-"""PSNR as super-resolution reports it."""
+"""The PSNR that publications on super-resolution report."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Channels = Literal["rgb", "y"]
 
 
 def psnr(a: Tensor, b: Tensor, *, channels: Channels = "rgb", border: int = 0) -> Tensor:
-    """−10·log₁₀ of the mean squared difference, for images of peak 1.
+    """The peak signal-to-noise ratio −10·log₁₀(mean squared difference) for images of peak 1.
 
     Args:
         a: images (…, 3, H, W), in [0, 1].
         b: as a.
-        channels: all three, or the luma of BT.601 (``"y"``), as publications on
-            super-resolution have it.
-        border: pixels left out at each side; 4 in those on ×4.
+        channels: ``"rgb"``, or ``"y"`` for the luma of BT.601, which publications on
+            super-resolution use.
+        border: the pixels left out at each side; publications on ×4 leave out 4.
 
     Returns:
         dB, (…); infinite where a = b.
@@ -32,6 +32,6 @@ def psnr(a: Tensor, b: Tensor, *, channels: Channels = "rgb", border: int = 0) -
 
 
 def luma(x: Tensor) -> Tensor:
-    """The linear part of BT.601's luma, as fractions of the range: (…, 3, H, W) → (…, 1, H, W)."""
+    """The linear part of BT.601's luma in fractions of the range: (…, 3, H, W) → (…, 1, H, W)."""
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=x.dtype, device=x.device) / 255
     return (x * weights[:, None, None]).sum(-3, keepdim=True)

@@ -1,8 +1,8 @@
-"""What an estimator's outputs are like, image by image: variability, robustness, consistency.
+"""Variability, robustness and consistency of an estimator's outputs, image by image.
 
-Every function gives one number an image, so that a mean comes with its interval
-(:func:`stochrestore.metrics.bootstrap.mean_interval`). Inputs pass in batches; the batch decides
-how the random draws are shared out, so other sizes give other draws of the same distribution.
+Every function returns one number per image, so that a mean can be shown with its interval
+(:func:`stochrestore.metrics.intervals.mean_interval`). Inputs pass in batches. Another batch size
+gives other random draws, from the same distribution.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stochrestore.estimators.base import Estimator, restore, sample
 from stochrestore.metrics.psnr import psnr
 
 BATCH = 128
-"""Inputs that pass through an estimator together, unless given."""
+"""The default number of inputs that pass through an estimator together."""
 
 
 @torch.no_grad()
@@ -36,12 +36,12 @@ def per_pixel_std(
 
     .. math:: \frac1P \sum_{p ≤ P} \operatorname{std}_{z_1 … z_S} G(y, z_s)_p
 
-    with the divisor S − 1, over all pixels and channels, the known ones included. Samples are
-    taken one after the other and not kept.
+    with divisor S − 1, over all pixels and channels, including the known ones. Samples are drawn
+    one after the other and not kept.
 
     Args:
         y: inputs, (N, …).
-        samples: S ≥ 2; the paper takes 32.
+        samples: S ≥ 2; 32 in the paper.
 
     Returns:
         (N,), float64; 0 for a deterministic estimator.
@@ -66,7 +66,7 @@ def _deviation(estimator: Estimator, y: Tensor, samples: int, generator: torch.G
 
 
 class Robustness(NamedTuple):
-    """What the attack did to each image, (N,) each."""
+    """The effect of the attack on each image, (N,) each."""
 
     psnr: Tensor
     """PSNR(G(y, z), G(y + δ*, z)) of Eq. 9, dB."""
@@ -87,17 +87,18 @@ def robustness(
     generator: torch.Generator,
     batch: int = BATCH,
 ) -> Robustness:
-    """Robustness of each restoration (Eq. 9) beside the size of what moved it.
+    """The robustness of each restoration (Eq. 9), and the size of the perturbation.
 
-    δ* is found as in training, on ``seeds`` seeds an input (App. E.2.3), one where the estimator
-    is deterministic; it is then judged on another, fresh seed, the same on both sides.
+    δ* is found as in training, with ``seeds`` seeds per input (App. E.2.3) or, if the estimator
+    is deterministic, with one. Its effect is then measured with another, fresh seed, which is
+    the same for the clean and the perturbed input.
 
     Args:
         y: inputs, (N, …).
-        attack: how δ* is searched for.
-        input_dims: d, over which the AI-PSNR −10·log₁₀(‖δ*‖²/d) is taken. In inpainting δ lives
-            on the known pixels and the paper's d is the whole image, 3·64·64: only so is
-            ε = 2.5 its 32.9 dB. In super-resolution it is that of y.
+        attack: the search for δ*.
+        input_dims: d in the AI-PSNR −10·log₁₀(‖δ*‖²/d). In inpainting δ changes the known pixels
+            only, but the paper's d is that of the whole image, 3·64·64: otherwise ε = 2.5 would
+            not be its 32.9 dB. In super-resolution d is the dimension of y.
 
     Raises:
         InputError: seeds or input_dims below 1.
@@ -115,21 +116,21 @@ def robustness(
 
 
 class AttackChecks(NamedTuple):
-    """Output PSNR under the attack and under others of known rank, dB, (N,) each."""
+    """Output PSNR under the attack and under weaker and stronger ones, dB, (N,) each."""
 
     attack: Tensor
     noise: Tensor
-    """Random directions of the attack's norm: should harm less."""
+    """Random perturbations with the attack's norm, which should do less harm."""
     larger_ball: Tensor
-    """Twice the radius: should harm no less."""
+    """An attack with twice the radius, which should do no less harm."""
     more_steps: Tensor
-    """Four times the steps: should harm no less."""
+    """An attack with four times the steps, which should do no less harm."""
 
     def credible(self, *, tolerance: float = 0.1) -> bool:
-        """Whether noise is weaker, by more than chance, and the others are not.
+        """Whether noise does less harm, beyond chance, and the stronger attacks do no less.
 
         Args:
-            tolerance: dB by which the means of the others may be higher.
+            tolerance: by how many dB the mean PSNR under the stronger attacks may be higher.
         """
         ahead = self.noise - self.attack
         standard_error = ahead.std() / len(ahead) ** 0.5
@@ -148,9 +149,9 @@ def attack_checks(
     generator: torch.Generator,
     batch: int = BATCH,
 ) -> AttackChecks:
-    """Whether an attack can be believed: an attack too weak makes any estimator look robust.
+    """The attack beside weaker and stronger ones: a weak attack makes any estimator look robust.
 
-    All four start from the same random draws, and are judged on the same fresh seeds.
+    All four start from the same random draws, and are measured with the same fresh seeds.
 
     Args:
         y: inputs, (N, …).
@@ -174,10 +175,10 @@ def attack_checks(
 
 
 def consistency_psnr(degradation: ImageDegradation, x: Tensor, y: Tensor) -> Tensor:
-    """PSNR(D(x̂), y) of each restoration, dB, (N,); infinite where it is consistent to the bit.
+    """PSNR(D(x̂), y) of each restoration, dB, (N,); infinite if D(x̂) equals y exactly.
 
-    The paper calls an image consistent from 45 dB on. A table shows the smallest: a mean of
-    infinities says nothing.
+    The paper calls an image consistent if this is at least 45 dB. Tables show the smallest value,
+    because a mean may be infinite.
 
     Args:
         x: restorations, (N, C, S, S), of the inputs y, (N, …).
@@ -188,7 +189,7 @@ def consistency_psnr(degradation: ImageDegradation, x: Tensor, y: Tensor) -> Ten
 def _attacked(
     estimator: Estimator, y: Tensor, attack: Attack, seeds: int, generator: torch.Generator
 ) -> Tensor:
-    """δ* of each input; a deterministic estimator's seeds are all the same one."""
+    """δ* of each input, (N, …). A deterministic estimator needs one seed only."""
     z = estimator.seed(y, seeds, generator=generator)
     if not z.any():
         z = z[:1]
@@ -205,7 +206,7 @@ def _output_psnr(
 
 
 def _noise_like(delta: Tensor, generator: torch.Generator) -> Tensor:
-    """Uniform directions of the norms of δ, (N, …)."""
+    """Perturbations with the norms of δ and uniform directions, (N, …)."""
     noise = torch.randn(
         delta.shape, generator=generator, dtype=delta.dtype, device=generator.device
     ).to(delta.device)

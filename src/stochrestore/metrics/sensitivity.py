@@ -1,9 +1,9 @@
-"""How far an estimator's output moves when its input does: Eq. 2–7.
+"""How far an estimator's output moves if its input is moved: Eq. 2–7.
 
-Each function returns the mean over inputs, R or R̃; tables show its square root. ``sensitivity``
-approximates the maximisation over δ by an attack, for any estimator. Where y and the estimate
-are scalars, as in the toy problems, ``scalar_sensitivity`` needs no attack: δ runs over a grid
-of [−ε, ε], and W2 is exact.
+Each function returns a mean over inputs, R or R̃; tables show its square root. ``sensitivity``
+approximates the maximum over δ by an attack, for any estimator. ``scalar_sensitivity`` is for the
+toy problems, whose inputs and estimates are scalars: it needs no attack, because δ takes all
+values of a grid in [−ε, ε], and the W2 distance is exact.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stochrestore.estimators.base import Estimator, restore, squared_distance
 def sensitivity(
     estimator: Estimator, y: Tensor, z: Tensor, attack: Attack, *, generator: torch.Generator
 ) -> float:
-    """R̃ of Eq. 7 (Eq. 3 for one seed z = 0), the maximum over δ found by ``attack``.
+    """R̃ of Eq. 7 (Eq. 3 for one seed z = 0); ``attack`` approximates the maximum over δ.
 
     Args:
         y: inputs, (N, …).
@@ -36,10 +36,10 @@ def sensitivity(
 
 
 class ScalarSensitivity(NamedTuple):
-    """R and R̃ of one estimator, in squared units of the output."""
+    """R̃ and R of one estimator, in squared units of the output."""
 
     shared_seed: float
-    """R̃ of Eq. 7; of Eq. 3 for a deterministic estimator."""
+    """R̃ of Eq. 7, or of Eq. 3 for a deterministic estimator."""
     wasserstein: float
     """R of Eq. 5."""
 
@@ -52,13 +52,13 @@ def scalar_sensitivity(
 
     .. math:: R = E_Y \max_{|δ| ≤ ε} W_2^2(p_{X̂|Y}(·|Y), p_{X̂|Y}(·|Y + δ))
 
-    Both conditional laws are those of the given seeds, so W2 in one dimension is the distance
-    of the sorted outputs, and R ≤ R̃ (App. D) holds whatever the seeds. Distances are summed in
-    float64: R and R̃ are often equal.
+    Both conditional distributions are those of the outputs for the given seeds. In one dimension,
+    W2 is the distance of the sorted outputs, so R ≤ R̃ (App. D) holds for any seeds. Distances are
+    summed in float64, because R and R̃ are often equal.
 
     Args:
         y: inputs, (N, 1).
-        z: seeds, (S, N, K); evenly spaced quantiles of Z make both integrals quadratures.
+        z: seeds, (S, N, K); with evenly spaced quantiles of Z, both integrals are quadratures.
         epsilon: ε > 0.
         half_grid: δ takes the values ±ε·j/half_grid, j = 1 … half_grid.
     """

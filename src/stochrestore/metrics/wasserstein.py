@@ -1,7 +1,7 @@
-r"""The Wasserstein-2 distance, exactly, in the three cases where it can be had exactly.
+r"""The exact Wasserstein-2 distance in three cases: on the line, of atoms, and of Gaussians.
 
-Each function returns W₂, not its square, with W₂² = inf E‖A − B‖₂² over all couplings of A and
-B (Eq. 4; Eq. 11 where the coupling is a map). All of it is float64.
+Each function returns W₂, not its square, where W₂² = inf E‖A − B‖₂² over all couplings of A and B
+(Eq. 4, and Eq. 11 if the coupling is a map). All computations are in float64.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def wasserstein_1d(
 
     Args:
         a, b: atoms, (N,) and (M,).
-        weights_a, weights_b: masses of the atoms, summing to 1; equal masses where None.
+        weights_a, weights_b: masses of the atoms, which sum to 1; None for equal masses.
 
     Raises:
         InputError: empty or not one-dimensional, NaN, negative masses, masses not summing to 1.
@@ -61,7 +61,7 @@ def wasserstein_discrete(
 
     Args:
         a, b: atoms, (N, d) and (M, d).
-        weights_a, weights_b: masses of the atoms, summing to 1; equal masses where None.
+        weights_a, weights_b: masses of the atoms, which sum to 1; None for equal masses.
 
     Raises:
         InputError: empty or not two-dimensional, unequal d, NaN, negative masses, masses not
@@ -84,16 +84,16 @@ def wasserstein_gaussian(
     mean_a: ArrayLike | None = None,
     mean_b: ArrayLike | None = None,
 ) -> float:
-    r"""W₂ of two Gaussians (the Bures distance of their covariances, and that of the means).
+    r"""W₂ of two Gaussians, from the Bures distance of the covariances and that of the means.
 
     .. math:: W_2^2 = ‖μ_a − μ_b‖^2 + \min_{OO^⊤ = I} ‖Σ_a^{1/2} − Σ_b^{1/2} O‖_F^2
 
-    The minimum is tr(Σ_a + Σ_b − 2(Σ_a^{1/2} Σ_b Σ_a^{1/2})^{1/2}); as a Procrustes problem it
-    does not cancel where the two are close.
+    The minimum equals tr(Σ_a + Σ_b − 2(Σ_a^{1/2} Σ_b Σ_a^{1/2})^{1/2}), but is computed as a
+    Procrustes problem, so that no digits are lost if the two covariances are close.
 
     Args:
         covariance_a, covariance_b: symmetric, positive semi-definite, (d, d).
-        mean_a, mean_b: (d,); zero where None.
+        mean_a, mean_b: (d,); None for zero.
 
     Raises:
         InputError: NaN, unequal shapes, a covariance not symmetric or not positive semi-definite.
@@ -121,7 +121,7 @@ def _masses(name: str, weights: ArrayLike | None, n: int) -> Array:
     if weights is None:
         return np.full(n, 1 / n)
     mass = np.asarray(weights, dtype=np.float64)
-    require(mass.shape == (n,), f"weights_{name}: shape", mass.shape, f"({n},), one an atom")
+    require(mass.shape == (n,), f"weights_{name}: shape", mass.shape, f"({n},), one per atom")
     worst = float(mass.min())  # NaN where any is
     require(worst >= 0, f"weights_{name}: smallest mass", worst, "≥ 0")
     total = float(mass.sum())

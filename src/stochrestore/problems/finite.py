@@ -1,4 +1,4 @@
-"""Finite problems in exact rational arithmetic: any p_X on finitely many points, any map D."""
+"""Problems with finitely many points x and any degradation D, in exact rational arithmetic."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Conditional = tuple[tuple[Fraction, ...], ...]
 
 @dataclass(frozen=True)
 class FiniteProblem:
-    """X on finitely many points of the plane or of space, Y = D(X) (Sec. 2).
+    """X is one of finitely many points, and Y = D(X) (Sec. 2).
 
-    An estimator is a matrix p(x̂ | y), one row a point x̂, one column an input y of
-    :attr:`inputs`: those with p_Y(y) > 0. Where p_Y(y) = 0 the posterior is not defined and an
-    estimator may do what it likes, so there are no such columns.
+    An estimator is a matrix p(x̂ | y), with a row for each point x̂ and a column for each input y
+    of :attr:`inputs`, which are those with p_Y(y) > 0. Where p_Y(y) = 0 the posterior is not
+    defined and nothing is asked of an estimator, so that there is no column.
 
     Args:
-        points: the values of X, n different ones, each a tuple of d integers.
-        mass: p_X, n rational numbers ≥ 0 with sum exactly 1; zeros are allowed.
+        points: the n different values of X, each a tuple of d integers.
+        mass: p_X, n rational numbers ≥ 0 whose sum is exactly 1; zeros are allowed.
         image: D(x) of each point, n hashable values.
 
     Raises:
-        InputError: masses negative, NaN, not rational or not summing to 1; a point without mass
-            or image; a point twice.
+        InputError: a mass is negative, NaN or not rational; the masses do not sum to 1; a point
+            has no mass or no image; or a point is given twice.
     """
 
     points: tuple[Point, ...]
@@ -60,10 +60,10 @@ class FiniteProblem:
         weights: Mapping[Point, Any],
         degradation: Callable[[Point], Hashable] | Mapping[Point, Hashable],
     ) -> FiniteProblem:
-        """p_X ∝ weights (integers or fractions), D a function or a table.
+        """The problem with p_X ∝ weights (integers or fractions) and D as a function or a table.
 
         Raises:
-            InputError: as the class; weights that sum to 0.
+            InputError: the weights sum to 0, or the class raises it.
         """
         points = tuple(weights)
         unusable = [w for w in weights.values() if not isinstance(w, Rational) or w < 0]
@@ -76,7 +76,7 @@ class FiniteProblem:
 
     @property
     def inputs(self) -> tuple[Hashable, ...]:
-        """The inputs that occur, p_Y(y) > 0, in the order of the points."""
+        """The inputs with p_Y(y) > 0, in the order of the points."""
         seen = {y: None for y, m in zip(self.image, self.mass, strict=True) if m > 0}
         return tuple(seen)
 
@@ -91,12 +91,12 @@ class FiniteProblem:
 
     @property
     def consistent_entries(self) -> NDArray[np.bool_]:
-        """Where a consistent estimator may put mass, D(x̂) = y: (n, m)."""
+        """Whether D(x̂) = y for each entry of an estimator, (n, m)."""
         return np.array([[image == y for y in self.inputs] for image in self.image])
 
     @property
     def posterior(self) -> Conditional:
-        """p_{X|Y}(x | y) = p_X(x)·1[D(x) = y] / p_Y(y), exactly: n rows, m columns."""
+        """p_{X|Y}(x | y) = p_X(x)·1[D(x) = y] / p_Y(y), exact, (n, m)."""
         return tuple(
             tuple(
                 m / p if image == y else Fraction(0)
@@ -106,7 +106,7 @@ class FiniteProblem:
         )
 
     def output(self, estimator: Conditional) -> tuple[Fraction, ...]:
-        """p_X̂(x̂) = Σ_y p(x̂ | y) p_Y(y), exactly (App. A)."""
+        """p_X̂(x̂) = Σ_y p(x̂ | y) p_Y(y) of an estimator, exact, (n,) (App. A)."""
         p_y = self.p_y
         return tuple(
             sum((q * p for q, p in zip(row, p_y, strict=True)), Fraction(0)) for row in estimator
@@ -117,14 +117,9 @@ class FiniteProblem:
         """The points as an array, (n, d)."""
         return np.array(self.points, dtype=np.float64)
 
-    @property
-    def posterior_means(self) -> Array:
-        """E[X | Y = y] of each input, (m, d): the MMSE estimator's outputs."""
-        return as_array(self.posterior).T @ self.coordinates
-
 
 def first_pixel(x: Point) -> Hashable:
-    """D(x) = x₁: inpainting as small as can be."""
+    """D(x) = x₁, the first pixel, the smallest example of inpainting."""
     return x[0]
 
 
@@ -133,12 +128,15 @@ def two_pixel_images(
 ) -> FiniteProblem:
     """All images of two pixels with grey values 0 … levels − 1, degraded.
 
-    Natural images are smooth: p_X ∝ 2^(levels − 1 − |x₁ − x₂|).
+    Smooth images are more probable, as natural ones are: p_X ∝ 2^(levels − 1 − |x₁ − x₂|).
 
     Args:
-        levels: grey values, ≥ 2.
-        degradation: :func:`first_pixel`, the other being inpainted, or ``sum``, the block
-            average (up to scale) of super-resolution.
+        levels: number of grey values, at least 2.
+        degradation: :func:`first_pixel` for inpainting, or ``sum`` for super-resolution, where it
+            is the block average up to a factor.
+
+    Raises:
+        InputError: there are fewer than two levels.
     """
     require(levels >= 2, "two_pixel_images: levels", levels, "an integer ≥ 2")
     weights: dict[Point, int] = {
@@ -148,16 +146,16 @@ def two_pixel_images(
 
 
 def total_variation(p: Sequence[Fraction], q: Sequence[Fraction]) -> Fraction:
-    """½ Σ|p − q|, exactly."""
+    """The total variation ½ Σ|p − q| of two distributions, exact."""
     return sum((abs(a - b) for a, b in zip(p, q, strict=True)), Fraction(0)) / 2
 
 
 def as_array(conditional: Sequence[Sequence[Fraction]]) -> Array:
-    """Exact rationals as float64."""
+    """A table of rational numbers in float64."""
     return np.array([[float(q) for q in row] for row in conditional])
 
 
 def squared_distances(a: Array, b: Array) -> Array:
-    """‖aᵢ − bⱼ‖₂² for a (N, d), b (M, d): (N, M); by differences, so that 0 is exactly 0."""
+    """‖aᵢ − bⱼ‖₂² for a (N, d) and b (M, d), (N, M); exactly 0 where aᵢ = bⱼ."""
     pairs = zip(a.T, b.T, strict=True)
     return sum((np.subtract.outer(u, v) ** 2 for u, v in pairs), np.zeros((len(a), len(b))))

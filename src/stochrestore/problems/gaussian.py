@@ -18,11 +18,12 @@ class GaussianProblem:
 
     Args:
         covariance: Σ, (n, n), symmetric and positive semi-definite.
-        degradation: H, (m, n), with HΣHᵀ invertible: no measurement is implied by the others.
+        degradation: H, (m, n), such that HΣHᵀ is invertible: no measurement follows from the
+            others.
 
     Raises:
-        InputError: Σ not square, symmetric or positive semi-definite, NaN, H of another width,
-            HΣHᵀ singular.
+        InputError: Σ is not square, not finite, not symmetric or not positive semi-definite; H
+            has another width or is not finite; or HΣHᵀ is singular.
     """
 
     covariance: Array
@@ -49,15 +50,24 @@ class GaussianProblem:
 
     @property
     def posterior_gain(self) -> Array:
-        """A* = ΣHᵀ(HΣHᵀ)⁻¹, (n, m): E[X | Y] = A*Y."""
+        """A* = ΣHᵀ(HΣHᵀ)⁻¹, (n, m), with which E[X | Y] = A*Y."""
         cross = self.degradation @ self.covariance
         return np.asarray(np.linalg.solve(self.input_covariance, cross).T, dtype=np.float64)
 
     @property
+    def posterior_root(self) -> Array:
+        """B with BBᵀ = S*, (n, n − m): Σ^½ times an orthonormal basis of the kernel of HΣ^½.
+
+        The difference Σ − A*HΣ has rounding errors of the size of Σ, which may exceed S* itself.
+        """
+        root = psd_root(self.covariance)
+        _, _, right = np.linalg.svd(self.degradation @ root)
+        return np.asarray(root @ right[len(self.degradation) :].T, dtype=np.float64)
+
+    @property
     def posterior_covariance(self) -> Array:
-        """S* = Σ − A*HΣ, (n, n), the same for every y."""
-        gain = self.posterior_gain
-        return self.covariance - gain @ self.input_covariance @ gain.T
+        """S* = Cov[X | Y] = Σ − A*HΣ, (n, n), which is the same for every y."""
+        return self.posterior_root @ self.posterior_root.T
 
     @property
     def mmse(self) -> float:
@@ -71,7 +81,8 @@ def psd_root(covariance: ArrayLike, name: str = "covariance") -> Array:
     Eigenvalues down to −10⁻¹⁰ of the largest are taken for rounding.
 
     Raises:
-        InputError: not square, not finite, not symmetric, or a negative eigenvalue.
+        InputError: the matrix is not square, not finite or not symmetric, or it has a negative
+            eigenvalue.
     """
     matrix = np.asarray(covariance, dtype=np.float64)
     square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and matrix.size > 0

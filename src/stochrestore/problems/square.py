@@ -1,4 +1,4 @@
-"""App. C's problem: X uniform on the unit square, degraded to its first coordinate."""
+"""The problem of App. C: X is uniform on the unit square, and Y is its first coordinate."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from stochrestore.errors import require
 
 @dataclass(frozen=True)
 class Square:
-    """X = (X⁽¹⁾, X⁽²⁾) uniform on [0, 1]², Y = X⁽¹⁾ (App. C).
+    """X = (X⁽¹⁾, X⁽²⁾) is uniform on [0, 1]², and Y = X⁽¹⁾ (App. C).
 
-    The posterior of X⁽²⁾ is uniform on [0, 1] whatever y is: no estimator could be more robust
-    than the posterior sampler, or more erratic than a deterministic one that imitates it.
+    The posterior of X⁽²⁾ is uniform on [0, 1] whatever y is. So the posterior sampler is as robust
+    as an estimator can be, while a deterministic one that imitates it must be erratic.
     """
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
@@ -28,7 +28,7 @@ class Square:
         return ((x >= 0) & (x <= 1)).all(-1)
 
     def posterior_quantile(self, y: Tensor, u: Tensor) -> Tensor:
-        """u itself: X⁽²⁾ is uniform on [0, 1] and independent of Y."""
+        """u itself, because X⁽²⁾ is uniform on [0, 1] and independent of Y."""
         return u
 
     def posterior_mean(self, y: Tensor) -> Tensor:

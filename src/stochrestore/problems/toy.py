@@ -1,7 +1,7 @@
-"""Two-dimensional toy problems with exact posteriors: the disk and the elliptic ring.
+"""Two-dimensional toy problems with known posteriors: the disk and the elliptic ring.
 
-In all of them X = (X⁽¹⁾, X⁽²⁾) is uniform on its support and Y = X⁽¹⁾, so the posterior of
-X⁽²⁾ is uniform on the chord of the support at height y, and its quantile function is known.
+In both of them X = (X⁽¹⁾, X⁽²⁾) is uniform on its support and Y = X⁽¹⁾. So the posterior of X⁽²⁾
+is uniform on the chord of the support at x₁ = y, and its quantile function is known.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ToyProblem(Protocol):
         ...
 
     def posterior_quantile(self, y: Tensor, u: Tensor) -> Tensor:
-        """The u-quantile of p_{X⁽²⁾|Y}(·∣y); y and u of equal shape, u in [0, 1]."""
+        """The u-quantile of p_{X⁽²⁾|Y}(·∣y); y and u have equal shapes, and u is in [0, 1]."""
         ...
 
     def posterior_mean(self, y: Tensor) -> Tensor:
@@ -37,9 +37,9 @@ class ToyProblem(Protocol):
 
 
 def half_chord(y: Tensor, semi_axis_1: float = 1.0, semi_axis_2: float = 1.0) -> Tensor:
-    """Half the chord of the ellipse x₁²/a₁² + x₂²/a₂² ≤ 1 at x₁ = y; 0 outside.
+    """Half the length of the chord of the ellipse x₁²/a₁² + x₂²/a₂² ≤ 1 at x₁ = y; 0 outside.
 
-    The gradient is finite everywhere, so that an attack may step over the edge.
+    The gradient is finite everywhere, so that an attack may step across the edge.
     """
     inside = 1 - (y / semi_axis_1).square()
     safe = torch.where(inside > 0, inside, torch.ones_like(inside))
@@ -52,7 +52,7 @@ def _rand(*shape: int, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Disk:
-    """X uniform on the unit disk (Sec. 4, Fig. 3)."""
+    """X is uniform on the unit disk (Sec. 4, Fig. 3)."""
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
         """n draws of X, (n, 2), float64."""
@@ -66,7 +66,7 @@ class Disk:
         return x.square().sum(-1) <= 1
 
     def input_quantile(self, u: Tensor) -> Tensor:
-        """y with P(Y ≤ y) = ½ + (y√(1 − y²) + arcsin y)/π = u, by Newton's method."""
+        """The y with P(Y ≤ y) = ½ + (y√(1 − y²) + arcsin y)/π = u, by Newton's method."""
         angle = math.pi * (u - 0.5)  # y = sin(φ/2) turns it into Kepler's φ + sin φ = 2·angle
         phi = angle.clone()
         for _ in range(50):
@@ -75,24 +75,28 @@ class Disk:
         return torch.sin(phi / 2)
 
     def posterior_quantile(self, y: Tensor, u: Tensor) -> Tensor:
-        """(2u − 1)·√(1 − y²): X⁽²⁾ given y is uniform on the chord."""
+        """(2u − 1)·√(1 − y²), because X⁽²⁾ is uniform on the chord given y."""
         return (2 * u - 1) * half_chord(y)
 
     def posterior_mean(self, y: Tensor) -> Tensor:
-        """0: the chord is symmetric."""
+        """0, because the chord is symmetric."""
         return torch.zeros_like(y)
 
 
 @dataclass(frozen=True)
 class Ring:
-    """X uniform between two concentric ellipses (App. B.1, Fig. 5).
+    """X is uniform between two concentric ellipses (App. B.1, Fig. 5).
 
-    The paper prints a picture but no semi-axes: the outer ellipse is read off Fig. 5's axes, the
-    hole is chosen so that an estimator crossing it has the precision printed there.
+    The paper prints a picture and no semi-axes. Here the outer ellipse is read off the axes of
+    Fig. 5, and the hole is chosen such that an estimator that crosses it has the precision
+    printed there.
 
     Args:
         outer: semi-axes (along x₁, along x₂) of the outer ellipse.
-        inner: those of the hole, each smaller than the outer one.
+        inner: semi-axes of the hole, each smaller than the outer one.
+
+    Raises:
+        InputError: the hole does not lie within the outer ellipse.
     """
 
     outer: tuple[float, float] = (0.7, 1.0)
@@ -107,7 +111,7 @@ class Ring:
         )
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
-        """n draws of X, (n, 2), float64; by rejection from the outer ellipse."""
+        """n draws of X, (n, 2), float64, by rejection of points in the hole."""
         require(n >= 1, "Ring.sample: n", n, "an integer ≥ 1")
         axes = torch.tensor(self.outer, dtype=torch.float64, device=generator.device)
         kept = torch.empty(0, 2, dtype=torch.float64, device=generator.device)
@@ -125,20 +129,20 @@ class Ring:
         return within[0] & ~within[1]
 
     def bounds(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Half-chords (of the hole, of the outer ellipse) at height y, each of y's shape."""
+        """Half the chords of the hole and of the outer ellipse at x₁ = y, each of y's shape."""
         return half_chord(y, *self.inner), half_chord(y, *self.outer)
 
     def posterior_quantile(self, y: Tensor, u: Tensor) -> Tensor:
-        """Uniform on [−outer, −inner] ∪ [inner, outer]; the hole is jumped at u = ½."""
+        """The u-quantile of the uniform distribution on [−outer, −inner] ∪ [inner, outer]."""
         inner, outer = self.bounds(y)
         side = 2 * u - 1
         return torch.sign(side) * inner + side * (outer - inner)
 
     def posterior_mean(self, y: Tensor) -> Tensor:
-        """0, by symmetry: in the hole, where no image is."""
+        """0, by symmetry; it lies in the hole, outside the support of p_X."""
         return torch.zeros_like(y)
 
 
 def triangle_wave(phase: Tensor) -> Tensor:
-    """1-periodic, from 0 at the integers up to 1 half-way between: ∣2·(t − round(t))∣."""
+    """∣2·(t − round(t))∣, of period 1: 0 at the integers and 1 half-way between them."""
     return 2 * (phase - phase.round()).abs()

@@ -1,0 +1,108 @@
+"""All claims with what the executed notebooks found, as records, as text and as a page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stochrestore.book import notebook
+from stochrestore.book.claims import (
+    MIME_TYPE,
+    html_table,
+    measured_text,
+    record,
+    registry,
+    surprising,
+)
+
+Record = Mapping[str, Any]
+_MARKS = {"reproduced": "✓", "not reproduced": "✗", "not tested": "–"}
+
+
+def records(folder: Path) -> list[Record]:
+    """Every claim of ``claims.yaml``, in its order, with what the pages of a folder found.
+
+    Args:
+        folder: holds executed notebooks; a claim whose notebook is missing counts as not tested.
+
+    Returns:
+        Records as :func:`stochrestore.book.claims.record` makes them.
+    """
+    notebooks = {claim.notebook for claim in registry().values()}
+    pages = (folder / f"{name}.ipynb" for name in sorted(notebooks))
+    found = {row["id"]: row for page in pages if page.exists() for row in page_records(page)}
+    return [found.get(claim.id) or record(claim, None) for claim in registry().values()]
+
+
+def page_records(page: Path) -> Iterator[Record]:
+    """The records of claims in the outputs of an executed notebook."""
+    return (row for _, rows in notebook.outputs(page, MIME_TYPE) for row in rows)
+
+
+def summary(rows: Iterable[Record]) -> str:
+    """The number of claims of each verdict, in words."""
+    count = Counter(row["verdict"] for row in rows)
+    return ", ".join(f"{count[verdict]} {verdict}" for verdict in _MARKS)
+
+
+def surprises(rows: Iterable[Record]) -> list[str]:
+    """Claims whose verdict is not the one expected at their preset, one line each."""
+    return [
+        f"{row['id']} is {row['verdict']}, expected at {row['preset']}: {row['expected']}"
+        for row in rows
+        if surprising(row)
+    ]
+
+
+def text(rows: Sequence[Record]) -> str:
+    """The claims as text for a terminal: three lines a claim, grouped by notebook."""
+    lines = []
+    for name, group in _by_notebook(rows):
+        lines.append(name)
+        for row in group:
+            relation, here = f"{row['quantity']} {row['relation']}", measured_text(row)
+            lines += [
+                f"  {_MARKS[row['verdict']]} {row['id']}: {row['verdict']}",
+                f"    {row['statement']} ({row['where']})",
+                f"    {relation}; here {here}, paper {row['paper']}",
+            ]
+    return "\n".join([*lines, summary(rows)])
+
+
+def markdown(rows: Sequence[Record], titles: Mapping[str, str]) -> str:
+    """The claims as a page of the book, in MyST Markdown.
+
+    Args:
+        rows: see :func:`records`.
+        titles: title by name of those notebooks that have a page beside this one.
+    """
+    parts = [
+        "# Claims",
+        f"**{summary(rows)}.** Each statement of the paper that this book tests, the relation "
+        "that must hold for it to count as reproduced, and what was measured. An interval covers "
+        "the spread over seeds, and the whole of it must satisfy the relation.",
+    ]
+    for name, group in _by_notebook(rows):
+        title = titles.get(name)
+        link = f"[{title}]({name}.ipynb)" if title else name
+        parts += [f"## {link}", f"{summary(group)}{_presets(group)}.", html_table(group)]
+        parts += [f"- *{row['id']}*: {row['note']}" for row in group if row["note"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def _presets(rows: Iterable[Record]) -> str:
+    presets = sorted({row["preset"] for row in rows if row["preset"]})
+    return f", at preset {', '.join(presets)}" if presets else ""
+
+
+def _by_notebook(rows: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
+    for name in dict.fromkeys(row["notebook"] for row in rows):
+        yield name, [row for row in rows if row["notebook"] == name]
+
+
+def titles(folder: Path, notebooks: Iterable[str]) -> dict[str, str]:
+    """The first heading of each executed notebook of a folder, by the notebook's name."""
+    pages = {name: folder / f"{name}.ipynb" for name in notebooks}
+    return {name: notebook.title(page) for name, page in pages.items() if page.exists()}

@@ -1,0 +1,158 @@
+"""Trains the network behind the features ``attributes``: it reads faces' latents off images.
+
+The features of Inception know photographs; procedural faces have latents instead, and a network
+that can tell these apart sees what makes one face differ from another.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from stochrestore.config import Preset
+from stochrestore.experiments.trained import TrainedSettings
+from stochrestore.networks.attributes import DIMS, SIZE, AttributeNetwork
+from stochrestore.problems.faces.distribution import Faces
+from stochrestore.problems.faces.latents import HIDDEN, VISIBLE
+from stochrestore.training.jobs import Job, Method
+from stochrestore.training.supervised import SupervisedTrainer, one_cycle
+
+NAME = "attributes"
+
+
+class Settings(TrainedSettings):
+    """How the attribute network is trained; the same at every preset."""
+
+    experiment: ClassVar[str] = NAME
+
+    preset: Preset = Field("laptop", description="changes nothing here")
+    seed: int = Field(20_230_723, ge=0, lt=2**63, description="of faces, weights and order")
+    training_images: int = Field(65_536, ge=64, description="faces to train on")
+    held_out: int = Field(4096, ge=16, description="faces to measure on, never trained on")
+    steps: int = Field(8000, ge=1, description="batches")
+    batch_size: int = Field(64, ge=2, description="faces a batch")
+    lr: float = Field(3e-3, gt=0, description="Adam's largest step, falling to 0 as a cosine")
+
+
+class LabelledFaces(NamedTuple):
+    """Faces and what is to be read off them."""
+
+    images: Tensor
+    """(N, 3, 32, 32)"""
+    continuous: Tensor
+    """(N, C), in [0, 1)"""
+    classes: Tensor
+    """(N, K), class indices"""
+
+
+class AttributeReader(nn.Module):
+    """The attribute network with a linear layer that reads each latent off its features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = AttributeNetwork()
+        latents = VISIBLE + HIDDEN
+        continuous = sum(not latent.classes for latent in latents)
+        self.values = nn.Linear(DIMS, continuous)
+        self.logits = nn.ModuleList(
+            nn.Linear(DIMS, len(latent.classes)) for latent in latents if latent.classes
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(N, 3, S, S) → the continuous latents, (N, C), and logits of each of the K others."""
+        features = self.network(images)
+        return self.values(features), [layer(features) for layer in self.logits]
+
+
+class AttributesTrainer(SupervisedTrainer):
+    """Trains the attribute network within a reader, on random batches of faces."""
+
+    parts: ClassVar[tuple[str, ...]] = ("reader", "optimizer")
+
+    def __init__(self, settings: Settings) -> None:
+        device = settings.torch_device()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.reader = AttributeReader().to(device).train()
+        self.recipe = settings
+        self.faces = labelled_faces(settings.seed, 0, settings.training_images)
+        super().__init__(
+            self.reader.network,
+            parameters=self.reader.parameters(),
+            steps=settings.steps,
+            batch_size=settings.batch_size,
+            settings=settings.model_dump(mode="json"),
+            generator=torch.Generator().manual_seed(settings.seed),
+        )
+
+    def learning_rate(self) -> float:
+        """Rises briefly, then falls to 0."""
+        return one_cycle(self.step, self.steps, self.recipe.lr)
+
+    def loss(self) -> Tensor:
+        """Of a random batch; see :func:`loss`."""
+        rows = torch.randint(len(self.faces.images), (self.batch_size,), generator=self.generator)
+        batch = LabelledFaces(*(tensor[rows].to(self.device) for tensor in self.faces))
+        return loss(self.reader, batch)
+
+    def findings(self) -> dict[str, Any]:
+        """Accuracy of each categorical latent and R² of each continuous one, on held-out faces."""
+        start = self.recipe.training_images
+        faces = labelled_faces(self.recipe.seed, start, start + self.recipe.held_out)
+        faces = LabelledFaces(*(tensor.to(self.device) for tensor in faces))
+        return {"held_out": measure(self.reader, faces)}
+
+
+def all_jobs(settings: Settings) -> dict[str, Job]:
+    """The one training."""
+    return {NAME: Job(NAME, None, settings.seed, settings)}
+
+
+def build_trainer(job: Job) -> AttributesTrainer:
+    """Network and faces, all decided by the settings' seed."""
+    return AttributesTrainer(job.settings)
+
+
+def build_network(job: Job) -> AttributeNetwork:
+    """The untrained network."""
+    return AttributeNetwork()
+
+
+METHOD = Method(build=build_trainer, network=build_network, half=True)
+
+
+def labelled_faces(seed: int, start: int, stop: int) -> LabelledFaces:
+    """Faces start … stop − 1 of a seed's sequence, at the size of the network."""
+    faces = Faces(SIZE)
+    continuous, classes = faces.targets(faces.latents(seed, start, stop))
+    return LabelledFaces(faces.images(seed, start, stop), continuous, classes)
+
+
+def loss(reader: AttributeReader, faces: LabelledFaces) -> Tensor:
+    """Cross-entropies plus squared errors, relative to the variance 1/12 of U[0, 1)."""
+    values, logits = reader(faces.images)
+    entropies = [F.cross_entropy(a, b) for a, b in zip(logits, faces.classes.T, strict=True)]
+    errors = 12 * (values - faces.continuous).square().mean(0)
+    return torch.stack(entropies).sum() + errors.sum()
+
+
+@torch.no_grad()
+def measure(reader: AttributeReader, faces: LabelledFaces) -> dict[str, dict[str, float]]:
+    """Accuracy beside the largest class's share, and R², of each latent by name."""
+    reader.eval()
+    values, logits = reader(faces.images)
+    latents = VISIBLE + HIDDEN
+    variance = faces.continuous.var(0, unbiased=False)
+    explained = 1 - (values - faces.continuous).square().mean(0) / variance
+    names = [latent.name for latent in latents if not latent.classes]
+    accuracy, chance = {}, {}
+    categorical = [latent for latent in latents if latent.classes]
+    for latent, scores, classes in zip(categorical, logits, faces.classes.T, strict=True):
+        accuracy[latent.name] = round((scores.argmax(1) == classes).double().mean().item(), 4)
+        chance[latent.name] = round(classes.bincount().max().item() / len(classes), 4)
+    r2 = {name: round(value, 4) for name, value in zip(names, explained.tolist(), strict=True)}
+    return {"accuracy": accuracy, "largest_class": chance, "r2": r2}

@@ -1,0 +1,255 @@
+"""The measurements of image estimators (Table 1, Fig. 4); each number has an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stochrestore.degradations import ImageDegradation
+from stochrestore.estimators.base import Estimator, restore, sample
+from stochrestore.experiments.image_gans import Degradation, ImageSettings, images
+from stochrestore.metrics.features import FeatureExtractor, feature_extractor
+from stochrestore.metrics.frechet import frechet_distance
+from stochrestore.metrics.intervals import (
+    Interval,
+    frechet_interval,
+    mean_interval,
+    share_interval,
+    student_interval,
+)
+from stochrestore.metrics.precision_recall import knn_radii, precision_recall
+from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
+from stochrestore.training.jobs import MODELS, Job
+from stochrestore.training.loop import Metrics
+
+Row = dict[str, Any]
+BATCH = 256
+"""Images that are restored together."""
+CURVE_STD = (64, 8)
+"""Inputs, and samples of each, for the std along a training."""
+CURVE_ATTACKED = 64
+"""Inputs attacked for the robustness along a training."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What restorations are compared with, computed once for all estimators.
+
+    Args:
+        extractor: maps images to features.
+        real: features of training images (App. E.2), (N, D).
+        radii: distance of each to its k-th neighbour, (N,).
+        inputs: the degraded validation images, (M, …).
+    """
+
+    extractor: FeatureExtractor
+    real: Tensor
+    radii: Tensor
+    inputs: Tensor
+
+
+def features_for(settings: ImageSettings) -> FeatureExtractor:
+    """The features that fit the data.
+
+    Attributes of faces, a classifier's of clothes, pixels of digits, the central pixels of patches,
+    else Inception's.
+    """
+    fitting = {
+        **{"faces": "attributes", "digits": "pixels", "patches": "centre"},
+        **{"fashion": "fashion", "fashion_mnist": "fashion"},
+    }
+    automatic = fitting.get(settings.kind, "inception")
+    return feature_extractor(
+        automatic if settings.features == "auto" else settings.features,  # type: ignore[arg-type]
+        inception_weights=settings.inception_weights or None,
+        device=settings.torch_device(),
+    )
+
+
+def reference(settings: ImageSettings, degradation: ImageDegradation) -> Reference:
+    """The real features and the inputs, ``settings.n_eval`` of each where there are so many."""
+    data, device = images(settings), settings.torch_device()
+    extractor = features_for(settings)
+    n = settings.n_eval
+    train, validation = (part[: min(n, len(part))] for part in (data.train, data.validation))
+    real = extractor(train.to(device))
+    inputs = degradation.degrade(validation.to(device))
+    return Reference(extractor, real, knn_radii(real, settings.k), inputs)
+
+
+@torch.no_grad()
+def restorations(estimator: Estimator, inputs: Tensor, *, generator: torch.Generator) -> Tensor:
+    """One restoration of each input, with a seed of its own (App. E.2.5)."""
+    parts = [sample(estimator, y, generator=generator) for y in inputs.split(BATCH)]
+    return torch.cat(parts)
+
+
+def quality(
+    reference: Reference, restored: Tensor, settings: ImageSettings, *, repeats: int = 200
+) -> Row:
+    """FID, precision and recall with intervals, and as piq computes them.
+
+    The 95 % intervals are over images, at these networks.
+    """
+    s, fake = settings, reference.extractor(restored)
+    exact = precision_recall(reference.real, fake, s.k, real_radii=reference.radii)
+    by_piq = precision_recall(reference.real, fake, s.k, mode="piq")
+    generator = torch.Generator().manual_seed(s.seed)
+    return {
+        "features": reference.extractor.name,
+        "fid": frechet_interval(reference.real, fake, generator=generator, repeats=repeats),
+        "fid_piq": frechet_distance(reference.real, fake, mode="piq"),
+        "precision": share_interval(exact.precision, len(fake)),
+        "precision_piq": by_piq.precision,
+        "recall": share_interval(exact.recall, len(reference.real)),
+        "recall_piq": by_piq.recall,
+    }
+
+
+def behaviour(
+    estimator: Estimator,
+    inputs: Tensor,
+    degradation: ImageDegradation,
+    settings: ImageSettings,
+    *,
+    input_dims: int,
+    attacked: bool = True,
+) -> Row:
+    """Per-pixel std, consistency, and what the attack of App. E.2.3 does, with intervals.
+
+    Args:
+        input_dims: over which the AI-PSNR is taken; see :func:`metrics.restoration.robustness`.
+        attacked: False where the estimator cannot take a perturbed input.
+    """
+    s = settings
+    generator = torch.Generator().manual_seed(s.seed)
+    draws = torch.Generator().manual_seed(s.seed + 1)
+    some = inputs[: s.attacked_inputs]
+    deviation = per_pixel_std(
+        estimator, inputs[: s.std_inputs], samples=s.std_samples, generator=generator
+    )
+    restored = restorations(estimator, some, generator=generator)
+    worst = consistency_psnr(degradation, restored, some).min().item()
+    row: Row = {
+        "std": mean_interval(deviation, generator=draws),
+        "consistency": Interval.exact(worst),
+        "robustness": None,
+        "ai_psnr": None,
+        "ball_used": None,
+    }
+    if attacked:
+        moved = robustness(
+            estimator,
+            some,
+            s.attack(),
+            input_dims=input_dims,
+            seeds=s.robustness_seeds,
+            generator=generator,
+        )
+        # An output that does not move at all is infinitely robust; 99 dB stands for it.
+        row["robustness"] = mean_interval(moved.psnr.clamp_max(99.0), generator=draws)
+        row["ai_psnr"] = mean_interval(moved.ai_psnr, generator=draws)
+        row["ball_used"] = mean_interval(moved.ball_used, generator=draws)
+    return row
+
+
+def measured(
+    networks: Sequence[Estimator],
+    compared: Reference,
+    degradation: ImageDegradation,
+    settings: ImageSettings,
+    *,
+    input_dims: int,
+) -> list[Row]:
+    """Quality and behaviour of each network of one kind: a row a run."""
+    repeats = 200 if settings.runs == 1 else 40  # else the interval is over networks
+    rows = []
+    for run, network in enumerate(networks):
+        generator = torch.Generator().manual_seed(settings.seed + run)
+        restored = restorations(network, compared.inputs, generator=generator)
+        row = quality(compared, restored, settings, repeats=repeats)
+        row |= behaviour(network, compared.inputs, degradation, settings, input_dims=input_dims)
+        rows.append({"run": run, **row})
+    return rows
+
+
+def curve_point(estimator: Any, job: Job, *, degradation: Degradation) -> Metrics:
+    """A point of a training's curve: what is measured along it, beside its losses.
+
+    These are FID, precision, recall, per-pixel std and robustness. They are measured on a few
+    images that no reported number uses (``ImageSet.selection``), or on training images where the
+    data have no such part. A point takes about a second. Recipe, length and λ_R are chosen by it.
+    """
+    settings = job.settings
+    compared = _selection(settings, degradation)
+    generator = torch.Generator().manual_seed(job.seed)
+    training = estimator.training
+    estimator.eval()
+    restored = restorations(estimator, compared.inputs, generator=generator)
+    fake = compared.extractor(restored)
+    shares = precision_recall(compared.real, fake, settings.k, real_radii=compared.radii)
+    inputs, samples = CURVE_STD
+    some = compared.inputs[:inputs]
+    deviation = per_pixel_std(estimator, some, samples=samples, generator=generator)
+    attacked = robustness(
+        estimator,
+        compared.inputs[:CURVE_ATTACKED],
+        settings.attack(),
+        input_dims=settings.pixels,
+        seeds=settings.robustness_seeds,
+        generator=generator,
+    )
+    estimator.train(training)
+    return {
+        "fid": frechet_distance(compared.real, fake),
+        "precision": shares.precision,
+        "recall": shares.recall,
+        "std": deviation.mean().item(),
+        "robustness": attacked.psnr.clamp_max(99.0).mean().item(),
+    }
+
+
+@lru_cache(maxsize=1)
+def _selection(settings: ImageSettings, degradation: Degradation) -> Reference:
+    """What :func:`reference` gives, for the images that choices are made by."""
+    data, device, n = images(settings), settings.torch_device(), settings.curve_images
+    extractor = features_for(settings)
+    real = extractor(data.train[:n].to(device))
+    kept = data.train if data.selection is None else data.selection
+    inputs = degradation(settings).degrade(kept[:n].to(device))
+    return Reference(extractor, real, knn_radii(real, settings.k), inputs)
+
+
+def sampled(
+    estimators: Mapping[str, Estimator], y: Tensor, samples: int, *, seed: int
+) -> list[tuple[str, Tensor]]:
+    """Each estimator's restorations of y, (samples, n, C, S, S); one where deterministic."""
+    generator = torch.Generator().manual_seed(seed)
+    groups = []
+    for name, estimator in estimators.items():
+        deterministic = name in MODELS and not MODELS[name].stochastic
+        z = estimator.seed(y, 1 if deterministic else samples, generator=generator)
+        groups.append((name, restore(estimator, y, z).cpu()))
+    return groups
+
+
+def over_runs(rows: Sequence[Row]) -> list[Row]:
+    """One row for each estimator: the mean over its networks, with Student's 95 % interval.
+
+    Where there is one network only, its own intervals stay, which are over images.
+    """
+    merged = []
+    for name in dict.fromkeys(row["estimator"] for row in rows):
+        runs = [row for row in rows if row["estimator"] == name]
+        first = runs[0]
+        if len(runs) > 1:
+            measured = {key for key, value in first.items() if isinstance(value, Interval)}
+            means = {key: student_interval([run[key].value for run in runs]) for key in measured}
+            first = {**first, **means}
+        merged.append({**first, "runs": len(runs)})
+    return merged

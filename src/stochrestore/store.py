@@ -1,0 +1,135 @@
+"""Weights on disk: safetensors, each with a record beside it of how they came to be.
+
+``NAME.safetensors`` holds the tensors; ``NAME.json`` holds their sha256, the settings of the
+training and what was measured along it. Neither can run code when loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from torch import nn
+
+from stochrestore.errors import InputError
+
+
+def shipped(experiment: str) -> Path:
+    """The folder of the weights that come with the library for an experiment."""
+    return Path(__file__).parent / "weights" / experiment
+
+
+def save(module: nn.Module, path: Path, record: dict[str, Any], *, half: bool = False) -> None:
+    """Write a module's weights to ``path`` (.safetensors) and its record beside it.
+
+    Each file is written whole or not at all; the record, written last, vouches for the weights.
+
+    Args:
+        half: store numbers in half precision; loading brings them back to the module's own.
+    """
+    state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+    if half:
+        state = {k: t.half() if t.is_floating_point() else t for k, t in state.items()}
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
+    data = tensors_to_bytes(state)
+    digest = sha256([data])
+    write_atomically(path, data)
+    write_record(path.with_suffix(".json"), {"sha256": digest, **record})
+
+
+def load(module: nn.Module, path: Path) -> dict[str, Any]:
+    """Fill a module with the weights of ``path``; returns their record.
+
+    Raises:
+        InputError: a missing file, a truncated or altered one (sha256), or weights of another
+            network.
+    """
+    record, data = _verified(path)
+    try:
+        module.load_state_dict(tensors_from_bytes(data))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"weights {path.name} are of another network: {reason}") from None
+    return record
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the weights of ``path`` are there, as their record says."""
+    try:
+        _verified(path)
+    except InputError:
+        return False
+    return True
+
+
+def _verified(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The record of the weights of ``path``, and their bytes, which have the record's sha256."""
+    record = read_record(path.with_suffix(".json"))
+    if "sha256" not in record:
+        raise InputError(f"record {path.stem}.json names no sha256 of weights: of something else?")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"weights {path.name} cannot be read: {error.strerror}") from None
+    digest = sha256([data])
+    if digest != record["sha256"]:
+        raise InputError(
+            f"weights {path.name}: sha256 is {digest[:12]}…, its record says "
+            f"{record['sha256'][:12]}… ({len(data)} bytes read); fetch the file again or train it"
+        )
+    return record, data
+
+
+def sha256(parts: Iterable[Any]) -> str:
+    """The sha256, in hexadecimal digits, of bytes or arrays of bytes, one after the other."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part)
+    return total.hexdigest()
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The JSON record of a training.
+
+    Raises:
+        InputError: it cannot be read, or is no JSON object.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"record {path.name} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"record {path.name} is not valid JSON: truncated?") from None
+    if not isinstance(record, dict):
+        raise InputError(f"record {path.name} is no JSON object: of something else?")
+    return record
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record as JSON, whole or not at all."""
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode("utf-8"))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the target, then move into place.
+
+    Raises:
+        InputError: the folder cannot be written, or is full; nothing half-written stays.
+    """
+    partial = path.with_name(f"{path.name}.partial")  # one name: what a kill left is replaced
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink()

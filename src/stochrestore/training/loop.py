@@ -1,0 +1,214 @@
+"""The loop that every training goes through: progress, measurements, checkpoints, divergence.
+
+A training is a :class:`Trainer` whose subclass says what one step does. Every draw comes from one
+generator whose state is in the checkpoint, so that an interrupted training continues as if it had
+not been: to the bit on the same kind of device with as many threads and the same versions, else up
+to rounding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import platform
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from stochrestore.errors import require, silent
+from stochrestore.training import checkpoints
+
+Metrics = dict[str, float]
+
+#: Updates between two looks at the losses.
+REPORT_EVERY = 100
+
+
+class TrainingDiverged(RuntimeError):
+    """Going on makes no sense: a loss is not finite, or the critic has won for good."""
+
+
+class Trainer(ABC):
+    """One training, a step at a time; :meth:`train` runs it to its end.
+
+    Args:
+        network: what is trained; its weights are what the training leaves behind.
+        steps: number of updates.
+        batch_size: images a step, for the progress bar.
+        settings: what decides the trained weights, for the checkpoint.
+        generator: source of every random draw.
+    """
+
+    loss_names: ClassVar[tuple[str, ...]]
+    """What the losses that :meth:`update` returns are called in the history."""
+    parts: ClassVar[tuple[str, ...]]
+    """Attributes that have a ``state_dict`` of their own, which the next step depends on."""
+    advice: ClassVar[str]
+    """What to do where the losses are not finite."""
+    may_change: ClassVar[tuple[str, ...]] = ()
+    """Settings that may differ when a checkpoint is continued."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        steps: int,
+        batch_size: int,
+        settings: Mapping[str, Any],
+        generator: torch.Generator,
+    ) -> None:
+        self.network, self.generator = network, generator
+        self.steps, self.batch_size, self.decided_by = steps, batch_size, settings
+        self.device = next(network.parameters()).device
+        self.losses = torch.zeros(len(self.loss_names), device=self.device)
+        self.step = 0
+        self.seconds = 0.0  # spent in train, by all its pieces
+        self.history: list[Metrics] = []
+
+    @abstractmethod
+    def update(self) -> tuple[Tensor, ...]:
+        """One update of each network; returns the losses, scalars, in the order of the names."""
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """The network with the weights to keep, for the time of the ``with`` block."""
+        yield
+
+    def findings(self) -> dict[str, Any]:
+        """What the record of the finished training holds beside the losses."""
+        return {}
+
+    def train(
+        self,
+        *,
+        evaluate: Callable[[Any], Metrics] | None = None,
+        evaluate_every: int = 1000,
+        checkpoint: Path | None = None,
+        checkpoint_every: int = 1000,
+        belongs_to: Mapping[str, Any] | None = None,
+        code: str = "",
+        label: str = "",
+        progress: bool = True,
+        log: Callable[[Metrics], None] = lambda losses: None,
+    ) -> None:
+        """Run to the last step, from the checkpoint where there is one.
+
+        Args:
+            evaluate: measures the network it is given; must draw from a generator of its own.
+            evaluate_every: steps between two rows of ``history``: the latest mean losses, and
+                what ``evaluate`` returned.
+            checkpoint: file to continue from, and to write.
+            checkpoint_every: steps between two checkpoints.
+            belongs_to: what decides the trained weights; default: the trainer's own settings.
+            code: version of the code, kept in the checkpoint; a line says where another continues.
+            label: what the progress bar begins with.
+            progress: show losses, images a second and the time left.
+            log: called with the mean losses of every :data:`REPORT_EVERY` steps.
+
+        Raises:
+            InputError: the checkpoint is unreadable, of another training, or cannot be written.
+            TrainingDiverged: going on makes no sense; the last checkpoint is kept.
+        """
+        decided_by = belongs_to or self.decided_by
+        belongs_to = {k: v for k, v in decided_by.items() if k not in self.may_change}
+        if checkpoint is not None and checkpoint.exists():
+            self._continue(checkpoint, belongs_to, code)
+        started = time.perf_counter() - self.seconds
+        with tqdm(desc=label, initial=self.step, total=self.steps, disable=silent(progress)) as bar:
+            while self.step < self.steps:
+                self.advance()
+                bar.update()
+                self.seconds = time.perf_counter() - started
+                measured = self.step % evaluate_every == 0
+                saved = checkpoint is not None and self.step % checkpoint_every == 0
+                reported = self.step % REPORT_EVERY == 0 or self.step == self.steps
+                if not (measured or saved or reported):
+                    continue
+                losses = self.mean_losses()
+                if reported:
+                    log(losses)
+                    bar.set_postfix(self._described(losses, rate=bar.format_dict["rate"] or 0.0))
+                if measured:
+                    self.history.append(losses)
+                    if evaluate:
+                        with self.averaged_weights():
+                            losses.update(evaluate(self.network))
+                if saved and checkpoint is not None:
+                    state = {**self.state_dict(), "code": code}
+                    checkpoints.save(state, belongs_to, checkpoint)
+
+    def _continue(self, checkpoint: Path, belongs_to: Mapping[str, Any], code: str) -> None:
+        """Take up what a checkpoint holds, if this training wrote it."""
+        state = checkpoints.load(checkpoint, belongs_to, self.device)
+        reached, wanted = state["step"], f"at most {self.steps}, the steps asked for"
+        require(reached <= self.steps, f"checkpoint {checkpoint}: step", reached, wanted)
+        if state["code"] != code:
+            words = (
+                f"was written by the code of {state['code'] or 'no commit'}, and is continued by"
+            )
+            tqdm.write(f"checkpoint {checkpoint} {words} {code or 'no commit'}", sys.stderr)
+        self.load_state_dict(state)
+
+    def advance(self) -> None:
+        """One step, whose losses are added up."""
+        if self.step % REPORT_EVERY == 0:
+            self.losses.zero_()
+        self.losses += torch.stack([loss.detach() for loss in self.update()])
+        self.step += 1
+
+    def mean_losses(self) -> Metrics:
+        """The mean losses of the steps since the last multiple of :data:`REPORT_EVERY`.
+
+        Raises:
+            TrainingDiverged: they say that going on makes no sense.
+        """
+        steps = (self.step - 1) % REPORT_EVERY + 1
+        values = (self.losses / steps).tolist()
+        if not all(math.isfinite(value) for value in values):
+            raise TrainingDiverged(f"step {self.step}: a loss is not finite; {self.advice}")
+        return {"step": self.step, **dict(zip(self.loss_names, values, strict=True))}
+
+    def _described(self, losses: Metrics, *, rate: float) -> dict[str, str]:
+        """What the progress bar shows beside the time left."""
+        shown = {name.removesuffix("_loss"): f"{losses[name]:.3g}" for name in self.loss_names}
+        return {**shown, "images/s": f"{rate * self.batch_size:.0f}"}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, and the history so far."""
+        return {
+            **{name: getattr(self, name).state_dict() for name in self.parts},
+            "step": self.step,
+            "losses": self.losses,
+            "generator": self.generator.get_state(),
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state``."""
+        for name in self.parts:
+            getattr(self, name).load_state_dict(state[name])
+        self.step, self.losses, self.history = state["step"], state["losses"], state["history"]
+        self.seconds = state["seconds"]
+        self.generator.set_state(state["generator"].cpu())
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory of freed tensors for the next ones, for the rest of the process.
+
+    By default it gives large blocks back to the system at once, and every batch of activations
+    pays for fresh pages again: a quarter of a training step on CPU. Elsewhere nothing happens.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL("libc.so.6")
+        trim_threshold, mmap_threshold = -1, -3  # names of mallopt(3)
+        libc.mallopt(mmap_threshold, 2**30)
+        libc.mallopt(trim_threshold, 2**31 - 1)

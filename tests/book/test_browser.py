@@ -1,0 +1,276 @@
+"""Every built page in a browser: it stands alone, fits the screen, and is accessible."""
+
+import functools
+import gzip
+import re
+import shutil
+import threading
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import TimeoutError, sync_playwright
+
+from stochrestore.figures.interactive import Frame, PictureBrowser
+
+HTML = Path(__file__).parents[2] / "_build" / "html"
+LISTINGS = HTML / "_modules"  # of the library's code, all alike: one is looked at
+LARGEST = 3_000_000  # bytes a page, compressed as web servers do
+BEFORE_PAINT = 170_000  # of style sheets and scripts that the first paint waits for, likewise
+COMPRESSED = {".html", ".js", ".css", ".svg", ".json"}
+AXE_OPTIONS = {
+    "resultTypes": ["violations"],
+    "preload": False,  # it would fetch style sheets again, from wrong addresses
+}
+# axe-core takes seconds over thousands of like parts; the first of each kind stand for all.
+SHORTEN = """() => {
+    const cut = (parts, kept) => [...document.querySelectorAll(parts)].slice(kept)
+        .forEach(part => part.remove());
+    cut("article mjx-container", 2);
+    cut("article div.highlight", 3);
+    cut("article table tr", 30);
+    cut("article li", 60);
+    if (document.body.innerText.length > 60000) cut("article section section", 6);
+}"""
+# The theme lets what scrolls take the focus, a moment after the screen has changed.
+WHAT_SCROLLS_TAKES_FOCUS = """() =>
+    [...document.querySelectorAll("pre, .pst-scrollable-table-container")]
+    .every(e => e.scrollWidth <= e.clientWidth || e.tabIndex === 0)"""
+SETTLED = "() => !window.MathJax?.startup || MathJax.startup.promise.then(() => true)"
+
+
+def _pages():
+    every = sorted(path for path in HTML.rglob("*.html") if "_static" not in path.parts)
+    listing = [path for path in every if path.is_relative_to(LISTINGS)]
+    shortest = sorted(listing, key=lambda path: path.stat().st_size)
+    left_out = {*shortest[1:], HTML / "index.html"}  # the latter leads on to the introduction
+    return [path.relative_to(HTML).as_posix() for path in every if path not in left_out]
+
+
+PAGES = _pages()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Serve the book on this machine, since only a server shows what leaves its host."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(HTML)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    assert executable, "the page tests need chromium on the PATH"
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def context(browser):
+    context = browser.new_context()
+    context.set_default_timeout(120_000)  # milliseconds; machines may be busy
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context):
+    page = context.new_page()
+    page.asked, page.wrong = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("requestfailed", lambda request: page.wrong.append(request.url))
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on("response", lambda r: page.wrong.append(r.url) if r.status >= 400 else None)
+    page.on(
+        "console",
+        lambda m: page.wrong.append(m.text) if m.type in {"error", "warning"} else None,
+    )
+    yield page
+    page.close()
+
+
+def test_there_are_pages():
+    assert len(PAGES) >= 10
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page(page, site, name):
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(site + name, wait_until="load")
+    page.evaluate(SETTLED)
+    assert [url for url in page.asked if not url.startswith((site, "data:", "blob:"))] == []
+    assert page.wrong == []
+    missing = "() => [...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 99))"
+    page.evaluate("() => document.querySelectorAll('img').forEach(i => { i.loading = 'eager' })")
+    page.wait_for_function("() => [...document.images].every(i => i.complete)")
+    assert page.evaluate(missing) == []
+    assert page.locator("article img:not([alt])").count() == 0
+    assert page.evaluate("() => document.body.innerText.search(/\\\\[(\\[]/)") == -1  # TeX, unset
+    assert _transferred(site, page.asked) <= LARGEST
+    assert _too_wide(page) == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert _too_wide(page) == []
+    page.wait_for_function(WHAT_SCROLLS_TAKES_FOCUS, timeout=60_000)
+    page.evaluate(SHORTEN)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert _findings(page) == []
+
+
+def _too_wide(page):
+    """What reaches beyond the screen, once the page has settled at its width."""
+    try:
+        fits = "document.documentElement.scrollWidth <= innerWidth"
+        page.wait_for_function(fits, timeout=60_000)
+    except TimeoutError:
+        return page.evaluate(
+            "() => [...document.querySelectorAll('main *')]"
+            ".filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
+            ".slice(0, 5).map(e => e.outerHTML.slice(0, 120))"
+        )
+    return []
+
+
+def _findings(page):
+    """What axe-core calls serious or critical."""
+    violations = Axe().run(page, options=AXE_OPTIONS).response["violations"]
+    return [
+        f"{v['id']}: {v['help']}: {node['html'][:160]}"
+        for v in violations
+        if v["impact"] in {"serious", "critical"}
+        for node in v["nodes"][:3]
+    ]
+
+
+def _transferred(site, urls):
+    return sum(_size(urlsplit(url).path) for url in {urldefrag(u).url for u in urls if site in u})
+
+
+@functools.cache
+def _size(path):
+    file = HTML / unquote(path).lstrip("/")
+    content = file.read_bytes()
+    return len(gzip.compress(content, 6) if file.suffix in COMPRESSED else content)
+
+
+class _Blocking(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.urls = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        waits = tag == "script" and not given.keys() & {"defer", "async"}
+        style = tag == "link" and given.get("rel") == "stylesheet" and given.get("media") != "print"
+        if url := given.get("src" if waits else "href") if waits or style else None:
+            self.urls.append(url)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_little_comes_before_the_first_paint(name):
+    urls = _Blocking((HTML / name).read_text("utf-8")).urls
+    files = {urljoin(f"/{name}", urlsplit(url).path) for url in urls}
+    assert [file for file in files if file.endswith(".js")] == ["/_static/documentation_options.js"]
+    assert sum(map(_size, files)) <= BEFORE_PAINT
+
+
+class _Anchors(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.names = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.names |= {given.get("id"), given.get("name")}
+        if tag == "a" and (link := given.get("href") or given.get("xlink:href")):
+            self.links.append(link)
+
+
+@functools.cache
+def _anchors(path):
+    return _Anchors(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_within_the_book_lead_somewhere(name):
+    broken = []
+    for link in _anchors(HTML / name).links:
+        if re.match(r"[a-z+]+:", link):
+            continue
+        path, _, anchor = urljoin(f"/{name}", link).partition("#")
+        target = HTML / unquote(path.partition("?")[0]).lstrip("/")
+        if target.is_dir():
+            target /= "index.html"
+        named = not anchor or target.suffix != ".html"
+        if not (target.exists() and (named or unquote(anchor) in _anchors(target).names)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_figure_is_described():
+    for name in [name for name in PAGES if name.startswith("book/")]:
+        for figure in re.findall(r"<figure.*?</figure>", (HTML / name).read_text("utf-8"), re.S):
+            for alt in re.findall(r'<img[^>]*?\balt="([^"]*)"', figure):
+                assert len(alt) > 20, f"{name}: {alt!r}"
+
+
+def test_the_flow_chart_leads_to_chapters(page, site):
+    page.goto(f"{site}book/intro.html")
+    targets = page.locator("svg.flow a").evaluate_all("all => all.map(a => a.href.baseVal)")
+    assert len(targets) >= 5
+    assert set(targets) <= set(_anchors(HTML / "book/intro.html").links)  # which are checked
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_a_picture_is_chosen_with_the_keyboard(browser, scripts):
+    pixel = b"RIFF"  # whether it can be drawn is not the question
+    frames = {
+        (a, b): Frame(pixel, f"alt {a}{b}", f"text {a}{b}") for a in range(3) for b in range(2)
+    }
+    choices = {"first": ["x", "y", "z"], "second": ["0", "1"]}
+    figure = PictureBrowser("figure", choices, frames, (1, 0))
+    context = browser.new_context(java_script_enabled=scripts)
+    page = context.new_page()
+    page.set_content(f"<main>{figure._repr_html_()}</main>")
+
+    def seen():
+        texts = page.locator(".frame p")
+        return [texts.nth(i).inner_text() for i in range(6) if texts.nth(i).is_visible()]
+
+    assert seen() == ["text 10"]
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert seen() == ["text 20"]
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert seen() == ["text 21"]
+    page.emulate_media(media="print")
+    assert seen() == ["text 10"]
+    assert page.locator("fieldset:visible").count() == 0
+    context.close()
+
+
+@pytest.mark.parametrize(
+    "term", ["recall", "zigzag", "posterior sampler", "robustness", "Wasserstein"]
+)
+def test_search_finds_the_terms_of_the_paper(page, site, term):
+    page.goto(f"{site}search.html?q={quote(term)}", wait_until="load")
+    page.locator("#search-results ul.search li a").first.wait_for(timeout=60_000)
+    assert page.locator("#search-results ul.search li a").count() >= 3

@@ -1,0 +1,108 @@
+import json
+import operator
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stochrestore import config
+from stochrestore.book import claims, claims_page
+from stochrestore.book.claims import Claim, Evidence
+from stochrestore.errors import InputError
+from stochrestore.experiments.registry import CHAPTERS
+from stochrestore.metrics.intervals import Interval
+
+OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+numbers = st.integers(-5, 5)
+intervals = st.tuples(numbers, numbers, numbers).map(sorted)
+
+
+def claim(identity="coin.a", relation="> 0.1", **changes):
+    fields = {
+        "id": identity,
+        "notebook": "coin",
+        "statement": "It is <fair>",
+        "where": "Sec. 1",
+        "quantity": "mean",
+        "relation": relation,
+        "paper": "0.5",
+        "expected": {"smoke": "not tested", "laptop": "reproduced"},
+    }
+    return Claim(**fields | changes)
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    known = [claim(), claim("coin.b", "< 0.1"), claim("dice.a", notebook="dice")]
+    for module in (claims, claims_page):
+        monkeypatch.setattr(module, "registry", lambda: {c.id: c for c in known})
+
+
+@given(intervals, st.sampled_from(sorted(OPERATORS)), numbers)
+def test_a_relation_holds_where_it_holds_on_the_whole_interval(interval, op, bound):
+    low, value, high = interval
+    held = claim(relation=f"{op} {bound}").holds(Interval(value, low, high))
+    assert held == all(OPERATORS[op](point, bound) for point in interval)
+
+
+@given(intervals, intervals)
+def test_in_holds_where_one_interval_lies_in_the_other(interval, allowed):
+    low, value, high = interval
+    held = claim(relation=f"in [{allowed[0]}, {allowed[2]}]").holds(Interval(value, low, high))
+    assert held == all(allowed[0] <= point <= allowed[2] for point in interval)
+
+
+def test_equality_needs_an_exact_value():
+    assert claim(relation="== 1e-3").holds(Interval.exact(1e-3))
+    assert not claim(relation="== 1e-3").holds(Interval(1e-3, 1e-3, 2e-3))
+
+
+@pytest.mark.parametrize("relation", ["about 3", "> ", "in [1]", "> 1 or < 0", ""])
+def test_a_relation_not_understood_is_named(relation):
+    with pytest.raises(InputError, match=re.escape(f"coin.a: relation {relation!r}")):
+        claim(relation=relation).holds(Interval.exact(1))
+
+
+@pytest.mark.usefixtures("registry")
+def test_evidence_gives_verdicts_and_records():
+    evidence = Evidence("coin", "laptop", {"coin.a": Interval(0.5, 0.4, 0.6)})
+    first, second = json.loads(json.dumps(evidence.rows()))
+    assert (first["verdict"], first["value"], first["interval"]) == ("reproduced", 0.5, [0.4, 0.6])
+    assert (second["verdict"], second["value"], second["interval"]) == ("not tested", None, None)
+    too_small = Evidence("coin", "smoke", {"coin.a": Interval.exact(0.5)})
+    assert too_small.rows()[0]["verdict"] == "not tested"
+
+
+@pytest.mark.usefixtures("registry")
+def test_evidence_for_an_unlisted_claim_is_refused():
+    with pytest.raises(InputError, match=r"claims of coin: got \['dice.a'\]"):
+        Evidence("coin", "laptop", {"dice.a": Interval.exact(1)})
+
+
+@pytest.mark.usefixtures("registry")
+def test_check_prints_verdicts_and_surprises_without_floats(capsys):
+    claims.check(Evidence("coin", "laptop", {"coin.a": Interval.exact(0.05)}))
+    printed = capsys.readouterr().out
+    assert printed.splitlines() == [
+        "coin.a: not reproduced (expected: reproduced)",
+        "coin.b: not tested (expected: reproduced)",
+    ]
+
+
+@pytest.mark.usefixtures("registry")
+def test_the_table_escapes_and_shows_three_digits():
+    table = claims.html_table(
+        Evidence("coin", "laptop", {"coin.a": Interval(1 / 3, 0.3, 0.4)}).rows()
+    )
+    assert "It is &lt;fair&gt;" in table
+    assert "0.333 [0.3, 0.4]" in table
+    assert "mean &gt; 0.1" in table
+
+
+def test_every_claim_of_the_book_is_well_formed():
+    for listed in claims.registry().values():
+        listed.holds(Interval.exact(0))
+        assert listed.notebook in CHAPTERS, listed.id
+        assert set(listed.expected) <= set(config.PRESETS), listed.id
+        assert listed.statement.endswith("."), listed.id

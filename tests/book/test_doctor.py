@@ -1,0 +1,75 @@
+import hashlib
+import shutil
+from collections import namedtuple
+
+import pytest
+
+from stochrestore.book import doctor
+from stochrestore.data import downloads
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def data_folder(monkeypatch, tmp_path):
+    """A folder for data sets whose published files are empty."""
+    published = {name: downloads.registry(name) for name in downloads.BENCHMARKS}
+    empty = hashlib.sha256(b"").hexdigest()
+    files = {name: dict.fromkeys(paths, empty) for name, paths in published.items()}
+    monkeypatch.setattr(downloads, "registry", files.__getitem__)
+    monkeypatch.setenv(downloads.FOLDER_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def test_everything_bad_comes_with_what_to_do(monkeypatch, data_folder):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 2**40, 2**20))
+    monkeypatch.setattr(doctor, "weights", lambda: [])
+    (data_folder / next(iter(downloads.registry("set5")))).parent.mkdir(parents=True)
+    (data_folder / next(iter(downloads.registry("set5")))).touch()
+    found = {finding.what: finding for finding in doctor.everything("gpu")}
+    bad = {what for what, finding in found.items() if not finding.good}
+    assert {"disk", "data set5"} <= bad
+    assert all(finding.advice for finding in found.values() if not finding.good)
+    assert found["data set5"].said.startswith("1 of 10 files")
+    assert found["page toy_tradeoff"].advice.startswith("`make book PRESET=gpu`")
+
+
+def test_what_is_only_sometimes_needed_is_good_and_says_for_what(monkeypatch, data_folder):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(data_folder))
+    found = {finding.what: finding for finding in doctor.everything("laptop")}
+    for what, words in {
+        "browser": "make pdf",
+        "GPU": "paper need one",
+        "data bsd100": "data fetch bsd100",
+        "Inception's weights": "only the features of the paper",
+    }.items():
+        assert found[what].good
+        assert words in found[what].advice
+
+
+def test_a_benchmark_that_is_whole_needs_no_advice(data_folder):
+    for path in downloads.registry("set14"):
+        (data_folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (data_folder / path).touch()
+    found = {finding.what: finding for finding in doctor.data()}
+    assert found["data set14"].good
+    assert found["data set14"].advice == ""
+    assert found["data set5"].said == "not fetched"
+
+
+def test_an_old_torch_is_bad(monkeypatch):
+    monkeypatch.setattr("torch.__version__", "2.5.1+cpu")
+    assert not doctor._torch().good
+    monkeypatch.setattr("torch.__version__", "2.13.0+cu130")
+    assert doctor._torch().good
+
+
+def test_cut_weights_are_to_be_restored(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"weigh")
+    path.with_suffix(".json").write_text('{"sha256": "0"}')
+    finding = doctor._weights(path)
+    assert not finding.good
+    assert "git checkout" in finding.advice

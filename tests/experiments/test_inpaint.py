@@ -1,0 +1,202 @@
+"""The inpainting experiment: trainings, evaluation, data of every kind, shipped weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from stochrestore import store
+from stochrestore.errors import InputError
+from stochrestore.experiments import inpaint, registry
+from stochrestore.figures import images as figures
+from stochrestore.training.jobs import MODELS, finished, select, train_job, train_jobs
+
+SHIPPED = store.shipped("inpaint")
+
+
+def noise_image(path, seed, size=(40, 50)):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def celeba(tmp_path):
+    """The official layout: 178×218 pixels, a list of partitions."""
+    root = tmp_path / "celeba"
+    lines = []
+    for i in range(1, 61):
+        name = f"{i:06d}.jpg"
+        noise_image(root / "img_align_celeba" / name, i, (218, 178))
+        lines.append(f"{name} {0 if i <= 40 else 1 if i <= 55 else 2}")
+    (root / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(50):
+        noise_image(tmp_path / "mine" / f"{i}.png", i)
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize("kind", ["celeba", "folder"])
+def test_images_of_the_reader_run_through_training_and_evaluation(kind, request):
+    root = request.getfixturevalue(kind)
+    settings = registry.load(
+        "inpaint", "smoke", data=f"{kind}:{root}", features="pixels", n_eval=12, robust=True
+    )
+    trained = inpaint.load_or_train(settings)
+    rows = inpaint.over_runs(inpaint.table_1(trained))
+    assert [row["estimator"] for row in rows] == ["robust_gan", "robust_sto_gan"]
+    assert all(row["features"] == "pixels" for row in rows)
+    assert all(row["consistency"].value == float("inf") for row in rows)
+    assert isinstance(figures.sample_sheet(inpaint.figure_1(trained, 3, 2)), Figure)
+
+
+def test_bad_images_are_counted_before_anything_is_trained(folder):
+    (folder / "7.png").write_bytes(b"no image")
+    data = f"folder:{folder}"
+    settings = registry.load("inpaint", "smoke", data=data, features="pixels")
+    with pytest.raises(InputError, match=r"7\.png"):
+        inpaint.load_or_train(settings)
+    tolerant = settings.model_copy(update={"skip_bad": 1})
+    assert len(inpaint.images(tolerant).skipped) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            {"data": "faces:x"},
+            "data: got 'faces:x'.*faces, fashion, digits, .*celeba:PATH",
+        ),
+        ({"data": "celeba"}, "data: got 'celeba'"),
+        ({"robust": "false"}, r"robust: got 'false' \(str\); allowed: a valid boolean"),
+        ({"device": "tpu"}, "device: got 'tpu' .*auto, cpu or cuda"),
+        ({"features": "vgg"}, "features: got 'vgg'"),
+        ({"epsilon": -1.0}, "epsilon"),
+        ({"n_eval": 2}, "n_eval"),
+    ],
+)
+def test_bad_settings_end_in_one_line(change, line):
+    with pytest.raises(InputError, match=line) as caught:
+        registry.load("inpaint", "laptop", **change)
+    assert "\n" not in str(caught.value)
+
+
+def test_paper_preset_is_the_paper():
+    """App. E.2."""
+    paper = registry.load("inpaint", "paper", data="celeba:x")
+    fixed = {
+        "size": 64,
+        "width": 24,
+        "critic_width": 16,
+        "steps": 1_200_000,
+        "lr": 1e-4,
+        "critic_lr": None,
+        "betas": (0.5, 0.99),
+        "lr_milestones": (400_000, 500_000, 600_000, 700_000, 750_000),
+        "lr_decay": 0.6,
+        "r1_gamma": 1.0,
+        "r1_every": 1,
+        "robustness_weight": 500.0,
+        "robustness_every": 3,
+        "robustness_seeds": 10,
+        "epsilon": 2.5,
+        "attack_steps": 5,
+        "attack_lr": 1.0,
+        "n_eval": 50_000,
+        "k": 3,
+        "std_samples": 32,
+    }
+    assert {name: getattr(paper, name) for name in fixed} == fixed
+
+
+@pytest.mark.parametrize("preset", ["laptop", "gpu", "paper"])
+@pytest.mark.parametrize("data", ["faces", "digits"])
+def test_the_attack_is_as_large_at_every_size(preset, data):
+    """The paper's AI-PSNR, 32.9 dB, over the whole image."""
+    settings = registry.load("inpaint", preset, data=data)
+    pixels = np.prod(settings.shape)
+    assert -10 * np.log10(settings.epsilon**2 / pixels) == pytest.approx(32.94, abs=0.03)
+
+
+def test_robust_restricts_to_a_pair():
+    settings = registry.load("inpaint", "laptop", robust=True)
+    assert list(inpaint.shown_models(settings)) == ["robust_gan", "robust_sto_gan"]
+    settings = registry.load("inpaint", "laptop", robust=False)
+    assert list(inpaint.shown_models(settings)) == ["erratic_gan", "sto_gan"]
+
+
+def test_jobs_are_picked_by_kind():
+    jobs = inpaint.all_jobs(registry.load("inpaint", "laptop"))
+    (job,) = select(jobs, stochastic=True, robust=True)
+    assert job.model == MODELS["robust_sto_gan"]
+    with pytest.raises(InputError, match="only: got 'nothing'"):
+        select(jobs, only="nothing")
+
+
+def test_training_again_gives_the_same_bits_and_a_full_record(tmp_path):
+    settings = registry.load("inpaint", "smoke")
+    (job,) = select(inpaint.all_jobs(settings), stochastic=True, robust=True)
+    for name in "ab":
+        train_job(job, tmp_path / name, inpaint.METHOD, about={"commit": "c"}, progress=False)
+    a, b = ((tmp_path / n / job.name).with_suffix(".safetensors").read_bytes() for n in "ab")
+    assert a == b
+    record = json.loads((tmp_path / "a" / job.name).with_suffix(".json").read_text())
+    assert record["commit"] == "c"
+    assert record["settings"]["robustness_weight"] == 500.0
+    assert {"sha256", "history", "seconds", "versions", "device", "seed"} <= record.keys()
+
+
+def test_sweeps_leave_measurements_and_no_weights(tmp_path):
+    settings = registry.load("inpaint", "smoke", data="digits", steps=2)
+    jobs = [*inpaint.sweep_jobs(settings), *inpaint.seed_jobs(settings)]
+    train_jobs(jobs[:1] + jobs[-1:], tmp_path, inpaint.METHOD)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    trained = inpaint._final_rows(jobs, tmp_path)
+    assert len(trained) == 2
+    assert {"fid", "recall", "std", "weight", "layer", "length"} <= trained[0].keys()
+
+
+def test_shipped_networks_are_those_of_the_preset():
+    """Their records name the settings that the preset has now, and their data."""
+    for data in ("faces", "digits"):
+        settings = registry.load("inpaint", "laptop", data=data)
+        for job in inpaint.main_jobs(settings):
+            assert finished(job, SHIPPED), job.name
+            record = store.read_record((SHIPPED / job.name).with_suffix(".json"))
+            # A row is written every twentieth of the steps.
+            assert settings.steps * 19 / 20 < record["history"][-1]["step"] <= settings.steps
+            assert len(record["commit"]) == 40
+            assert len(record["data_sha256"]) == 64
+
+
+def test_shipped_weights_keep_the_repository_light():
+    weights = Path(store.__file__).parent / "weights"
+    files = [f for f in weights.rglob("*") if f.is_file()]
+    assert max(f.stat().st_size for f in files) <= 4 * 2**20
+    assert sum(f.stat().st_size for f in files) <= 30 * 2**20
+
+
+def test_the_posterior_is_the_ceiling_of_variability():
+    settings = registry.load("inpaint", "laptop", n_eval=48, std_inputs=16, attacked_inputs=8)
+    trained = inpaint.load_or_train(settings)
+    rows = {row["estimator"]: row for row in inpaint.table_1(trained)}
+    ceiling = rows.pop("posterior_sampler")
+    assert ceiling["robustness"] is None
+    assert ceiling["consistency"].value == float("inf")
+    assert all(ceiling["fid"].value < row["fid"].value for row in rows.values())
+
+
+def test_sheet_keeps_every_pixel():
+    images = torch.rand(2, 3, 1, 4, 4)
+    sheet = figures.mosaic(images)
+    assert sheet.shape == (14, 9, 3)
+    assert np.allclose(sheet[5:9, 5:9, 0], images[1, 1, 0])
+    assert (sheet[4] == 1).all()

@@ -1,0 +1,177 @@
+"""Figures of the chapters: described for who cannot see them, told apart without colours."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.container import ErrorbarContainer
+
+from stochrestore.figures import images, sr_robustness, toy
+from stochrestore.figures.interactive import weight_browser
+from stochrestore.figures.style import NAMES
+from stochrestore.metrics.intervals import Interval
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+MODELS = ("robust_gan", "erratic_gan", "robust_sto_gan", "sto_gan")
+
+
+def drawing_cells(notebook):
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    return [
+        cell
+        for cell in cells
+        if cell["cell_type"] == "code" and "plt.show()" in "".join(cell["source"])
+    ]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_figure_has_alt_text_a_caption_and_a_name(notebook):
+    described = [cell["metadata"].get("mystnb", {}) for cell in drawing_cells(notebook)]
+    assert described
+    for cell in described:
+        alt, figure = cell["image"]["alt"], cell["figure"]
+        assert len(alt) >= 60
+        assert len(figure["caption"]) > 25
+        assert alt.strip() != figure["caption"].strip()
+        assert figure["name"].startswith("fig-")
+
+
+def test_names_of_figures_are_not_used_twice():
+    cells = [cell for notebook in NOTEBOOKS for cell in drawing_cells(notebook)]
+    names = [cell["metadata"]["mystnb"]["figure"]["name"] for cell in cells]
+    assert len(set(names)) == len(names) >= 20
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def looks(axis):
+    """Label → (marker, dash) of what a legend of the axis shows."""
+    found = {}
+    for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+        line = handle[0] if isinstance(handle, ErrorbarContainer) else handle
+        if hasattr(line, "get_marker"):
+            found[label] = (line.get_marker(), line.get_linestyle(), line.is_dashed())
+    return found
+
+
+def test_models_of_the_toy_trade_off_have_markers_of_their_own():
+    names = ("robust_sine", "erratic_sine", *MODELS, "posterior_sampler")
+    quality = {"recall": 0.5, "sensitivity": 1e-3}
+    rows = [{"estimator": name, **quality} for name in names for _ in range(2)]
+    sine = [{"alpha": alpha, **quality} for alpha in (1.0, 2.0) for _ in range(2)]
+    path = [{"step": step, **quality} for step in range(3)]
+    figure = toy.tradeoff(sine, rows, path, ceiling=1e-3, epsilon=1e-3)
+    shown = looks(figure.axes[0])
+    markers = [shown[NAMES[name]][0] for name in names]
+    assert len(set(markers)) == len(names)
+    curves = [look[1] for label, look in shown.items() if label not in NAMES.values()]
+    assert len(set(curves)) == len(curves) == 2
+
+
+def test_lines_over_scale_and_weight_differ_in_marker_and_dash():
+    value = Interval(1.0, 0.5, 1.5)
+    rows = [
+        {"data": "d", "scale": scale, "estimator": name, "features": "pixels"}
+        | dict.fromkeys(images.FIGURE_4, value)
+        for name in (*MODELS, "posterior_sampler")
+        for scale in (2, 4)
+    ]
+    weights = [
+        {"estimator": name, "weight": weight, "fid": 1.0} for name in MODELS for weight in (0, 1)
+    ]
+    for axis in (
+        images.over_scale(rows).axes[0],
+        images.over_weight(weights, {"fid": "FID"}).axes[0],
+    ):
+        shown = looks(axis)
+        assert len(shown) >= 4
+        assert len({marker for marker, *_ in shown.values()}) == len(shown)
+
+
+@pytest.mark.filterwarnings("error")
+def test_sweeps_may_lack_the_models_that_were_left_out():
+    """``inpaint`` with robust=True, or False, where the sweeps were not trained."""
+    images.seed_use([]).canvas.draw()
+    erratic = [{"estimator": "robust_gan", "weight": 0.0, "fid": 1.0}]
+    images.over_weight(erratic, {"fid": "FID"}).canvas.draw()
+
+
+def test_networks_of_figure_8_differ_in_marker_and_dash():
+    rows = [
+        {"data": "d", "network": name, "alpha": alpha, "output_rgb": 30.0, "input_rgb": 35.0}
+        for name in ("edsr", "esrgan", "srflow")
+        for alpha in (1.0, 2.0)
+        for _ in range(2)
+    ]
+    shown = looks(sr_robustness.figure_8(rows).axes[0])
+    assert len(shown) == 4
+    assert len({marker for marker, *_ in shown.values()}) == 4
+    assert len({dash for _, dash, _ in shown.values()}) >= 3
+
+
+def test_a_figure_to_choose_from_says_its_values_and_scrolls_by_keyboard():
+    sweep = [
+        {"estimator": name, "weight": weight, "recall": 0.5, "sensitivity": 1e-3}
+        for name in ("robust_gan", "robust_sto_gan")
+        for weight in (0.1, 0.2)
+    ]
+    page = weight_browser(sweep, 1e-3)._repr_html_()
+    assert '<legend>λ_R</legend><label><input type="radio"' in page
+    assert "<span>0.1</span></label>" in page
+    assert '<div aria-live="polite" tabindex="0">' in page
+
+
+def test_curves_are_a_line_a_network_and_an_entry_a_kind():
+    history = [dict.fromkeys(images.CURVES, 0.5) | {"step": step} for step in (1, 2)]
+    records = {name: [{"history": history}] * 3 for name in MODELS}
+    old = [{"history": [{"step": 1, "critic_loss": 1.0}]}]  # from before there were curves
+    figure = images.curves({**records, "sto_gan": old})
+    assert [len(axis.lines) for axis in figure.axes] == [9] * 5 + [0]
+    labels = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    assert labels == [NAMES[name] for name in MODELS[:3]]
+    assert images.curves({"sto_gan": old}).axes[-1].get_legend() is None
+
+
+def test_numbers_stand_over_the_samples_they_are_of():
+    value, nothing = Interval(0.123, 0.1, 0.2), None
+    rows = [
+        {"estimator": "sto_gan", "std": value, "robustness": Interval(24.6, 20.0, 30.0)},
+        {"estimator": "posterior_sampler", "std": value, "robustness": nothing},
+    ]
+    notes = images.behaviour_notes(rows)
+    assert notes == {"sto_gan": "std 0.12 · 25 dB", "posterior_sampler": "std 0.12"}
+    one, four = torch.rand(1, 2, 1, 8, 8), torch.rand(4, 2, 1, 8, 8)
+    groups = [("input", one), ("sto_gan", four)]
+    titles = [axis.get_title() for axis in images.sample_sheet(groups, notes=notes).axes]
+    assert titles == ["input", "StoGAN\nstd 0.12 · 25 dB"]
+    narrow = images.sample_sheet([("sto_gan", one)], notes=notes)
+    assert narrow.axes[0].get_title() == "StoGAN\nstd 0.12\n25 dB"
+    assert [axis.get_title() for axis in images.sample_sheet(groups).axes] == ["input", "StoGAN"]
+
+
+def test_health_is_told_of_each_network_that_was_examined():
+    records = {"sto_gan": [{"two_sample_accuracy": 0.5}, {"two_sample_accuracy": 0.75}, {}]}
+    table = images.health_table({**records, "robust_gan": [{}]}, 0.5)
+    assert list(table.index) == ["StoGAN", "images"]
+    assert list(table["mean"]) == ["0.625", "0.500"]
+    assert table["each network"].iloc[0] == "0.500, 0.750"
+
+
+def test_figure_4_of_one_scale_has_limits_around_it():
+    measured = dict.fromkeys(images.FIGURE_4, Interval(0.5, 0.4, 0.6))
+    rows = [
+        {"data": data, "scale": 4, "estimator": "robust_gan", "features": "pixels"} | measured
+        for data in ("digits", "faces", "patches")
+    ]
+    figure = images.over_scale(rows)
+    figure.canvas.draw()  # margins of a single point grew or shrank from column to column
+    for axis in figure.axes:
+        low, high = axis.get_xlim()
+        assert 0 < low < 3.9 < 4.1 < high
+    plt.close(figure)
