@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sr_networks
-from stochrestore.attacks import SignAttack, sign_attack
+from stochrestore.attacks import Attack, SignAttack, sign_attack, worst_perturbation
 from stochrestore.errors import InputError
 from stochrestore.estimators.base import no_seed
 
@@ -135,3 +135,23 @@ def test_grey_levels_instead_of_fractions_are_refused():
     y = 255 * sr_networks.image()
     with pytest.raises(InputError, match=r"sign_attack: y: got '0 to 255'|allowed: 0\.0 to 1\.0"):
         attacked(sr_networks.edsr(), y, SignAttack(0.1, 1))
+
+
+def test_seeds_at_once_bounds_every_pass(generator):
+    """The clean pass too."""
+    passed = []
+
+    def estimator(y, z):
+        passed.append(len(z))
+        return y * z[:, :1]
+
+    attack = Attack(radius=0.1, steps=2, lr=0.1, seeds_at_once=2)
+    y, z = torch.rand(3, 4), torch.rand(5, 3, 1)
+    worst_perturbation(estimator, y, z, attack, generator=generator)
+    assert max(passed) == 2 * 3
+
+
+@pytest.mark.parametrize("at_once", [0, -3])
+def test_seeds_at_once_is_checked(at_once):
+    with pytest.raises(InputError, match=r"Attack\.seeds_at_once: got"):
+        Attack(radius=0.1, steps=2, lr=0.1, seeds_at_once=at_once)

@@ -34,3 +34,11 @@ def test_a_section_for_data_holds_whatever_its_path():
     assert ours.width == registry.load("inpaint", "laptop").width * 16
     here = config.preset_values("inpaint", "laptop", {"data": "folder:/x"})
     assert here["width"] == registry.load("inpaint", "laptop").width
+
+
+@pytest.mark.parametrize("experiment", ["inpaint", "sr_scaling"])
+def test_the_paper_s_widths_are_those_of_its_data(experiment):
+    """Fig. 7 and Table 4: s = 24, f = 16 for CelebA, 32 and 32 for ImageNet."""
+    for data, widths in {"celeba:/x": (24, 16), "imagenet64:/x": (32, 32)}.items():
+        settings = registry.load(experiment, "paper", data=data)
+        assert (settings.width, settings.critic_width) == widths

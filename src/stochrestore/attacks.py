@@ -50,6 +50,8 @@ class Attack:
         require(self.steps >= 1, "Attack.steps", self.steps, "an integer ≥ 1")
         require(math.isfinite(self.lr) and self.lr > 0, "Attack.lr", self.lr, "a number > 0")
         require(self.start in ("random", "zero"), "Attack.start", self.start, "'random' or 'zero'")
+        at_once = self.seeds_at_once
+        require(at_once is None or at_once >= 1, "Attack.seeds_at_once", at_once, "None or ≥ 1")
 
 
 def worst_perturbation(
@@ -81,7 +83,7 @@ def worst_perturbation(
     """
     if clean is None:
         with torch.no_grad():
-            clean = restore(estimator, y, z)
+            clean = restore(estimator, y, z, seeds_at_once=attack.seeds_at_once)
     clean = clean.detach()
     delta = initial_perturbation(y, attack, generator=generator)
     mean, variance = torch.zeros_like(y), torch.zeros_like(y)

@@ -265,7 +265,7 @@ def test_the_record_tells_how_a_fresh_critic_fared(tmp_path, monkeypatch):
 @pytest.mark.parametrize("preset", ["laptop", "gpu"])
 @pytest.mark.parametrize("data", ["fashion", "fashion_mnist:PATH"])
 def test_presets_of_clothes_attack_as_hard_as_the_paper(preset, data):
-    chosen = config.load("inpaint", preset, data=data)
+    chosen = registry.load("inpaint", preset, data=data)
     assert chosen.epsilon == pytest.approx(2.5 * math.sqrt(math.prod(chosen.shape) / 12288), 1e-3)
     assert chosen.shape[0] == 1
     assert chosen.robustness_start == 0  # one schedule for all four models

@@ -126,6 +126,34 @@ def test_the_attack_is_as_large_at_every_size(preset, data):
     assert -10 * np.log10(settings.epsilon**2 / pixels) == pytest.approx(32.94, abs=0.03)
 
 
+@pytest.mark.parametrize("experiment", ["inpaint", "sr_scaling"])
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"features": "inception", "inception_weights": "/no/file"}, "inception weights /no/file"),
+        ({"k": 30, "n_eval": 30}, "images to compare, n_eval: got 30; allowed: more than k = 30"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_is_trained(
+    experiment, change, line, tmp_path
+):
+    given = {"data": "digits", "train": True, "weights": str(tmp_path / "new"), **change}
+    with pytest.raises(InputError, match=line):
+        registry.chapter(experiment).load_or_train(registry.load(experiment, "smoke", **given))
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_attack_that_never_moves_has_a_row_too():
+    settings = registry.load(
+        "inpaint", "smoke", data="digits", attack_start="zero", steps=2, runs=1, robust=False
+    )
+    trained = inpaint.load_or_train(settings)
+    for row in inpaint.over_runs(inpaint.table_1(trained)):
+        assert row["ai_psnr"].value == row["robustness"].value == 99.0
+        assert row["ball_used"].value == 0.0
+    assert set(inpaint.attack_credibility(trained)) == {"erratic_gan", "sto_gan"}
+
+
 def test_robust_restricts_to_a_pair():
     settings = registry.load("inpaint", "laptop", robust=True)
     assert list(inpaint.shown_models(settings)) == ["robust_gan", "robust_sto_gan"]

@@ -107,6 +107,22 @@ def test_training_skips_what_is_there_and_nothing_else(settings, tmp_path):
     assert json.loads(record.read_text())["settings"]["lr"] == 1e-4
 
 
+@pytest.mark.parametrize(("epsilon", "printed"), [(1e-3, 1e-7), (0.02, 4e-5)])
+def test_the_printed_weight_is_in_every_sweep(epsilon, printed):
+    """λ_R = 0.1 for R̃ is 0.1·ε² for R̃/ε²."""
+    settings = registry.load("toy_tradeoff", "smoke", epsilon=epsilon, sweep_weights=[1e-3])
+    assert gans.printed_weight(settings) == printed
+    weights = {job.settings.robustness_weight for job in gans.sweep_jobs(settings)}
+    assert weights == {printed, 1e-3}
+
+
+def test_near_weights_are_trainings_of_their_own():
+    settings = registry.load("toy_tradeoff", "smoke", sweep_weights=[1e-3, 1.4e-3])
+    names = [job.name for job in gans.sweep_jobs(settings)]
+    assert len(set(names)) == len(names) == 3 * 2 * settings.runs
+    assert "sweep/robust_gan-weight1e-03-seed0" in names
+
+
 def test_paper_preset_is_the_paper():
     """Table 2 and App. E.1."""
     paper = registry.load("toy_tradeoff", "paper")

@@ -10,6 +10,7 @@ import torch
 
 from stochrestore.degradations import Inpainting
 from stochrestore.errors import InputError
+from stochrestore.experiments import evaluation
 from stochrestore.losses import critic_gan_loss, r1_penalty
 from stochrestore.networks.mlp import MLPCritic, MLPEstimator
 from stochrestore.networks.resnet_critic import ResNetCritic
@@ -263,6 +264,39 @@ def test_losses_are_logged(monkeypatch):
     run.train(progress=False, log=seen.append)
     assert [row["step"] for row in seen] == [5, 10, 12]
     assert all(row["critic_loss"] > 0 for row in seen)
+
+
+def arithmetic():
+    return torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("float32", (False, "highest")), ("tf32", (True, "high"))]
+)
+def test_the_precision_is_set_for_the_training_and_set_back(precision, expected, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # cuDNN's default
+    before, seen = arithmetic(), []
+    run = trainer(SETTINGS.model_copy(update={"precision": precision}))
+    losses = run.critic_loss
+    monkeypatch.setattr(run, "critic_loss", lambda: (seen.append(arithmetic()), losses())[1])
+    run.train(progress=False)
+    assert set(seen) == {expected}
+    assert arithmetic() == before
+    with pytest.raises(ZeroDivisionError), loop.float32_as(precision):
+        raise ZeroDivisionError
+    assert arithmetic() == before
+
+
+def test_networks_are_measured_in_float32():
+    seen = []
+
+    def estimator(y, z):
+        seen.append(arithmetic())
+        return y
+
+    estimator.seed = lambda y, n, *, generator: torch.zeros(n, len(y), 1)
+    evaluation.restorations(estimator, torch.zeros(2, 1), generator=torch.Generator())
+    assert seen == [(False, "highest")]
 
 
 def critic_s_loss(critic, real, fake):

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from stochrestore.attacks import Attack, worst_perturbation
 from stochrestore.estimators.base import Estimator, restore
+from stochrestore.training.loop import float32_as
 
 
+@float32_as()
 def attack_grid(
     estimators: Mapping[str, Estimator],
     y: Tensor,

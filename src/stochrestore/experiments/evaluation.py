@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stochrestore.degradations import ImageDegradation
+from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator, restore, sample
 from stochrestore.experiments.image_gans import Degradation, ImageSettings, images
 from stochrestore.metrics.features import FeatureExtractor, feature_extractor
@@ -25,11 +26,13 @@ from stochrestore.metrics.intervals import (
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
 from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
 from stochrestore.training.jobs import MODELS, Job
-from stochrestore.training.loop import Metrics
+from stochrestore.training.loop import Metrics, float32_as
 
 Row = dict[str, Any]
 BATCH = 256
 """Images that are restored together."""
+MOST_PSNR = 99.0
+"""dB; stands for an infinite PSNR, of images that are equal."""
 CURVE_STD = (64, 8)
 """Inputs, and samples of each, for the std along a training."""
 CURVE_ATTACKED = 64
@@ -71,6 +74,19 @@ def features_for(settings: ImageSettings) -> FeatureExtractor:
     )
 
 
+def check_evaluation(settings: ImageSettings) -> None:
+    """Refuse what could not be measured, before hours of training.
+
+    Raises:
+        InputError: weights of the features that are missing, or too few images.
+    """
+    features_for(settings)
+    data = images(settings)
+    n = min(settings.n_eval, len(data.train), len(data.validation))
+    require(n > settings.k, "images to compare, n_eval", n, f"more than k = {settings.k}")
+
+
+@float32_as()
 def reference(settings: ImageSettings, degradation: ImageDegradation) -> Reference:
     """The real features and the inputs, ``settings.n_eval`` of each where there are so many."""
     data, device = images(settings), settings.torch_device()
@@ -82,6 +98,7 @@ def reference(settings: ImageSettings, degradation: ImageDegradation) -> Referen
     return Reference(extractor, real, knn_radii(real, settings.k), inputs)
 
 
+@float32_as()
 @torch.no_grad()
 def restorations(estimator: Estimator, inputs: Tensor, *, generator: torch.Generator) -> Tensor:
     """One restoration of each input, with a seed of its own (App. E.2.5)."""
@@ -89,6 +106,7 @@ def restorations(estimator: Estimator, inputs: Tensor, *, generator: torch.Gener
     return torch.cat(parts)
 
 
+@float32_as()
 def quality(
     reference: Reference, restored: Tensor, settings: ImageSettings, *, repeats: int = 200
 ) -> Row:
@@ -111,6 +129,7 @@ def quality(
     }
 
 
+@float32_as()
 def behaviour(
     estimator: Estimator,
     inputs: Tensor,
@@ -151,9 +170,9 @@ def behaviour(
             seeds=s.robustness_seeds,
             generator=generator,
         )
-        # An output that does not move at all is infinitely robust; 99 dB stands for it.
-        row["robustness"] = mean_interval(moved.psnr.clamp_max(99.0), generator=draws)
-        row["ai_psnr"] = mean_interval(moved.ai_psnr, generator=draws)
+        # An output, or an attack from δ = 0, that does not move at all has an infinite PSNR.
+        row["robustness"] = mean_interval(moved.psnr.clamp_max(MOST_PSNR), generator=draws)
+        row["ai_psnr"] = mean_interval(moved.ai_psnr.clamp_max(MOST_PSNR), generator=draws)
         row["ball_used"] = mean_interval(moved.ball_used, generator=draws)
     return row
 
@@ -178,6 +197,7 @@ def measured(
     return rows
 
 
+@float32_as()
 def curve_point(estimator: Any, job: Job, *, degradation: Degradation) -> Metrics:
     """A point of a training's curve: what is measured along it, beside its losses.
 
@@ -210,7 +230,7 @@ def curve_point(estimator: Any, job: Job, *, degradation: Degradation) -> Metric
         "precision": shares.precision,
         "recall": shares.recall,
         "std": deviation.mean().item(),
-        "robustness": attacked.psnr.clamp_max(99.0).mean().item(),
+        "robustness": attacked.psnr.clamp_max(MOST_PSNR).mean().item(),
     }
 
 
@@ -225,6 +245,7 @@ def _selection(settings: ImageSettings, degradation: Degradation) -> Reference:
     return Reference(extractor, real, knn_radii(real, settings.k), inputs)
 
 
+@float32_as()
 def sampled(
     estimators: Mapping[str, Estimator], y: Tensor, samples: int, *, seed: int
 ) -> list[tuple[str, Tensor]]:

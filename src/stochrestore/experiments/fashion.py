@@ -32,7 +32,7 @@ class Settings(TrainedSettings):
     experiment: ClassVar[str] = NAME
 
     preset: Preset = Field("laptop", description="changes nothing here")
-    seed: int = Field(0, ge=0, description="of the weights, the order and the augmentation")
+    seed: int = Field(0, ge=0, lt=2**63, description="of weights, order and augmentation")
     steps: int = Field(5000, ge=1, description="batches")
     batch_size: int = Field(64, ge=2, description="images a batch")
     lr: float = Field(3e-3, gt=0, description="AdamW's largest step, falling to 0 as a cosine")

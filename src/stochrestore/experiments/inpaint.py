@@ -24,6 +24,7 @@ from stochrestore.experiments.attack_grid import attack_grid
 from stochrestore.experiments.evaluation import (
     Reference,
     behaviour,
+    check_evaluation,
     curve_point,
     measured,
     quality,
@@ -48,7 +49,7 @@ from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
 from stochrestore.problems.faces.distribution import Faces
 from stochrestore.training.jobs import MODELS, Job, Model, finished, read_record
-from stochrestore.training.loop import Metrics
+from stochrestore.training.loop import Metrics, float32_as
 
 EXPERIMENT = "inpaint"
 PAPER_TABLE_1 = {
@@ -184,6 +185,8 @@ def fresh_critic_on_images(settings: Settings) -> float:
 def load_or_train(settings: Settings) -> Trained:
     """The networks: those shipped, those of ``settings.weights``, or trained now."""
     jobs = list(main_jobs(settings))
+    if settings.train:
+        check_evaluation(settings)
     folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
     networks, records = load_networks(jobs, folder, METHOD)
     sweep, seeds = (_final_rows(each(settings), folder) for each in (sweep_jobs, seed_jobs))
@@ -277,6 +280,7 @@ def known_pixels(y: Tensor, degrade: Inpainting, unknown: float = 0.82) -> Tenso
     return degrade.lift(y - unknown) + unknown
 
 
+@float32_as()
 def attack_pictures(trained: Trained, index: int) -> list[tuple[str, list[Tensor]]]:
     """One input under attack: for each model y, y + δ, both outputs, and their difference."""
     settings, degrade = trained.settings, degradation(trained.settings)
@@ -320,6 +324,7 @@ def under_attacks(
     return {"input": pictures.expand(len(factors), seeds, *pictures.shape), **grid}
 
 
+@float32_as()
 def attack_credibility(trained: Trained) -> dict[str, AttackChecks]:
     """Compares the attack with noise and with stronger attacks, for a network of each model."""
     settings, degrade = trained.settings, degradation(trained.settings)

@@ -30,6 +30,7 @@ from stochrestore.metrics.psnr import Channels, psnr
 from stochrestore.networks.official import load_edsr, load_esrgan, load_srflow
 from stochrestore.networks.srflow import SRFlow
 from stochrestore.training.jobs import load
+from stochrestore.training.loop import float32_as
 
 Row = dict[str, Any]
 SHAVE = 4
@@ -38,6 +39,8 @@ PIXELS_AT_ONCE = 128**2
 """Of the inputs that pass together: SRFlow-small with 4 seeds then takes some 2 GB."""
 MARGIN = 16
 """Around the windows of large images, in pixels: seams are then below 10⁻³ grey levels."""
+EQUAL = 99.0
+"""dB that stand for equal images, whose PSNR is infinite."""
 SSIM_LEAST_SIDE = 11
 """The side of SSIM's window."""
 
@@ -164,6 +167,8 @@ def load_or_train(settings: Settings) -> dict[str, Estimator]:
     """
     networks: dict[str, Any] = official_networks(settings)
     ours = [job for job in all_jobs(settings).values() if job.name in set(NETWORKS) - set(networks)]
+    for data in data_sets(settings):
+        _pairs(settings, data)  # so that images that are missing are found before any training
     if ours:
         folder = trained_weights(settings, ours, METHOD)
         networks |= {job.name: load(job, folder, METHOD)[0] for job in ours}
@@ -207,6 +212,7 @@ def images_at_once(settings: Settings, y: Tensor) -> int:
     return settings.images_at_once or max(1, PIXELS_AT_ONCE // y[0, 0].numel())
 
 
+@float32_as()
 def restored(network: Estimator, y: Tensor, z: Tensor, settings: Settings) -> Tensor:
     """Restorations of y (N, 3, h, w) with seeds z (S, N, K), in [0, 1]: (S, N, 3, 4h, 4w).
 
@@ -235,6 +241,7 @@ class Attacked:
     """G(ỹ, z), of the same shape."""
 
 
+@float32_as()
 def attacked(network: Estimator, group: Group, alpha: float, settings: Settings) -> Attacked:
     """A network attacked on a group; the same draws whatever network and α are."""
     x, y = (images.to(settings.torch_device()) for images in (group.x, group.y))
@@ -262,7 +269,8 @@ def psnr_rows(result: Attacked) -> list[Row]:
     for i, name in enumerate(result.group.names):
         row: Row = {"image": name}
         for kind in channels:
-            row[f"input_{kind}"] = psnr(result.group.y[i], result.y[i], channels=kind).item()
+            moved = psnr(result.group.y[i], result.y[i], channels=kind)
+            row[f"input_{kind}"] = min(moved.item(), EQUAL)
             output = shaved_psnr(result.clean[:, i], result.moved[:, i], kind)
             row[f"output_{kind}"] = output.mean().item()
         rows.append(row)
@@ -270,9 +278,9 @@ def psnr_rows(result: Attacked) -> list[Row]:
 
 
 def shaved_psnr(a: Tensor, b: Tensor, channels: Channels = "rgb") -> Tensor:
-    """PSNR without the border, of images (…, 3, H, W) that are more than border: (…)."""
+    """PSNR without the border of images (…, 3, H, W), at most :data:`EQUAL` dB: (…)."""
     border = SHAVE if min(a.shape[-2:]) > 2 * SHAVE else 0
-    return psnr(a, b, channels=channels, border=border)
+    return psnr(a, b, channels=channels, border=border).clamp_max(EQUAL)
 
 
 def figure_8_rows(networks: Mapping[str, Estimator], settings: Settings) -> list[Row]:

@@ -38,7 +38,7 @@ class ToySettings(TrainedSettings, TrainingSettings):
     sweep_weights: tuple[PositiveFloat, ...] = Field(
         (1e-7, 1e-4, 1e-3, 1e-2, 1e-1),
         strict=False,
-        description="values of λ_R in the sweep, where L_R is R̃/ε²",
+        description="values of λ_R in the sweep, for R̃/ε², beside the printed one",
     )
     sweep_steps: int = Field(3000, ge=1, description="steps of the sweep's and variants' trainings")
     sweep_seeds: int = Field(4, ge=1, description="seeds averaged in Eq. 6 in the sweep")
@@ -79,7 +79,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def sweep_jobs(settings: ToySettings) -> Iterator[Job]:
     """The sweep over λ_R: both robust models, trained for less long; only records are kept."""
     for name in ("robust_gan", "robust_sto_gan"):
-        for weight in settings.sweep_weights:
+        for weight in sorted({*settings.sweep_weights, printed_weight(settings)}):
             for run in range(settings.runs):
                 update = {
                     "robustness_weight": weight,
@@ -88,8 +88,14 @@ def sweep_jobs(settings: ToySettings) -> Iterator[Job]:
                     "steps": settings.sweep_steps,
                 }
                 changed = settings.model_copy(update=update)
-                label = f"sweep/{name}-weight{weight:.0e}-seed{run}"
+                mantissa, exponent = f"{weight:.5e}".split("e")
+                label = f"sweep/{name}-weight{float(mantissa):g}e{exponent}-seed{run}"
                 yield _measured(label, MODELS[name], settings.seed + run, changed)
+
+
+def printed_weight(settings: ToySettings) -> float:
+    """λ_R = 0.1, which the paper prints for R̃, in the units of the sweep, R̃/ε²."""
+    return float(f"{0.1 * settings.epsilon**2:.6g}")
 
 
 def variant_jobs(settings: ToySettings) -> Iterator[Job]:

@@ -37,6 +37,9 @@ from stochrestore.experiments.toy_gans import (
     sweep_jobs,
     variant_jobs,
 )
+from stochrestore.experiments.toy_gans import (
+    printed_weight as printed_weight,
+)
 from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.problems.toy import Disk, Ring

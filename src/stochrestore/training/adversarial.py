@@ -132,7 +132,7 @@ class AlternatingTrainer(Trainer):
         )
         self.estimator, self.critic = estimator, critic
         self.images, self.degrade, self.settings = images, degrade, settings
-        self.measured = measured(estimator)
+        self.measured, self.precision = measured(estimator), settings.precision
         self.estimator_optimizer = self._adam(estimator, settings.lr)
         self.critic_optimizer = self._adam(critic, settings.critic_lr or settings.lr)
         self.average = [t.detach().clone() for t in self._averaged()]
@@ -175,7 +175,7 @@ class AlternatingTrainer(Trainer):
         }
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.settings.precision != "bf16":
+        if self.precision != "bf16":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 

@@ -32,6 +32,26 @@ Metrics = dict[str, float]
 REPORT_EVERY = 100
 
 
+@contextmanager
+def float32_as(precision: str = "float32") -> Iterator[None]:
+    """How a GPU computes in float32 during the ``with`` block: rounded to TF32, or as it is.
+
+    Left alone, cuDNN convolves in TF32. Nothing changes on the CPU.
+
+    Args:
+        precision: ``"tf32"`` for TF32; anything else for float32.
+    """
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    rounded = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = rounded
+    torch.set_float32_matmul_precision("high" if rounded else "highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
+
+
 class TrainingDiverged(RuntimeError):
     """Going on makes no sense: a loss is not finite, or the critic has won for good."""
 
@@ -55,6 +75,8 @@ class Trainer(ABC):
     """What to do where the losses are not finite."""
     may_change: ClassVar[tuple[str, ...]] = ()
     """Settings that may differ when a checkpoint is continued."""
+    precision = "float32"
+    """How a GPU computes; see :func:`float32_as`."""
 
     def __init__(
         self,
@@ -122,7 +144,10 @@ class Trainer(ABC):
         if checkpoint is not None and checkpoint.exists():
             self._continue(checkpoint, belongs_to, code)
         started = time.perf_counter() - self.seconds
-        with tqdm(desc=label, initial=self.step, total=self.steps, disable=silent(progress)) as bar:
+        bar = tqdm(
+            None, label, self.steps, initial=self.step, leave=False, disable=silent(progress)
+        )
+        with bar, float32_as(self.precision):
             while self.step < self.steps:
                 self.advance()
                 bar.update()
