@@ -132,10 +132,10 @@ def test_curves_are_a_line_a_network_and_an_entry_a_kind():
     records = {name: [{"history": history}] * 3 for name in MODELS}
     old = [{"history": [{"step": 1, "critic_loss": 1.0}]}]  # from before there were curves
     figure = images.curves({**records, "sto_gan": old})
-    assert [len(axis.lines) for axis in figure.axes] == [9] * 5
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [len(axis.lines) for axis in figure.axes] == [9] * 5 + [0]
+    labels = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     assert labels == [NAMES[name] for name in MODELS[:3]]
-    assert not images.curves({"sto_gan": old}).legends
+    assert images.curves({"sto_gan": old}).axes[-1].get_legend() is None
 
 
 def test_numbers_stand_over_the_samples_they_are_of():
@@ -146,9 +146,12 @@ def test_numbers_stand_over_the_samples_they_are_of():
     ]
     notes = images.behaviour_notes(rows)
     assert notes == {"sto_gan": "std 0.12 · 25 dB", "posterior_sampler": "std 0.12"}
-    groups = [("input", torch.rand(1, 2, 1, 8, 8)), ("sto_gan", torch.rand(4, 2, 1, 8, 8))]
+    one, four = torch.rand(1, 2, 1, 8, 8), torch.rand(4, 2, 1, 8, 8)
+    groups = [("input", one), ("sto_gan", four)]
     titles = [axis.get_title() for axis in images.sample_sheet(groups, notes=notes).axes]
-    assert titles == ["input\n", "StoGAN\nstd 0.12 · 25 dB"]
+    assert titles == ["input", "StoGAN\nstd 0.12 · 25 dB"]
+    narrow = images.sample_sheet([("sto_gan", one)], notes=notes)
+    assert narrow.axes[0].get_title() == "StoGAN\nstd 0.12\n25 dB"
     assert [axis.get_title() for axis in images.sample_sheet(groups).axes] == ["input", "StoGAN"]
 
 

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -74,9 +75,10 @@ def _draw_sheet(
         axis.imshow(mosaic(images), interpolation="nearest")
         color = COLORS.get(title, "black") if title_colors else "black"
         narrow = images.shape[0] == 1
-        lines = [NAMES.get(title, title), *([(notes or {}).get(title, "")] if notes else [])]
-        size = 6.5 if narrow else 8
-        axis.set_title("\n".join(lines), fontsize=size, color=color, pad=3)
+        label = NAMES.get(title, title)
+        if notes and title in notes:
+            label += "\n" + (notes[title].replace(" · ", "\n") if narrow else notes[title])
+        axis.set_title(label, fontsize=6.5 if narrow else 8, color=color, pad=3)
         axis.set_axis_off()
         for line in range(1, images.shape[0]):
             axis.axvline(line * (side + 1) - 1, color="white", linewidth=0.6)
@@ -203,7 +205,9 @@ def curves(records: Mapping[str, Rows]) -> Figure:
     Args:
         records: of the networks of each kind; those without curves are left out.
     """
-    figure, axes = plt.subplots(1, len(CURVES), figsize=(13.5, 2.9), dpi=130, layout="constrained")
+    figure, grid = plt.subplots(2, 3, figsize=(9.5, 5.2), dpi=130, layout="constrained")
+    *axes, corner = grid.flat
+    corner.set_axis_off()
     for axis, quantity in zip(axes, CURVES, strict=True):
         for name, runs in records.items():
             label = NAMES[name]
@@ -218,11 +222,14 @@ def curves(records: Mapping[str, Rows]) -> Figure:
         axis.set(title=QUANTITIES[quantity][0], xlabel="step")
         if quantity == "fid":
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.yaxis.set_major_formatter(ScalarFormatter())
+            axis.yaxis.set_minor_formatter(NullFormatter())
         elif quantity != "robustness":
             axis.set_ylim(bottom=0)
     handles, labels = axes[0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+        corner.legend(handles, labels, loc="center", fontsize=10)
     return figure
 
 
