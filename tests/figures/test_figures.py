@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.container import ErrorbarContainer
 
-from stochrestore.figures import images, sr_robustness, toy
+from stochrestore.figures import images, sr_robustness, toy, trainings
 from stochrestore.figures.interactive import weight_browser
 from stochrestore.figures.style import NAMES
 from stochrestore.metrics.intervals import Interval
@@ -131,11 +131,11 @@ def test_curves_are_a_line_a_network_and_an_entry_a_kind():
     history = [dict.fromkeys(images.CURVES, 0.5) | {"step": step} for step in (1, 2)]
     records = {name: [{"history": history}] * 3 for name in MODELS}
     old = [{"history": [{"step": 1, "critic_loss": 1.0}]}]  # from before there were curves
-    figure = images.curves({**records, "sto_gan": old})
+    figure = trainings.curves({**records, "sto_gan": old})
     assert [len(axis.lines) for axis in figure.axes] == [9] * 5 + [0]
     labels = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     assert labels == [NAMES[name] for name in MODELS[:3]]
-    assert images.curves({"sto_gan": old}).axes[-1].get_legend() is None
+    assert trainings.curves({"sto_gan": old}).axes[-1].get_legend() is None
 
 
 def test_numbers_stand_over_the_samples_they_are_of():
@@ -157,7 +157,7 @@ def test_numbers_stand_over_the_samples_they_are_of():
 
 def test_health_is_told_of_each_network_that_was_examined():
     records = {"sto_gan": [{"two_sample_accuracy": 0.5}, {"two_sample_accuracy": 0.75}, {}]}
-    table = images.health_table({**records, "robust_gan": [{}]}, 0.5)
+    table = trainings.health_table({**records, "robust_gan": [{}]}, 0.5)
     assert list(table.index) == ["StoGAN", "images"]
     assert list(table["mean"]) == ["0.625", "0.500"]
     assert table["each network"].iloc[0] == "0.500, 0.750"
