@@ -128,7 +128,7 @@ def test_a_figure_to_choose_from_says_its_values_and_scrolls_by_keyboard():
 
 
 def test_curves_are_a_line_a_network_and_an_entry_a_kind():
-    history = [dict.fromkeys(images.CURVES, 0.5) | {"step": step} for step in (1, 2)]
+    history = [dict.fromkeys(trainings.CURVES, 0.5) | {"step": step} for step in (1, 2)]
     records = {name: [{"history": history}] * 3 for name in MODELS}
     old = [{"history": [{"step": 1, "critic_loss": 1.0}]}]  # from before there were curves
     figure = trainings.curves({**records, "sto_gan": old})
