@@ -3,14 +3,16 @@
 import contextlib
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
-def run(name, **parameters):
-    """What a chapter leaves behind; an error names the cell."""
+def run(name, *, last="", **parameters):
+    """What a chapter, or its cells up to ``last``, leaves behind; an error names the cell."""
     notebook = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text("utf-8"))
     found = {"__name__": "__main__"}
     for cell in notebook["cells"]:
@@ -23,6 +25,8 @@ def run(name, **parameters):
                 found.update(parameters)
             if "plt" in found:
                 found["plt"].close("all")
+            if cell["id"] == last:
+                break
     return found
 
 
@@ -38,8 +42,22 @@ def failures(name, preset, seeds):
     return stopped
 
 
-if __name__ == "__main__":  # NAME PRESET FIRST LAST: in a process of its own, with its own BLAS
+def failures_elsewhere(name, preset, seeds, *, threads=1, **environment):
+    """The same in a process of its own, with its own environment; and OpenBLAS's kernels there."""
+    numbers = {key: str(threads) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    quiet = {"MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
+    command = [sys.executable, __file__, name, preset, str(seeds[0]), str(seeds[-1])]
+    done = subprocess.run(
+        command, env=os.environ | numbers | quiet | environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":  # NAME PRESET FIRST LAST
+    from threadpoolctl import threadpool_info
+
     chapter, preset, first, last = sys.argv[1:]
     stopped = failures(chapter, preset, range(int(first), int(last) + 1))
-    print(json.dumps(stopped, ensure_ascii=False))
-    sys.exit(bool(stopped))
+    kernels = {pool["architecture"] for pool in threadpool_info() if "architecture" in pool}
+    print(json.dumps([stopped, sorted(kernels)], ensure_ascii=False))

@@ -56,7 +56,8 @@ from stochrestore.metrics.intervals import student_interval
 settings = NAME.Settings.load(preset, seed=seed, robust=robust, epsilon=epsilon)
 assert settings.seed != 13, "unlucky"
 ---
-claims.Evidence("NAME", settings.preset, {"NAME.a": student_interval([0.49, 0.5])})
+found = {"NAME.a": student_interval([0.49, 0.5])}
+claims.Evidence("NAME", settings.preset, found, dict.fromkeys(found, "trainings"))
 ---
 for _ in tqdm(range(2)):
     pass

@@ -202,7 +202,7 @@ def test_claims_come_from_the_pages_and_are_not_tested_without(checkout):
 
     text = checkout.command("claims").stdout
     assert "✓ coin.a: reproduced" in text
-    assert text.endswith("1 reproduced, 0 not reproduced, 2 not tested\n")
+    assert text.endswith("1 reproduced, 0 not reproduced, 0 inconclusive, 2 not tested\n")
 
     page = checkout.command("claims", "--markdown").stdout
     assert "## [The coin](coin.ipynb)" in page
@@ -219,7 +219,7 @@ def test_doctor_names_the_stale_page_and_what_changed(checkout):
         return checkout.command("doctor", "--pages", "--preset", preset)
 
     assert pages().returncode == 0
-    checkout.append("src/stochrestore/training.py")
+    checkout.append("src/stochrestore/training/jobs.py")
     assert pages().returncode == 0
     checkout.append("src/stochrestore/problems/coin_problem.py")
     found = pages()

@@ -13,19 +13,37 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import stochrestore
-from stochrestore.book import notebook
+from stochrestore.book import notebook, provenance
 from stochrestore.book.offline import external_references
 from stochrestore.metrics import torchvision_ops
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in provenance.notebooks()]
+WEIGHTS = "src/stochrestore/weights/srflow_robustness/edsr.safetensors"
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)")
 
 
 def pins():
     lines = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
     return {canonicalize_name(name): version for name, version in map(split_pin, lines)}
+
+
+def test_a_checkout_has_the_same_bytes_whatever_git_is_told(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
+
+    git("init", "-q", "first")
+    names = ("Makefile", "notebooks/appendix_c.ipynb", ".gitattributes", WEIGHTS)
+    for name in names:
+        (tmp_path / "first" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "first" / name)
+    git("-C", "first", "add", ".")
+    git("-C", "first", "commit", "-q", "-m", "all")
+    git("clone", "-q", "-c", "core.autocrlf=true", "first", "second")
+    for name in names:
+        assert (tmp_path / "second" / name).read_bytes() == (ROOT / name).read_bytes()
 
 
 def split_pin(line):
@@ -129,10 +147,17 @@ def test_a_change_runs_exactly_the_notebooks_that_depend_on_it(checkout):
     assert "1 reproduced" in (checkout.page("claims").with_suffix(".md")).read_text("utf-8")
     assert rerun(checkout) == set()
 
+    page = checkout.page("dice")
+    whole = page.read_bytes()
+    page.write_bytes(whole[:100])
+    assert rerun(checkout) == {"dice"}  # a page that is cut off is made again
+    page.write_bytes(whole)
+    assert rerun(checkout) == set()
+
     library = checkout.root / "src" / "stochrestore"
     for file in checkout.root.rglob("*.py"):
         file.touch()  # as a clone or a checkout may do
-    checkout.append("src/stochrestore/training.py")
+    checkout.append("src/stochrestore/training/jobs.py")
     checkout.append("src/stochrestore/cli.py")
     assert rerun(checkout) == set()
 

@@ -14,6 +14,7 @@ from stochrestore.experiments.registry import CHAPTERS
 from stochrestore.metrics.intervals import Interval
 
 OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+TRAINED = {"coin.a": "trainings"}
 numbers = st.integers(-5, 5)
 intervals = st.tuples(numbers, numbers, numbers).map(sorted)
 
@@ -39,50 +40,81 @@ def registry(monkeypatch):
         monkeypatch.setattr(module, "registry", lambda: {c.id: c for c in known})
 
 
+def verdict(satisfies, interval):
+    """The verdict by its definition, on a grid that holds each end and what lies between."""
+    low, _, high = interval
+    inside = [satisfies(k / 2) for k in range(2 * low, 2 * high + 1)]
+    return "reproduced" if all(inside) else "inconclusive" if any(inside) else "not reproduced"
+
+
 @given(intervals, st.sampled_from(sorted(OPERATORS)), numbers)
-def test_a_relation_holds_where_it_holds_on_the_whole_interval(interval, op, bound):
+def test_a_verdict_is_about_the_whole_interval(interval, op, bound):
     low, value, high = interval
-    held = claim(relation=f"{op} {bound}").holds(Interval(value, low, high))
-    assert held == all(OPERATORS[op](point, bound) for point in interval)
+    found = claim(relation=f"{op} {bound}").judge(Interval(value, low, high))
+    assert found == verdict(lambda point: OPERATORS[op](point, bound), interval)
 
 
 @given(intervals, intervals)
-def test_in_holds_where_one_interval_lies_in_the_other(interval, allowed):
+def test_in_is_judged_by_how_the_intervals_lie(interval, allowed):
     low, value, high = interval
-    held = claim(relation=f"in [{allowed[0]}, {allowed[2]}]").holds(Interval(value, low, high))
-    assert held == all(allowed[0] <= point <= allowed[2] for point in interval)
+    relation = f"in [{allowed[0]}, {allowed[2]}]"
+    found = claim(relation=relation).judge(Interval(value, low, high))
+    assert found == verdict(lambda point: allowed[0] <= point <= allowed[2], interval)
 
 
-def test_equality_needs_an_exact_value():
-    assert claim(relation="== 1e-3").holds(Interval.exact(1e-3))
-    assert not claim(relation="== 1e-3").holds(Interval(1e-3, 1e-3, 2e-3))
+@given(intervals, numbers)
+def test_equality_needs_an_exact_value(interval, bound):
+    low, value, high = interval
+    found = claim(relation=f"== {bound}").judge(Interval(value, low, high))
+    assert found == verdict(lambda point: point == bound, interval)
 
 
 @pytest.mark.parametrize("relation", ["about 3", "> ", "in [1]", "> 1 or < 0", ""])
 def test_a_relation_not_understood_is_named(relation):
     with pytest.raises(InputError, match=re.escape(f"coin.a: relation {relation!r}")):
-        claim(relation=relation).holds(Interval.exact(1))
+        claim(relation=relation).judge(Interval.exact(1))
 
 
 @pytest.mark.usefixtures("registry")
 def test_evidence_gives_verdicts_and_records():
-    evidence = Evidence("coin", "laptop", {"coin.a": Interval(0.5, 0.4, 0.6)})
+    evidence = Evidence("coin", "laptop", {"coin.a": Interval(0.5, 0.4, 0.6)}, TRAINED)
     first, second = json.loads(json.dumps(evidence.rows()))
     assert (first["verdict"], first["value"], first["interval"]) == ("reproduced", 0.5, [0.4, 0.6])
     assert (second["verdict"], second["value"], second["interval"]) == ("not tested", None, None)
-    too_small = Evidence("coin", "smoke", {"coin.a": Interval.exact(0.5)})
+    too_small = Evidence("coin", "smoke", {"coin.a": Interval.exact(0.5)}, TRAINED)
     assert too_small.rows()[0]["verdict"] == "not tested"
 
 
 @pytest.mark.usefixtures("registry")
 def test_evidence_for_an_unlisted_claim_is_refused():
     with pytest.raises(InputError, match=r"claims of coin: got \['dice.a'\]"):
-        Evidence("coin", "laptop", {"dice.a": Interval.exact(1)})
+        Evidence("coin", "laptop", {"dice.a": Interval.exact(1)}, {"dice.a": "exact"})
+
+
+@pytest.mark.usefixtures("registry")
+def test_each_claim_says_what_its_interval_is_over():
+    measured = {"coin.a": Interval(0.5, 0.4, 0.6)}
+    with pytest.raises(InputError, match=r"claims of coin: over: got \['coin.a'\]"):
+        Evidence("coin", "laptop", measured, {})
+    for over, words in claims._OVER.items():
+        row = Evidence("coin", "laptop", measured, {"coin.a": over}).rows()[0]
+        assert claims.measured_text(row) == f"0.5 [0.4, 0.6], {words}"
+
+
+def test_a_fact_is_shown_and_has_no_verdict(monkeypatch, capsys):
+    known = claim(fact=True, expected={})
+    monkeypatch.setattr(claims, "registry", lambda: {known.id: known})
+    evidence = Evidence("coin", "smoke", {known.id: Interval.exact(0.05)}, {known.id: "exact"})
+    claims.check(evidence)
+    assert capsys.readouterr().out == "coin.a: a fact, not tested\n"
+    (row,) = evidence.rows()
+    assert row["value"] == 0.05
+    assert claims_page.summary([row]).startswith("0 reproduced, 0 not reproduced")
 
 
 @pytest.mark.usefixtures("registry")
 def test_check_prints_verdicts_and_surprises_without_floats(capsys):
-    claims.check(Evidence("coin", "laptop", {"coin.a": Interval.exact(0.05)}))
+    claims.check(Evidence("coin", "laptop", {"coin.a": Interval.exact(0.05)}, TRAINED))
     printed = capsys.readouterr().out
     assert printed.splitlines() == [
         "coin.a: not reproduced (expected: reproduced)",
@@ -93,7 +125,7 @@ def test_check_prints_verdicts_and_surprises_without_floats(capsys):
 @pytest.mark.usefixtures("registry")
 def test_the_table_escapes_and_shows_three_digits():
     table = claims.html_table(
-        Evidence("coin", "laptop", {"coin.a": Interval(1 / 3, 0.3, 0.4)}).rows()
+        Evidence("coin", "laptop", {"coin.a": Interval(1 / 3, 0.3, 0.4)}, TRAINED).rows()
     )
     assert "It is &lt;fair&gt;" in table
     assert "0.333 [0.3, 0.4]" in table
@@ -102,7 +134,8 @@ def test_the_table_escapes_and_shows_three_digits():
 
 def test_every_claim_of_the_book_is_well_formed():
     for listed in claims.registry().values():
-        listed.holds(Interval.exact(0))
+        listed.judge(Interval.exact(0))
+        assert listed.fact == (listed.expected == {})
         assert listed.notebook in CHAPTERS, listed.id
         assert set(listed.expected) <= set(config.PRESETS), listed.id
         assert listed.statement.endswith("."), listed.id

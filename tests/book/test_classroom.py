@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from PIL import Image
 
-from stochrestore.book import classroom, notebook
+from stochrestore.book import classroom, notebook, submissions
 from stochrestore.book.classroom import STUB, InputError, NotYet, check
 from stochrestore.book.provenance import checkout
 
@@ -352,6 +352,12 @@ def test_autograding_gives_each_student_the_points_due(tmp_path):
     release = course / "release" / "exercises" / source.name
     solved = {cell["id"]: cell["source"] for cell in notebook.code_cells(source)}
     half = set(ids(source, "solution")[:-1])
+    first = ids(source, "solution")[0]
+
+    def instead(code):
+        """The solved notebook with other code in place of the first solution."""
+        return lambda cell: code if cell["id"] == first else solved[cell["id"]]
+
     handed_in = {
         "ada": lambda cell: solved[cell["id"]],
         "ben": lambda cell: cell["source"],
@@ -359,12 +365,20 @@ def test_autograding_gives_each_student_the_points_due(tmp_path):
         "cy": lambda cell: (
             solved[cell["id"]] if cell["id"] in half else cell["source"].replace("check(", "print(")
         ),
+        "bob": instead("while True:\n    pass"),
+        "bea": instead("input()"),
+        "bix": instead("exit()"),
     }
     for student, change in handed_in.items():
         folder = course / "submitted" / student / "exercises"
         folder.mkdir(parents=True)
         rewritten(release, folder, change)
-    classroom.nbgrader(course, "autograde", "exercises")
+    config = course / "nbgrader_config.py"
+    patience = re.sub(r"timeout = \d+", "timeout = 15", config.read_text("utf-8"))
+    config.write_text(patience, "utf-8")
+    with pytest.raises(InputError, match="autograde"):  # for the one whose process ends
+        classroom.nbgrader(course, "autograde", "exercises")
+    assert [fault.student for fault in submissions.faults(course)] == ["bix"]
     points = {
         cell["id"]: cell["metadata"]["nbgrader"]["points"]
         for cell in notebook.code_cells(source)
@@ -372,7 +386,10 @@ def test_autograding_gives_each_student_the_points_due(tmp_path):
     }
     total = sum(points.values())
     last = points[ids(source, "grade")[-1]]
-    assert grades(course) == {"ada": total, "ben": 0, "cy": total - last}
+    found = grades(course)
+    assert found.pop("bix", 0) == 0
+    assert found.pop("bea") == found.pop("bob") < total
+    assert found == {"ada": total, "ben": 0, "cy": total - last}
 
 
 def grades(course):

@@ -4,8 +4,9 @@ from collections import namedtuple
 
 import pytest
 
-from stochrestore.book import doctor
+from stochrestore.book import doctor, provenance
 from stochrestore.data import downloads
+from stochrestore.errors import InputError
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -57,6 +58,27 @@ def test_a_benchmark_that_is_whole_needs_no_advice(data_folder):
     assert found["data set14"].good
     assert found["data set14"].advice == ""
     assert found["data set5"].said == "not fetched"
+
+
+def test_the_doctor_survives_a_broken_source_and_names_foreign_notebooks(monkeypatch, tmp_path):
+    def broken(page, preset):
+        raise InputError("notebook a.ipynb cannot be read: it holds a merge conflict; resolve it")
+
+    monkeypatch.setattr(provenance, "problems", broken)
+    monkeypatch.setattr(provenance, "foreign", lambda: [tmp_path / "Untitled.ipynb"])
+    *pages, foreign = doctor.pages("smoke")
+    assert [page.what for page in pages] == [f"page {name}" for name in provenance.notebooks()]
+    assert not any(page.good for page in pages)
+    assert all("merge conflict" in page.said for page in pages)
+    assert (foreign.what, foreign.good) == ("Untitled.ipynb", True)
+    assert "left out" in foreign.said
+
+
+def test_a_record_without_a_digest_is_bad(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"weigh")
+    path.with_suffix(".json").write_text("{}")
+    assert not doctor._weights(path).good
 
 
 def test_an_old_torch_is_bad(monkeypatch):

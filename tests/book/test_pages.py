@@ -12,6 +12,7 @@ from PIL import Image
 from stochrestore import config
 from stochrestore.book import claims, claims_page, equations, notebook, pages, provenance
 from stochrestore.book.runs import Run
+from stochrestore.errors import InputError
 from stochrestore.experiments import registry
 from stochrestore.metrics.intervals import Interval
 
@@ -97,8 +98,10 @@ def executed(path, *cells):
 
 def rows_of(claim, verdict="reproduced"):
     measured = Interval(0.25, 0.2, 0.3)
-    row = claims.record(claim, claims.Evidence(claim.notebook, "laptop", {claim.id: measured}))
-    return {**row, "value": 0.25, "interval": [0.2, 0.3], "verdict": verdict}
+    found = claims.Evidence(claim.notebook, "laptop", {claim.id: measured}, {claim.id: "images"})
+    row = claims.record(claim, found)
+    shown = {"value": 0.25, "interval": [0.2, 0.3], "over": "images", "verdict": verdict}
+    return {**row, **shown}
 
 
 def test_every_claim_is_on_the_page_of_results_once(tmp_path):
@@ -146,19 +149,17 @@ def test_results_name_the_cell_that_measured(tmp_path):
 
 def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
     told = next(c for c in claims.registry().values() if c.expected.get("smoke") == "reproduced")
-    untold = next(c for c in claims.registry().values() if c.expected["smoke"] == "not tested")
+    untold = next(c for c in claims.registry().values() if c.expected.get("smoke") == "not tested")
 
     def page(claim, *, verdict="reproduced", value=0.0, **changes):
         changes |= {"notebook": claim.notebook, "preset": "smoke"}
-        run = RUN.model_copy(update=changes | {"measured": {claim.id: (value, value, value)}})
+        changes |= {"measured": {claim.id: (value, value, value)}, "over": {claim.id: "exact"}}
+        run = RUN.model_copy(update=changes)
         return pages.results([rows_of(claim, verdict)], tmp_path, [run])
 
-    found = Interval.exact(0.0)
-    here, other = "reproduced", "not reproduced"
-    if not told.holds(found):
-        here, other = other, here
-    assert "<br><small>smoke:&nbsp;0</small>" in page(told, verdict=here)
-    assert f"<br><small>smoke:&nbsp;0, {here}</small>" in page(told, verdict=other)
+    here = told.judge(Interval.exact(0.0))
+    assert "<br><small>smoke:&nbsp;0, exact</small>" in page(told, verdict=here)
+    assert f"<br><small>smoke:&nbsp;0, exact, {here}</small>" in page(told, verdict="inconclusive")
     assert "<br><small>smoke on a GPU:&nbsp;0" in page(told, device="NVIDIA H100")
     assert "<small>smoke" not in page(untold)
     assert ".json</code>, at 0123456, changed." in page(told, dirty=True)
@@ -168,6 +169,7 @@ def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
 def test_sources_are_linked_where_they_are_published(tmp_path, monkeypatch):
     claim = next(c for c in claims.registry().values() if c.expected.get("smoke") == "reproduced")
     changes = {"preset": "smoke", "notebook": claim.notebook, "measured": {claim.id: (1, 1, 1)}}
+    changes |= {"over": {claim.id: "exact"}}
     run, rows = RUN.model_copy(update=changes), [rows_of(claim)]
     assert "<a href" not in pages.results(rows, tmp_path, [run])
     at = "https://github.com/o/n/blob/abc"
@@ -249,7 +251,7 @@ def test_pages_are_written_beside_the_notebooks(tmp_path, capsys):
     assert claims_page.summary(claims_page.records(tmp_path)) in paths[1].read_text("utf-8")
 
 
-def test_front_figures_are_small_copies_of_the_chapters(tmp_path):
+def test_front_figures_are_small_copies_of_the_chapters(tmp_path, monkeypatch):
     buffer = io.BytesIO()
     Image.new("RGBA", (1800, 600), "#0072b2").save(buffer, "png")
     data = {"image/png": base64.b64encode(buffer.getvalue()).decode()}
@@ -261,6 +263,9 @@ def test_front_figures_are_small_copies_of_the_chapters(tmp_path):
     (copy,) = pages.front_figures(tmp_path)
     assert copy == tmp_path / "figures" / "fig-toy-estimators.webp"
     assert Image.open(copy).size == (900, 300)
+    monkeypatch.setattr(provenance, "notebooks", lambda: ("toy_tradeoff",))  # all there are
+    with pytest.raises(InputError, match=r"front page: got \['fig-inpaint-samples', .*all in"):
+        pages.front_figures(tmp_path)
 
 
 def test_every_front_figure_is_in_a_chapter():

@@ -30,7 +30,8 @@ WEIGHTS = {
     path.relative_to(provenance.checkout()).as_posix(): "0" * 64
     for path in sorted((provenance.checkout() / "src/stochrestore/weights").glob("*/*.safetensors"))
 }
-TESTED = [c for c in claims.registry().values() if c.expected.get("smoke") != "not tested"]
+EVERY = [c for c in claims.registry().values() if not c.fact]
+TESTED = [c for c in EVERY if c.expected.get("smoke") != "not tested"]
 
 
 def page(folder, mark, *measured):
@@ -45,7 +46,9 @@ def page(folder, mark, *measured):
 
 def row(claim, preset="smoke"):
     measured = {claim.id: Interval(0.25, 0.2, 0.3)}
-    return claims.record(claim, claims.Evidence(claim.notebook, preset, measured))
+    return claims.record(
+        claim, claims.Evidence(claim.notebook, preset, measured, {claim.id: "images"})
+    )
 
 
 def test_what_a_run_took_and_measured_comes_back_from_its_record(tmp_path):
@@ -57,6 +60,7 @@ def test_what_a_run_took_and_measured_comes_back_from_its_record(tmp_path):
     assert (run.seconds, run.cpu_seconds, run.memory) == (40.0, 55.0, 512 * 2**20)
     assert run.written == executed.stat().st_size
     assert run.measured == {TESTED[0].id: (0.25, 0.2, 0.3)}
+    assert run.over == {TESTED[0].id: "images"}
     assert str(tmp_path) not in kept.read_text("utf-8")
 
 
@@ -124,14 +128,16 @@ def test_a_verdict_is_that_of_the_claim_as_it_stands():
     claim = next(c for c in TESTED if c.relation.startswith(">"))
     bound = float(claim.relation.lstrip(">= "))
     for value, verdict in ((bound + 1, "reproduced"), (bound - 1, "not reproduced")):
-        run = run_of(notebook=claim.notebook, measured={claim.id: (value, value, value)})
+        found = {"measured": {claim.id: (value, value, value)}, "over": {claim.id: "exact"}}
+        run = run_of(notebook=claim.notebook, **found)
         ((found, row),) = runs.rows([run], claim.id)
         assert (found, row["verdict"], row["value"]) == (run, verdict, value)
 
 
 def test_claims_that_a_preset_cannot_tell_are_not_shown():
-    claim = next(c for c in claims.registry().values() if c not in TESTED)
-    run = run_of(notebook=claim.notebook, measured={claim.id: (0.0, 0.0, 0.0)})
+    claim = next(c for c in EVERY if c not in TESTED)
+    found = {"measured": {claim.id: (0.0, 0.0, 0.0)}, "over": {claim.id: "images"}}
+    run = run_of(notebook=claim.notebook, **found)
     assert list(runs.rows([run], claim.id)) == []
     assert list(runs.rows([run_of()], claim.id)) == []
 
@@ -145,5 +151,6 @@ def test_a_committed_record_is_of_a_run_of_the_preset(path):
     assert path.name == run.file
     assert run.given == {}
     assert run.notebook in provenance.notebooks()
+    assert run.over.keys() == run.measured.keys()
     assert run.measured.keys() <= claims.registry().keys()
     assert min(run.seconds, run.cpu_seconds, run.memory, run.written) > 0

@@ -204,3 +204,19 @@ def test_evidence_takes_the_weakest_scale_and_the_signs_of_the_claims():
     assert found["flat-precision"].value == pytest.approx(0.1)
     assert found["equal-attack"].value == 0
     assert "gap-grows" not in sr_scaling.evidence(rows, "digits", [2])
+
+
+def test_a_scale_that_contradicts_decides_whatever_another_leaves_open():
+    rows = [row(name, 2, 1.0, 0.5) for name in ("erratic_gan", "robust_sto_gan", "sto_gan")]
+    rows += [row("robust_gan", 2, 0.9, 0.5), row("robust_gan", 8, 2.0, 0.5)]
+    rows += [row(name, 8, 1.0, 0.5) for name in ("erratic_gan", "robust_sto_gan")]
+    rows += [row("sto_gan", 8, 1.0, 0.5) | {"fid": Interval(1.0, 0.0, 5.0)}]  # hardly measured
+    worst = sr_scaling.evidence(rows, "digits", [2, 8])["worst-fid"]
+    assert worst.low < worst.value < worst.high < 0
+
+
+def test_the_range_of_precisions_has_an_interval():
+    rows = [row(name, 2, 1.0, 0.5) for name in ("erratic_gan", "robust_sto_gan", "sto_gan")]
+    rows += [row("robust_gan", 2, 1.0, 0.5) | {"precision": Interval(0.5, 0.4, 0.6)}]
+    found = sr_scaling.evidence(rows, "digits", [2])["flat-precision"]
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.0, 0.2))

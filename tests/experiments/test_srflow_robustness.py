@@ -84,6 +84,17 @@ def test_output_psnr_is_the_mean_over_seeds_of_equal_seeds(networks, images):
     assert row["output_rgb"] == pytest.approx(sum(by_seed) / 2)
 
 
+def test_what_does_not_change_has_99_db_and_not_infinitely_many(networks, images):
+    """The attack as printed, from δ = 0, moves nothing; flat images may be restored exactly."""
+    printed = {"attack_start": "zero", "attack_reference": "output"}
+    result = experiment.attacked(networks["edsr"], images[0], 8.0, SMOKE.model_copy(update=printed))
+    for row in experiment.psnr_rows(result):
+        assert {row["input_rgb"], row["input_y"], row["output_rgb"], row["output_y"]} == {99.0}
+    black = experiment.Group(("black",), torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 16, 16))
+    rows = experiment.quality_rows({}, [black], SMOKE)
+    assert [row["psnr"] for row in rows] == [99.0]
+
+
 def test_inputs_pass_in_bounded_numbers(monkeypatch):
     y = torch.zeros(5, 3, 10, 10)
     assert experiment.images_at_once(SMOKE, y) == 163

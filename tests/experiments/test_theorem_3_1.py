@@ -20,6 +20,7 @@ from stochrestore.experiments.theorem_3_1 import (
     marginal_wasserstein,
     perception_distortion,
     precision_and_recall,
+    random_gaussian,
     random_problem,
     train_gan,
     two_gaussian_pixels,
@@ -75,6 +76,22 @@ def test_gaussian_problems():
     found = check_gaussian(SETTINGS)
     assert max(found.gain, found.posterior, found.twice) < 1e-8
     assert found.least_mse < 1e-5
+
+
+def test_random_gaussian_problems_magnify_rounding_by_1600_at_most():
+    rng = np.random.default_rng(0)
+    problems = [random_gaussian(rng) for _ in range(500)]
+    assert max(np.linalg.cond(p.input_covariance) for p in problems) <= 1600
+    assert min(np.linalg.eigvalsh(p.covariance)[0] for p in problems) > 0.0999
+    assert {p.degradation.shape for p in problems} == {
+        (m, n) for n in range(2, 7) for m in range(1, n)
+    }
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_gaussian_errors_stay_far_below_what_the_chapter_allows(seed):
+    found = check_gaussian(SETTINGS.model_copy(update={"seed": seed, "gaussians": 300}))
+    assert max(found.gain, found.posterior, found.twice, found.least_mse) < 1e-11
 
 
 def test_a_critic_without_y_finds_the_posterior_only_if_consistent():

@@ -53,6 +53,24 @@ def test_the_posterior_sampler_is_consistent_perfect_and_twice_the_mmse(seed):
     assert sampler.mse == pytest.approx(2 * problem.mmse, rel=1e-9)
 
 
+@pytest.mark.parametrize("smallest", [1e-8, 1e-11, 1e-13, 0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_posterior_may_be_far_narrower_than_the_prior(seed, smallest):
+    """Σ − A*HΣ carries rounding of the size of Σ, which may exceed the posterior's covariance."""
+    rng = np.random.default_rng(seed)
+    axes = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    covariance = axes * [3.0, 2.0, 1.0, smallest] @ axes.T
+    problem = GaussianProblem(covariance, rng.normal(size=(3, 4)) @ axes[:, :3] @ axes[:, :3].T)
+    sampler = tempered_posterior(problem, 1)
+    np.testing.assert_allclose(sampler.covariance, covariance, atol=1e-10)
+    np.testing.assert_allclose(
+        problem.posterior_covariance, smallest * np.outer(axes[:, 3], axes[:, 3]), atol=1e-14
+    )
+    assert sampler.inconsistency == pytest.approx(0, abs=1e-10)
+    assert wasserstein_gaussian(sampler.covariance, covariance) < 1e-4
+    assert wasserstein_gaussian(tempered_posterior(problem, 0).covariance, covariance) < 1e-3
+
+
 @examples
 @given(seeds)
 def test_a_consistent_estimator_of_the_right_covariance_is_the_posterior_sampler(seed):

@@ -21,9 +21,18 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from stochrestore.errors import InputError, require
 from stochrestore.metrics.intervals import Interval
 
-Verdict = Literal["reproduced", "not reproduced", "not tested"]
+Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not tested"]
+Over = Literal["trainings", "images", "samples", "one training", "exact"]
 MIME_TYPE = "application/vnd.stochrestore.claims+json"
 
+# What an interval is over, as the tables say it.
+_OVER: dict[str, str] = {
+    "trainings": "over trainings",
+    "images": "over images, at these networks",
+    "samples": "over samples",
+    "one training": "of one training, without an interval",
+    "exact": "exact",
+}
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RELATION = re.compile(
     rf"(?P<op><=|>=|<|>|==)\s*(?P<bound>{_NUMBER})"
@@ -36,7 +45,8 @@ class Claim(BaseModel):
 
     ``relation`` is ``"> 0.1"`` (or ``<``, ``>=``, ``<=``, ``==``) or ``"in [low, high]"``, and
     speaks of ``quantity``. ``expected`` gives the verdict per preset, ``not tested`` where the
-    preset is too small to tell; a preset not listed has no expectation.
+    preset is too small to tell; a preset not listed has no expectation. A ``fact`` holds whatever
+    was trained or drawn, by the way it is measured; it is shown, but has no verdict.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,25 +60,33 @@ class Claim(BaseModel):
     paper: str
     expected: dict[str, Verdict]
     note: str = ""
+    fact: bool = False
 
-    def holds(self, measured: Interval) -> bool:
-        """Whether the whole interval satisfies the relation."""
+    def judge(self, measured: Interval) -> Verdict:
+        """The verdict on an interval.
+
+        Returns:
+            ``reproduced`` if the whole interval satisfies the relation, ``not reproduced`` if none
+            of it does, and else ``inconclusive``.
+        """
         match = _RELATION.fullmatch(self.relation)
         if match is None:
             raise InputError(
                 f"claims.yaml, {self.id}: relation {self.relation!r} is not understood"
             )
-        low, high = measured.low, measured.high
-        if match["op"] is None:
-            return float(match["low"]) <= low and high <= float(match["high"])
-        bound = float(match["bound"])
-        return {
-            ">": low > bound,
-            ">=": low >= bound,
-            "<": high < bound,
-            "<=": high <= bound,
-            "==": low == high == bound,
-        }[match["op"]]
+        op, bound = match["op"] or "in", float(match["bound"] or 0)
+        first, last = (float(match[name] or bound) for name in ("low", "high"))
+        satisfies = {
+            ">": lambda value: value > bound,
+            ">=": lambda value: value >= bound,
+            "<": lambda value: value < bound,
+            "<=": lambda value: value <= bound,
+        }.get(op, lambda value: first <= value <= last)
+        ends = [satisfies(measured.low), satisfies(measured.high)]
+        if all(ends):
+            return "reproduced"
+        around = op in ("in", "==") and measured.low < first and last < measured.high
+        return "inconclusive" if any(ends) or around else "not reproduced"
 
 
 @cache
@@ -83,26 +101,32 @@ def registry() -> dict[str, Claim]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A notebook's claims beside what it measured, at one preset."""
+    """A notebook's claims beside what it measured, at one preset.
+
+    ``over`` says of each measured interval what varies in it: ``trainings``; ``images`` where the
+    networks are given; ``samples`` of a known distribution. What was found without an interval is
+    ``exact``, or of ``one training``.
+    """
 
     notebook: str
     preset: str
     measured: Mapping[str, Interval]
+    over: Mapping[str, Over]
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.measured) - {claim.id for claim in self.claims()})
         require(not unknown, f"claims of {self.notebook}", unknown, "ids listed in claims.yaml")
+        silent = sorted(set(self.measured) - set(self.over))
+        require(not silent, f"claims of {self.notebook}: over", silent, "a word for each claim")
 
     def claims(self) -> list[Claim]:
         """The notebook's claims."""
         return [claim for claim in registry().values() if claim.notebook == self.notebook]
 
     def verdict(self, claim: Claim) -> Verdict:
-        """Reproduced if the whole interval satisfies the relation; not tested if not measured."""
+        """See :meth:`Claim.judge`; what was not measured, and a fact, is not tested."""
         measured = self.tested(claim)
-        if measured is None:
-            return "not tested"
-        return "reproduced" if claim.holds(measured) else "not reproduced"
+        return "not tested" if measured is None or claim.fact else claim.judge(measured)
 
     def tested(self, claim: Claim) -> Interval | None:
         """What was measured for a claim, unless the preset is too small to tell."""
@@ -136,10 +160,12 @@ def record(claim: Claim, evidence: Evidence | None) -> dict[str, Any]:
         "relation": claim.relation,
         "value": measured.value if measured else None,
         "interval": [measured.low, measured.high] if measured else None,
+        "over": evidence.over[claim.id] if evidence and measured else None,
         "paper": claim.paper,
         "verdict": evidence.verdict(claim) if evidence else "not tested",
         "expected": claim.expected.get(evidence.preset) if evidence else None,
         "note": claim.note,
+        "fact": claim.fact,
     }
 
 
@@ -151,7 +177,7 @@ def check(evidence: Evidence) -> None:
     """
     for row in evidence.rows():
         surprise = f" (expected: {row['expected']})" if surprising(row) else ""
-        print(f"{row['id']}: {row['verdict']}{surprise}")
+        print(f"{row['id']}: {verdict_text(row)}{surprise}")
 
 
 def surprising(row: Mapping[str, Any]) -> bool:
@@ -171,14 +197,22 @@ def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cells(row: Mapping[str, Any]) -> str:
     statement = f"{html.escape(row['statement'])} <small>({html.escape(row['where'])})</small>"
     relation = f"{html.escape(row['quantity'])} {html.escape(row['relation'])}"
-    cells = [statement, relation, measured_text(row), html.escape(row["paper"]), row["verdict"]]
+    cells = [statement, relation, measured_text(row), html.escape(row["paper"]), verdict_text(row)]
     return "".join(f"<td>{cell}</td>" for cell in cells)
 
 
+def verdict_text(row: Mapping[str, Any]) -> str:
+    """The verdict of a record, or that it is a fact."""
+    return "a fact, not tested" if row["fact"] else row["verdict"]
+
+
 def measured_text(row: Mapping[str, Any]) -> str:
-    """The value and interval of a record, to three digits; a dash where nothing was measured."""
+    """The value and interval of a record, to three digits, and what the interval is over.
+
+    It is a dash where nothing was measured.
+    """
     if row["value"] is None:
         return "–"
     low, high = row["interval"]
-    value = f"{row['value']:.3g}"
-    return value if low == high else f"{value} [{low:.3g}, {high:.3g}]"
+    interval = "" if low == high else f" [{low:.3g}, {high:.3g}]"
+    return f"{row['value']:.3g}{interval}, {_OVER[row['over']]}"

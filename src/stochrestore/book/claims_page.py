@@ -15,10 +15,11 @@ from stochrestore.book.claims import (
     record,
     registry,
     surprising,
+    verdict_text,
 )
 
 Record = Mapping[str, Any]
-_MARKS = {"reproduced": "✓", "not reproduced": "✗", "not tested": "–"}
+_MARKS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "not tested": "–"}
 
 
 def records(folder: Path) -> list[Record]:
@@ -42,8 +43,8 @@ def page_records(page: Path) -> Iterator[Record]:
 
 
 def summary(rows: Iterable[Record]) -> str:
-    """The number of claims of each verdict, in words."""
-    count = Counter(row["verdict"] for row in rows)
+    """The number of claims of each verdict, in words; facts are not counted."""
+    count = Counter(row["verdict"] for row in rows if not row["fact"])
     return ", ".join(f"{count[verdict]} {verdict}" for verdict in _MARKS)
 
 
@@ -64,7 +65,7 @@ def text(rows: Sequence[Record]) -> str:
         for row in group:
             relation, here = f"{row['quantity']} {row['relation']}", measured_text(row)
             lines += [
-                f"  {_MARKS[row['verdict']]} {row['id']}: {row['verdict']}",
+                f"  {_MARKS[row['verdict']]} {row['id']}: {verdict_text(row)}",
                 f"    {row['statement']} ({row['where']})",
                 f"    {relation}; here {here}, paper {row['paper']}",
             ]
@@ -81,8 +82,12 @@ def markdown(rows: Sequence[Record], titles: Mapping[str, str]) -> str:
     parts = [
         "# Claims",
         f"**{summary(rows)}.** Each statement of the paper that this book tests, the relation "
-        "that must hold for it to count as reproduced, and what was measured. An interval covers "
-        "the spread over seeds, and the whole of it must satisfy the relation.",
+        "that must hold for it to count as reproduced, and what was measured. Where the whole "
+        "interval satisfies the relation, the statement is *reproduced*; where none of it does, "
+        "*not reproduced*; else it is *inconclusive*, since the interval is too wide to say. An "
+        "interval is over trainings, or over images with the networks given: then another "
+        "training may well give another value. A fact holds by the way it is measured, whatever "
+        "was trained.",
     ]
     for name, group in _by_notebook(rows):
         title = titles.get(name)

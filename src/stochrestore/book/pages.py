@@ -17,9 +17,9 @@ from PIL import Image
 
 from stochrestore import config
 from stochrestore.book import claims_page, equations, notebook, provenance, runs
-from stochrestore.book.claims import MIME_TYPE, measured_text
+from stochrestore.book.claims import MIME_TYPE, measured_text, verdict_text
 from stochrestore.book.runs import Run
-from stochrestore.errors import InputError
+from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
 
 Record = Mapping[str, Any]
@@ -74,6 +74,9 @@ def front_figures(folder: Path, width: int = 900) -> list[Path]:
     Args:
         folder: holds the executed notebooks; a figure whose notebook is missing is left out.
         width: the largest width of a copy, in pixels.
+
+    Raises:
+        InputError: all notebooks are there, and none of them holds one of the figures.
     """
     (folder / "figures").mkdir(exist_ok=True)
     paths = []
@@ -84,6 +87,9 @@ def front_figures(folder: Path, width: int = 900) -> list[Path]:
                 picture.thumbnail((width, 10 * width))
                 paths.append(folder / "figures" / f"{name}.webp")
                 picture.save(paths[-1], quality=85, method=6)
+    missing = sorted(set(FRONT_FIGURES) - {path.stem for path in paths})
+    whole = all((folder / f"{name}.ipynb").exists() for name in provenance.notebooks())
+    require(not (whole and missing), "figures of the front page", missing, "all in the chapters")
     return paths
 
 
@@ -116,9 +122,9 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
     parts = [
         "# Results, figure by figure",
         f"**{claims_page.summary(rows)}.** Every number that the paper prints and this book "
-        "measures, in the paper's order. An interval covers the spread over seeds, networks or "
-        "images; the verdict asks the whole of it. By chapter, with the remarks: "
-        "[](claims.md).",
+        "measures, in the paper's order. What an interval is over is said beside it. The verdict "
+        "is about the whole interval, as explained where the claims stand by chapter, with "
+        "remarks: [](claims.md).",
     ]
     published = provenance.published(provenance.checkout())
     more = [run for run in more if run.measured]
@@ -150,7 +156,7 @@ def _cells(row: Record, folder: Path, more: Sequence[Run], published: str) -> It
     yield f"{html.escape(row['statement'])} <small>({html.escape(row['quantity'])})</small>"
     yield from (html.escape(text) for text in (row["where"], row["paper"]))
     yield measured_text(row) + "".join(_also(row, *found) for found in runs.rows(more, row["id"]))
-    yield row["verdict"]
+    yield verdict_text(row)
     yield row["preset"] or "–"
     line = _source(published, "src/stochrestore/book/claims.yaml", source_line(row["id"]))
     number = cell_number(folder / f"{row['notebook']}.ipynb", row["id"])

@@ -41,6 +41,7 @@ class Run(BaseModel):
     written: int = 0  # the executed notebook, bytes
     # value and interval by the claim's id; claims that are not tested are left out
     measured: dict[str, tuple[float, float, float]] = {}
+    over: dict[str, claims.Over] = {}  # what the intervals are over, by the claim's id
 
     @property
     def on_gpu(self) -> bool:
@@ -72,6 +73,7 @@ def of_page(page: Path) -> Run | None:
         weights=_loaded(mark["parameters"], sources),
         written=page.stat().st_size,
         measured={row["id"]: (row["value"], *row["interval"]) for row in rows},
+        over={row["id"]: row["over"] for row in rows},
     )
 
 
@@ -141,6 +143,7 @@ def rows(runs: Iterable[Run], identity: str) -> Iterator[tuple[Run, Mapping[str,
     for run in runs:
         if identity in run.measured:
             measured = {identity: Interval(*run.measured[identity])}
-            row = claims.record(claim, claims.Evidence(run.notebook, run.preset, measured))
+            found = claims.Evidence(run.notebook, run.preset, measured, run.over)
+            row = claims.record(claim, found)
             if row["value"] is not None:
                 yield run, row

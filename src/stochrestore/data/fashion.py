@@ -16,7 +16,6 @@ images, compared with training images. So no reported number is of images that a
 from __future__ import annotations
 
 import gzip
-import hashlib
 import sys
 import zipfile
 import zlib
@@ -30,9 +29,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stochrestore.data.resize import bicubic_upscale
+from stochrestore.data.resize import bicubic_upscale, block_means, to_levels
 from stochrestore.data.splits import shuffled
 from stochrestore.errors import InputError, require
+from stochrestore.store import sha256
 
 CLASSES = (
     *("T-shirt", "trousers", "pullover", "dress", "coat"),
@@ -133,7 +133,7 @@ def _contents(root: Path, name: str) -> NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "damaged"
         raise InputError(f"fashion_mnist:{root}: {name} cannot be read: {reason}") from None
-    digest = hashlib.sha256(data).hexdigest()
+    digest = sha256([data])
     if digest != SHA256[name]:
         raise InputError(
             f"fashion_mnist:{root}: {name}: sha256 is {digest[:12]}…, the official file's is "
@@ -147,16 +147,10 @@ def _resized(images: Tensor, size: int) -> Tensor:
     padded = F.pad(images, (2, 2, 2, 2))
     if size == 32:
         return padded
-    change = _halved if size == 16 else _doubled
-    return torch.cat([change(part.double()) for part in padded.split(4096)])
-
-
-def _halved(x: Tensor) -> Tensor:
-    return (F.avg_pool2d(x, 2) + 0.5).floor().byte()
-
-
-def _doubled(x: Tensor) -> Tensor:
-    return (bicubic_upscale(x, 2) + 0.5).floor().clamp(0, 255).byte()
+    parts = padded.split(4096)
+    if size == 16:
+        return torch.cat([block_means(part, 2) for part in parts])
+    return torch.cat([to_levels(bicubic_upscale(part.double(), 2)) for part in parts])
 
 
 def make_shipped(root: Path, target: Path = _FILE) -> Path:

@@ -40,8 +40,8 @@ def low_resolution(high: Tensor, factor: int = 4) -> Tensor:
 
     Takes (…, H, W), uint8, and gives (…, H/factor, W/factor), uint8.
     """
-    by_rows = _to_levels(bicubic_downscale(high.double(), factor, axes=(-2,)))
-    return _to_levels(bicubic_downscale(by_rows.double(), factor, axes=(-1,)))
+    by_rows = to_levels(bicubic_downscale(high.double(), factor, axes=(-2,)))
+    return to_levels(bicubic_downscale(by_rows.double(), factor, axes=(-1,)))
 
 
 def block_means(x: Tensor, factor: int) -> Tensor:
@@ -50,10 +50,11 @@ def block_means(x: Tensor, factor: int) -> Tensor:
     Takes (…, C, H, W), uint8, and gives (…, C, ⌊H/factor⌋, ⌊W/factor⌋), uint8. Sums of bytes are
     exact in float64, so that all machines round alike.
     """
-    return _to_levels(F.avg_pool2d(x.double(), factor))
+    return to_levels(F.avg_pool2d(x.double(), factor))
 
 
-def _to_levels(x: Tensor) -> Tensor:
+def to_levels(x: Tensor) -> Tensor:
+    """x rounded to grey levels, uint8."""
     return (x + 0.5).floor().clamp(0, 255).byte()
 
 

@@ -39,6 +39,8 @@ PIXELS_AT_ONCE = 128**2
 """Of the inputs that pass together: SRFlow-small with 4 seeds then takes some 2 GB."""
 MARGIN = 16
 """Around the windows of large images, in pixels: seams are then below 10⁻³ grey levels."""
+EQUAL = 99.0
+"""dB that stand for equal images, whose PSNR is infinite."""
 SSIM_LEAST_SIDE = 11
 """The side of SSIM's window."""
 
@@ -267,7 +269,8 @@ def psnr_rows(result: Attacked) -> list[Row]:
     for i, name in enumerate(result.group.names):
         row: Row = {"image": name}
         for kind in channels:
-            row[f"input_{kind}"] = psnr(result.group.y[i], result.y[i], channels=kind).item()
+            moved = psnr(result.group.y[i], result.y[i], channels=kind)
+            row[f"input_{kind}"] = min(moved.item(), EQUAL)
             output = shaved_psnr(result.clean[:, i], result.moved[:, i], kind)
             row[f"output_{kind}"] = output.mean().item()
         rows.append(row)
@@ -275,9 +278,9 @@ def psnr_rows(result: Attacked) -> list[Row]:
 
 
 def shaved_psnr(a: Tensor, b: Tensor, channels: Channels = "rgb") -> Tensor:
-    """PSNR without the border, of images (…, 3, H, W) that are more than border: (…)."""
+    """PSNR without the border of images (…, 3, H, W), at most :data:`EQUAL` dB: (…)."""
     border = SHAVE if min(a.shape[-2:]) > 2 * SHAVE else 0
-    return psnr(a, b, channels=channels, border=border)
+    return psnr(a, b, channels=channels, border=border).clamp_max(EQUAL)
 
 
 def figure_8_rows(networks: Mapping[str, Estimator], settings: Settings) -> list[Row]:

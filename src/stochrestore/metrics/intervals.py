@@ -20,7 +20,7 @@ from stochrestore.errors import require
 from stochrestore.metrics.frechet import Moments, frechet_distance, frechet_from_moments
 
 LEVEL = 0.95
-_TAIL = (1 - LEVEL) / 2
+TAIL = (1 - LEVEL) / 2
 _BLOCK = 2**22  # resampled values in memory at once
 
 
@@ -64,7 +64,7 @@ def student_interval(values: Sequence[float]) -> Interval:
         return Interval.exact(min(values))
     mean = math.fsum(values) / n
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    half = float(stats.t.ppf(1 - _TAIL, n - 1)) * math.sqrt(variance / n)
+    half = float(stats.t.ppf(1 - TAIL, n - 1)) * math.sqrt(variance / n)
     return Interval(mean, mean - half, mean + half)
 
 
@@ -94,21 +94,22 @@ def mean_interval(values: Tensor, *, generator: torch.Generator, repeats: int = 
     return _around(values.mean().item(), torch.cat(means))
 
 
-def share_interval(share: float, n: int) -> Interval:
+def share_interval(share: float, n: float) -> Interval:
     """Clopper and Pearson's interval (1934) for a share of n independent images.
 
     Args:
-        share: a multiple of 1/n in [0, 1].
-        n: the number of images, ≥ 1.
+        share: in [0, 1].
+        n: the number of images, > 0. It need not be an integer: dependent images count as an
+            effective number of independent ones.
 
     Raises:
         InputError: n or share out of range.
     """
-    require(n >= 1, "share_interval: n", n, "an integer ≥ 1")
+    require(n > 0, "share_interval: n", n, "a number > 0")
     require(0 <= share <= 1, "share_interval: share", share, "in [0, 1]")
-    hits = round(share * n)
-    low = stats.beta.ppf(_TAIL, hits, n - hits + 1) if hits > 0 else 0.0
-    high = stats.beta.ppf(1 - _TAIL, hits + 1, n - hits) if hits < n else 1.0
+    hits = share * n
+    low = stats.beta.ppf(TAIL, hits, n - hits + 1) if share > 0 else 0.0
+    high = stats.beta.ppf(1 - TAIL, hits + 1, n - hits) if share < 1 else 1.0
     return Interval(share, min(float(low), share), max(float(high), share))
 
 
@@ -169,7 +170,7 @@ def _resampled(x: Tensor, generator: torch.Generator) -> Moments:
 
 def _around(value: float, replicates: Tensor) -> Interval:
     """The percentiles of the replicates, extended to the value if they do not include it."""
-    levels = torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64)
+    levels = torch.tensor([TAIL, 1 - TAIL], dtype=torch.float64)
     low, high = replicates.quantile(levels).tolist()
     return Interval(value, min(low, value), max(high, value))
 
