@@ -91,6 +91,19 @@ def test_nor_with_other_data(tmp_path):
         train_job(job, tmp_path, others)
 
 
+def test_other_images_to_restore_may_come_along_the_way(tmp_path):
+    method = inpaint.METHOD
+    for images in (48, 40):
+        changes = {"validation_images": images, "steps": 6, "device": "cpu"}
+        settings = registry.load("inpaint", "smoke", **changes)
+        job = inpaint.all_jobs(settings)["faces/sto_gan-seed0"]
+        if images == 48:
+            interrupted(tmp_path, method=method, job=job)
+        else:
+            train_job(job, tmp_path, method, progress=False)
+    assert finished(job, tmp_path)
+
+
 def test_a_checkpoint_beyond_the_last_step_is_refused(tmp_path):
     interrupted(tmp_path)
     fewer = job_of(SMOKE.model_copy(update={"steps": 2}))
