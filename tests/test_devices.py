@@ -8,6 +8,8 @@ from pretended_device import OnGpu, files_remember_devices, pretended_gpu
 from stochrestore import store
 from stochrestore.experiments import (
     attributes,
+    fashion,
+    image_controls,
     inpaint,
     registry,
     sr_networks,
@@ -92,6 +94,7 @@ def test_inpainting(gpu, tmp_path, data):
         images.numpy()
     inpaint.attack_credibility(trained)
     inpaint.initial_spread(settings, "he")
+    image_controls.controls(settings)
 
 
 def test_measurements_along_a_training(gpu, tmp_path):
@@ -188,8 +191,10 @@ def test_a_checkpoint_continues_on_another_device(name, first, tmp_path):
     assert store.read_record(files[1].with_suffix(".json"))["device"] == second
 
 
-def test_the_attribute_network(gpu, tmp_path):
-    settings = attributes.Settings(training_images=64, held_out=32, steps=3, batch_size=16)
-    (job,) = attributes.all_jobs(settings).values()
-    train_job(job, tmp_path, attributes.METHOD, progress=False)
-    assert store.read_record(tmp_path / "attributes.json")["device"] == "cuda"
+@pytest.mark.parametrize("module", [attributes, fashion], ids=["attributes", "fashion"])
+def test_the_networks_of_features(gpu, module, tmp_path):
+    few = {"training_images": 64, "held_out": 32} if module is attributes else {}
+    settings = module.Settings(steps=3, batch_size=16, **few)
+    (job,) = module.all_jobs(settings).values()
+    train_job(job, tmp_path, module.METHOD, progress=False)
+    assert store.read_record(tmp_path / f"{job.name}.json")["device"] == "cuda"

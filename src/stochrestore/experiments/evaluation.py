@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,7 +70,9 @@ def features_for(settings: ImageSettings) -> FeatureExtractor:
     automatic = fitting.get(settings.kind, "inception")
     return feature_extractor(
         automatic if settings.features == "auto" else settings.features,  # type: ignore[arg-type]
-        inception_weights=settings.inception_weights or None,
+        inception_weights=Path(settings.inception_weights).expanduser()
+        if settings.inception_weights
+        else None,
         device=settings.torch_device(),
     )
 
