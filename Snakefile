@@ -28,6 +28,7 @@ GENERATED_PAGES = expand(
 ) + expand("book/executed/figures/{name}.webp", name=pages.FRONT_FIGURES)
 THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
 LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
+INDEX = "_build/html/index.html"
 GENERATED = {"executed", "__pycache__"}
 RUNS = [str(p) for p in Path("book/reference/runs").glob("*.json")]
 PROSE = [str(p) for p in Path("book").rglob("*.*") if p.is_file() and p.parent.name not in GENERATED]
@@ -47,6 +48,9 @@ if workflow.is_main_process:
         if reason := provenance.damage(page := Path(f"book/executed/{name}.ipynb")):
             print(f"{page} is made again: {reason}", flush=True)
             page.unlink()
+        if not page.exists():  # what was made of it earlier would count as up to date
+            for made in (f"_build/validated/{name}.ok", "book/executed/claims.md", INDEX):
+                Path(made).unlink(missing_ok=True)
 
 
 wildcard_constraints:
@@ -55,7 +59,7 @@ wildcard_constraints:
 
 rule book:
     input:
-        "_build/html/index.html",
+        INDEX,
 
 
 rule validated:
@@ -125,7 +129,7 @@ rule html:
         "_config.yml",
         "_toc.yml",
     output:
-        "_build/html/index.html",
+        INDEX,
     threads: workflow.cores
     shell:
         """
