@@ -26,7 +26,8 @@ def run(name, *, last="", **parameters):
             if "plt" in found:
                 found["plt"].close("all")
             if cell["id"] == last:
-                break
+                return found
+    assert not last, f"{name} has no cell {last}"
     return found
 
 

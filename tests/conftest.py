@@ -5,9 +5,18 @@ import torch
 from hypothesis import settings
 
 from small_checkout import Checkout
+from stochrestore.experiments import trained
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _trained_anew(tmp_path_factory):
+    """What chapters train in tests is not kept for the next session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trained, "build_folder", lambda: tmp_path_factory.getbasetemp() / "build")
+        yield
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from pretended_device import OnGpu, files_remember_devices, pretended_gpu
 from stochrestore import store
 from stochrestore.experiments import (
     attributes,
+    fashion,
+    image_controls,
     inpaint,
     registry,
     sr_networks,
@@ -92,6 +94,7 @@ def test_inpainting(gpu, tmp_path, data):
         images.numpy()
     inpaint.attack_credibility(trained)
     inpaint.initial_spread(settings, "he")
+    image_controls.controls(settings)
 
 
 def test_measurements_along_a_training(gpu, tmp_path):
@@ -120,22 +123,18 @@ def test_super_resolution(gpu, tmp_path):
     srflow_robustness.heat_rows(networks["srflow"], images, settings)
     srflow_robustness.quality_rows(networks, images, settings)
 
-
-def test_official_networks(gpu, tmp_path):
     torch.save(small.edsr().state_dict(), tmp_path / "edsr.pt")
-    settings = load(
-        "srflow_robustness", edsr_weights=str(tmp_path / "edsr.pt"), weights=str(tmp_path)
-    )
-    assert on_gpu(srflow_robustness.load_or_train(settings)["edsr"])
+    official = settings.model_copy(update={"edsr_weights": str(tmp_path / "edsr.pt")})
+    assert on_gpu(srflow_robustness.load_or_train(official)["edsr"])
 
 
 JOBS = {
-    "toy": (toy_gans, "toy_tradeoff", "robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 6}),
-    "unet": (inpaint, "inpaint", "faces/robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 6}),
-    "edsr": (sr_networks, "srflow_robustness", "edsr", {"edsr_steps": 6}),
-    "rrdb": (sr_networks, "srflow_robustness", "rrdb", {"rrdb_steps": 6}),
-    "esrgan": (sr_networks, "srflow_robustness", "esrgan", {"esrgan_steps": 6}),
-    "srflow": (sr_networks, "srflow_robustness", "srflow", {"srflow_steps": 6}),
+    "toy": (toy_gans, "toy_tradeoff", "robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 3}),
+    "unet": (inpaint, "inpaint", "faces/robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 3}),
+    "edsr": (sr_networks, "srflow_robustness", "edsr", {"edsr_steps": 3}),
+    "rrdb": (sr_networks, "srflow_robustness", "rrdb", {"rrdb_steps": 3}),
+    "esrgan": (sr_networks, "srflow_robustness", "esrgan", {"esrgan_steps": 3}),
+    "srflow": (sr_networks, "srflow_robustness", "srflow", {"srflow_steps": 3}),
 }
 
 
@@ -164,17 +163,16 @@ def train_until(step, job, folder, method):
 
 
 @pytest.mark.parametrize("name", JOBS)
-@pytest.mark.parametrize("first", ["gpu", "cpu"])
+@pytest.mark.parametrize("first", ["cuda", "cpu"])
 def test_a_checkpoint_continues_on_another_device(name, first, tmp_path):
     """The weights are those of an uninterrupted training: here, both devices round alike."""
     module, experiment, key, changes = JOBS[name]
 
-    def job_there():
-        settings = load(experiment, **changes)
-        return module.all_jobs(settings)[key]
+    def job_on(device):
+        return module.all_jobs(load(experiment, device=device, **changes))[key]
 
     def on(device, use):
-        if device == "gpu":
+        if device == "cuda":
             with pretended_gpu():
                 return use()
         with files_remember_devices():
@@ -183,19 +181,20 @@ def test_a_checkpoint_continues_on_another_device(name, first, tmp_path):
     method = module.METHOD
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
-        start_of(job_there(), folder, method)
-    train_job(job_there(), whole, method, progress=False)
-    second = {"gpu": "cpu", "cpu": "gpu"}[first]
-    on(first, lambda: train_until(3, job_there(), parts, method))
-    on(second, lambda: train_job(job_there(), parts, method, progress=False))
-    files = [job_there().path(folder) for folder in (whole, parts)]
+        start_of(job_on("cpu"), folder, method)
+    train_job(job_on("cpu"), whole, method, progress=False)
+    second = {"cuda": "cpu", "cpu": "cuda"}[first]
+    on(first, lambda: train_until(2, job_on(first), parts, method))
+    on(second, lambda: train_job(job_on(second), parts, method, progress=False))
+    files = [job_on("cpu").path(folder) for folder in (whole, parts)]
     assert files[0].read_bytes() == files[1].read_bytes()
-    expected = {"gpu": "cuda", "cpu": "cpu"}[second]
-    assert store.read_record(files[1].with_suffix(".json"))["device"] == expected
+    assert store.read_record(files[1].with_suffix(".json"))["device"] == second
 
 
-def test_the_attribute_network(gpu, tmp_path):
-    settings = attributes.Settings(training_images=64, held_out=32, steps=3, batch_size=16)
-    (job,) = attributes.all_jobs(settings).values()
-    train_job(job, tmp_path, attributes.METHOD, progress=False)
-    assert store.read_record(tmp_path / "attributes.json")["device"] == "cuda"
+@pytest.mark.parametrize("module", [attributes, fashion], ids=["attributes", "fashion"])
+def test_the_networks_of_features(gpu, module, tmp_path):
+    few = {"training_images": 64, "held_out": 32} if module is attributes else {}
+    settings = module.Settings(steps=3, batch_size=16, **few)
+    (job,) = module.all_jobs(settings).values()
+    train_job(job, tmp_path, module.METHOD, progress=False)
+    assert store.read_record(tmp_path / f"{job.name}.json")["device"] == "cuda"

@@ -18,6 +18,7 @@ from stochrestore.losses import (
     r1_penalty,
     robustness_loss,
 )
+from stochrestore.metrics.sensitivity import sensitivity
 from stochrestore.networks.mlp import MLPCritic, MLPEstimator
 
 
@@ -244,11 +245,35 @@ def test_r1_gradient_reaches_every_hidden_layer():
         ({"radius": 1.0, "steps": 0, "lr": 1.0}, "steps"),
         ({"radius": 1.0, "steps": 1, "lr": 0.0}, "lr"),
         ({"radius": 1.0, "steps": 1, "lr": 1.0, "start": "middle"}, "start"),
+        ({"radius": 1.0, "steps": 1, "lr": 1.0, "seeds_at_once": -3}, "seeds_at_once: got -3"),
     ],
 )
 def test_attack_refuses_bad_settings(arguments, named):
     with pytest.raises(InputError, match=named):
         Attack(**arguments)
+
+
+class CountsRows(MLPEstimator):
+    """Remembers the largest batch that passed."""
+
+    largest = 0
+
+    def forward(self, y, z):
+        self.largest = max(self.largest, len(y))
+        return super().forward(y, z)
+
+
+def test_the_clean_pass_keeps_to_the_seeds_at_once(generator):
+    """Ten seeds of five inputs, two seeds at once: never more than ten rows."""
+    network, y = CountsRows(8, stochastic=True), torch.zeros(5, 1)
+    z = network.seed(y, 10, generator=generator)
+    attack = Attack(0.1, 2, 0.05, seeds_at_once=2)
+    bounded = worst_perturbation(network, y, z, attack, generator=generator.manual_seed(3))
+    sensitivity(network, y, z, attack, generator=generator)
+    assert network.largest == 10
+    whole = Attack(0.1, 2, 0.05)
+    free = worst_perturbation(network, y, z, whole, generator=generator.manual_seed(3))
+    torch.testing.assert_close(bounded, free)
 
 
 def test_unknown_scale_and_negative_gamma_are_refused(generator):

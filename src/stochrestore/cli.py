@@ -64,13 +64,16 @@ app.add_typer(data, name="data")
 
 @data.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="set5, set14 or bsd100")],
+    name: Annotated[str, typer.Argument(help="set5, set14, bsd100 or fashion_mnist")],
     source: Annotated[
-        str, typer.Option(help="address of a mirror with the same paths")
-    ] = downloads.SELFEXSR,
+        str | None, typer.Option(help="address of a mirror with the same paths")
+    ] = None,
 ) -> None:
-    """Fetch a benchmark, checked by sha256; an interrupted download continues where it stopped."""
-    print(downloads.fetch(name, source=source))
+    """Fetch a data set, checked by sha256; an interrupted download continues where it stopped."""
+    if name == "fashion_mnist":
+        print(downloads.fetch_fashion_mnist(source=source or downloads.FASHION_MNIST))
+    else:
+        print(downloads.fetch(name, source=source or downloads.SELFEXSR))
 
 
 @app.command()

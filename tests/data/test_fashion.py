@@ -3,6 +3,9 @@
 import gzip
 import hashlib
 import json
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from typer.testing import CliRunner
 
 from stochrestore import store
 from stochrestore.cli import app
-from stochrestore.data import fashion
+from stochrestore.data import downloads, fashion
 from stochrestore.data.images import digest, load_images
 from stochrestore.errors import InputError
 from stochrestore.experiments.augmentation import MOST_NOISE, blurred, noise_and_blur
@@ -186,9 +189,51 @@ def test_images_to_train_and_choose_on():
         load_images("fashion", 32, seed=0, training_images=100, validation_images=40)
 
 
+def test_few_images_for_a_figure_show_every_kind():
+    found = load_images("fashion", 16, seed=0, training_images=9, validation_images=400)
+    labels = fashion.shipped()["validation"].labels[:400].tolist()
+    firsts = sorted(labels.index(kind) for kind in range(10))
+    assert torch.equal(found.shown(10), found.validation[torch.tensor(firsts)])
+    assert torch.equal(found.shown(4), found.shown(10)[:4])
+    faces = load_images("faces", 16, seed=0, training_images=9, validation_images=9)
+    assert torch.equal(faces.shown(4), faces.validation[:4])
+
+
 def test_other_sizes_of_the_official_files(official):
     with pytest.raises(InputError, match=r"fashion_mnist: size: got 28.*16, 32 or 64"):
         load_images(f"fashion_mnist:{official}", 28, seed=0, training_images=9, validation_images=9)
+
+
+@pytest.fixture
+def address(official):
+    """The files on a local server."""
+    handler = partial(SimpleHTTPRequestHandler, directory=official)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_fetching_the_official_files(official, address, tmp_path):
+    folder = downloads.fetch_fashion_mnist(source=address, folder=tmp_path / "got", progress=False)
+    found = fashion.official(folder, 16)["train"].pixels
+    assert torch.equal(found, fashion.official(official, 16)["train"].pixels)
+    for path in official.glob("*.gz"):
+        path.unlink()
+    # What is there is kept, and nothing is asked for.
+    downloads.fetch_fashion_mnist(source=address, folder=folder, progress=False)
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(InputError, match=r"t10k-labels.*\(status 404\).*continues from"):
+        downloads.fetch_fashion_mnist(source=address, folder=folder, progress=False)
+
+
+def test_what_arrives_damaged_is_not_kept(official, address, tmp_path):
+    damaged(official, "train-labels-idx1-ubyte", "altered")
+    with pytest.raises(InputError, match=r"train-labels.*sha256"):
+        downloads.fetch_fashion_mnist(source=address, folder=tmp_path / "got", progress=False)
+    assert [p.name for p in (tmp_path / "got").iterdir()] == ["train-images-idx3-ubyte.gz"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The options of the image trainings, their curves, and that faster steps compute the same."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -259,3 +260,14 @@ def test_the_record_tells_how_a_fresh_critic_fared(tmp_path, monkeypatch):
     train_job(job, tmp_path, inpaint.METHOD, progress=False)
     record = json.loads((tmp_path / f"{job.name}.json").read_text())
     assert record["two_sample_accuracy"] == 5 / 8
+
+
+@pytest.mark.parametrize("preset", ["laptop", "gpu"])
+@pytest.mark.parametrize("data", ["fashion", "fashion_mnist:PATH"])
+def test_presets_of_clothes_attack_as_hard_as_the_paper(preset, data):
+    chosen = registry.load("inpaint", preset, data=data)
+    assert chosen.epsilon == pytest.approx(2.5 * math.sqrt(math.prod(chosen.shape) / 12288), 1e-3)
+    assert chosen.shape[0] == 1
+    assert chosen.robustness_start == 0  # one schedule for all four models
+    assert [m / chosen.steps for m in chosen.lr_milestones] == [0.7, 0.85]
+    assert {name: getattr(chosen, name) for name in RECIPE} == RECIPE

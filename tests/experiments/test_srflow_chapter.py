@@ -32,7 +32,7 @@ def papermill(folder, **parameters):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Files under the names of Set5, and weights in the published layouts."""
+    """Images under the names of Set5's, and weights in the published layouts."""
     folder = tmp_path_factory.mktemp("own")
     for i, path in enumerate(sorted(registry("set5"))):
         side = 40 if path.endswith("_HR.png") else 10
@@ -54,13 +54,22 @@ def outputs(path):
     return [o for cell in cells if cell.cell_type == "code" for o in cell.outputs]
 
 
-def test_set5_and_official_weights(folder):
-    done = papermill(folder, data="set5", **weights(folder))
+def test_a_folder_and_official_weights(folder):
+    done = papermill(folder, data=f"folder:{folder / 'Set5'}", **weights(folder))
     assert done.returncode == 0, done.stderr[-2000:]
     found = outputs(folder / "out.ipynb")
     assert sum("image/png" in o.get("data", {}) for o in found) == 4
-    assert any("set5" in o.get("data", {}).get("text/plain", "") for o in found)
+    assert any("folder:" in o.get("data", {}).get("text/plain", "") for o in found)
     assert not [o for o in found if o.get("name") == "stderr"]
+
+
+def test_files_under_the_names_of_set5_are_not_taken_for_it(folder):
+    done = papermill(folder, data="set5", **weights(folder))
+    assert done.returncode != 0
+    (error,) = [o for o in outputs(folder / "out.ipynb") if o.output_type == "error"]
+    (line,) = error.traceback
+    assert "10 files are not in" in line
+    assert "(damaged); `stochrestore data fetch set5`" in line
 
 
 def test_a_truncated_file_ends_the_chapter_in_one_line(folder, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.container import ErrorbarContainer
 
-from stochrestore.figures import images, sr_robustness, toy
+from stochrestore.figures import images, sr_robustness, toy, trainings
 from stochrestore.figures.interactive import weight_browser
 from stochrestore.figures.style import NAMES
 from stochrestore.metrics.intervals import Interval
@@ -128,14 +128,14 @@ def test_a_figure_to_choose_from_says_its_values_and_scrolls_by_keyboard():
 
 
 def test_curves_are_a_line_a_network_and_an_entry_a_kind():
-    history = [dict.fromkeys(images.CURVES, 0.5) | {"step": step} for step in (1, 2)]
+    history = [dict.fromkeys(trainings.CURVES, 0.5) | {"step": step} for step in (1, 2)]
     records = {name: [{"history": history}] * 3 for name in MODELS}
     old = [{"history": [{"step": 1, "critic_loss": 1.0}]}]  # from before there were curves
-    figure = images.curves({**records, "sto_gan": old})
-    assert [len(axis.lines) for axis in figure.axes] == [9] * 5
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    figure = trainings.curves({**records, "sto_gan": old})
+    assert [len(axis.lines) for axis in figure.axes] == [9] * 5 + [0]
+    labels = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     assert labels == [NAMES[name] for name in MODELS[:3]]
-    assert not images.curves({"sto_gan": old}).legends
+    assert trainings.curves({"sto_gan": old}).axes[-1].get_legend() is None
 
 
 def test_numbers_stand_over_the_samples_they_are_of():
@@ -146,15 +146,18 @@ def test_numbers_stand_over_the_samples_they_are_of():
     ]
     notes = images.behaviour_notes(rows)
     assert notes == {"sto_gan": "std 0.12 · 25 dB", "posterior_sampler": "std 0.12"}
-    groups = [("input", torch.rand(1, 2, 1, 8, 8)), ("sto_gan", torch.rand(4, 2, 1, 8, 8))]
+    one, four = torch.rand(1, 2, 1, 8, 8), torch.rand(4, 2, 1, 8, 8)
+    groups = [("input", one), ("sto_gan", four)]
     titles = [axis.get_title() for axis in images.sample_sheet(groups, notes=notes).axes]
-    assert titles == ["input\n", "StoGAN\nstd 0.12 · 25 dB"]
+    assert titles == ["input", "StoGAN\nstd 0.12 · 25 dB"]
+    narrow = images.sample_sheet([("sto_gan", one)], notes=notes)
+    assert narrow.axes[0].get_title() == "StoGAN\nstd 0.12\n25 dB"
     assert [axis.get_title() for axis in images.sample_sheet(groups).axes] == ["input", "StoGAN"]
 
 
 def test_health_is_told_of_each_network_that_was_examined():
     records = {"sto_gan": [{"two_sample_accuracy": 0.5}, {"two_sample_accuracy": 0.75}, {}]}
-    table = images.health_table({**records, "robust_gan": [{}]}, 0.5)
+    table = trainings.health_table({**records, "robust_gan": [{}]}, 0.5)
     assert list(table.index) == ["StoGAN", "images"]
     assert list(table["mean"]) == ["0.625", "0.500"]
     assert table["each network"].iloc[0] == "0.500, 0.750"

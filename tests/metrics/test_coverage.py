@@ -78,7 +78,8 @@ def test_intervals_cover_the_mean(case, dims, generator):
         mean, held, apart = rates(found)
         print(f"{case.__name__}, {dims} dims, {name}: mean {mean:.3f}, {held:.3f}, {apart:.3f}")
         assert held >= 0.93
-        assert held <= 0.98 or not 0.1 <= mean <= 0.9
+        # At most 98 %; 400 runs have an error of 0.7 %.
+        assert held <= 0.99 or not 0.1 <= mean <= 0.9
         assert apart <= 0.07
 
 

@@ -84,6 +84,9 @@ def test_batches_may_come_one_by_one(attributes):
     [
         (images(2)[0], r"shape of images: got \(3, 32, 32\)"),
         (images(2)[:0], r"shape of images: got \(0,"),
+        ((255 * images(2)).byte(), "pixels: dtype of images: got torch.uint8; allowed: floats"),
+        (255 * images(2), "pixels: range of images: got '0.0203 to 255'; allowed: 0 to 1"),
+        (2 * images(2) - 1, "pixels: range of images: got '-1 to 1'; allowed: 0 to 1"),
         (images(3).index_fill(0, torch.tensor([1]), math.nan), "NaN or infinity: got 1"),
         ([], "batches of images: got 0"),
     ],

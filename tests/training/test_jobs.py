@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stochrestore import store
 from stochrestore.errors import InputError
-from stochrestore.experiments import inpaint, registry, sr_networks, toy_gans, toy_tradeoff
+from stochrestore.experiments import inpaint, registry, sr_networks, toy_gans, toy_tradeoff, trained
 from stochrestore.training.jobs import Method, finished, load, select, train_job, train_jobs
 from stochrestore.training.loop import TrainingDiverged
 
@@ -37,7 +36,7 @@ def once(tmp_path_factory):
 
 
 @pytest.fixture
-def trained(tmp_path, once):
+def finished_one(tmp_path, once):
     for name, content in once.items():
         (tmp_path / name).write_bytes(content)
     return tmp_path
@@ -92,6 +91,19 @@ def test_nor_with_other_data(tmp_path):
         train_job(job, tmp_path, others)
 
 
+def test_other_images_to_restore_may_come_along_the_way(tmp_path):
+    method = inpaint.METHOD
+    for images in (48, 40):
+        changes = {"validation_images": images, "steps": 6, "device": "cpu"}
+        settings = registry.load("inpaint", "smoke", **changes)
+        job = inpaint.all_jobs(settings)["faces/sto_gan-seed0"]
+        if images == 48:
+            interrupted(tmp_path, method=method, job=job)
+        else:
+            train_job(job, tmp_path, method, progress=False)
+    assert finished(job, tmp_path)
+
+
 def test_a_checkpoint_beyond_the_last_step_is_refused(tmp_path):
     interrupted(tmp_path)
     fewer = job_of(SMOKE.model_copy(update={"steps": 2}))
@@ -124,24 +136,24 @@ def test_a_foreign_checkpoint_is_refused_in_one_line(tmp_path, content):
 
 
 @pytest.mark.parametrize("what", ["gone", "cut"])
-def test_weights_that_are_not_whole_are_trained_again(trained, once, what):
-    path = weights(trained)
-    assert finished(job_of(), trained)
+def test_weights_that_are_not_whole_are_trained_again(finished_one, once, what):
+    path = weights(finished_one)
+    assert finished(job_of(), finished_one)
     path.unlink() if what == "gone" else path.write_bytes(path.read_bytes()[:-9])
-    assert not finished(job_of(), trained)
-    train_jobs([job_of()], trained, toy_gans.METHOD)
+    assert not finished(job_of(), finished_one)
+    train_jobs([job_of()], finished_one, toy_gans.METHOD)
     assert path.read_bytes() == once[path.name]
 
 
 @pytest.mark.parametrize("record", ["{}", "[]", '{"settings": 3, "versions": 1}', '{"a": 1}'])
-def test_a_record_of_something_else_is_named_in_one_line(trained, record):
-    weights(trained).with_suffix(".json").write_text(record)
+def test_a_record_of_something_else_is_named_in_one_line(finished_one, record):
+    weights(finished_one).with_suffix(".json").write_text(record)
     for use in (finished, lambda job, folder: train_jobs([job], folder, toy_gans.METHOD)):
         with pytest.raises(InputError, match=r"record .*robust_sto_gan-seed0\.json") as caught:
-            use(job_of(), trained)
+            use(job_of(), finished_one)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"record robust_sto_gan-seed0\.json"):
-        load(job_of(), trained, toy_gans.METHOD)
+        load(job_of(), finished_one, toy_gans.METHOD)
 
 
 @pytest.mark.parametrize(
@@ -203,8 +215,7 @@ def test_what_a_network_starts_from_is_trained_before_it(tmp_path):
 
 def test_what_a_chapter_trains_is_kept_and_found_again(tmp_path, monkeypatch):
     """The networks outlive an error after their training."""
-    monkeypatch.setattr(store, "__file__", str(tmp_path / "src" / "stochrestore" / "store.py"))
-    (tmp_path / "pyproject.toml").write_text("")
+    monkeypatch.setattr(trained, "build_folder", lambda: tmp_path / "_build")
     settings = registry.load("toy_tradeoff", "smoke", train=True, runs=2, steps=2, sweep_steps=1)
     first = toy_tradeoff.load_or_train(settings)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("_build/**/*.safetensors")}

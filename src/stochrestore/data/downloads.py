@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from stochrestore.data import fashion
 from stochrestore.errors import InputError, require, silent
 from stochrestore.store import sha256
 
@@ -18,6 +19,10 @@ SELFEXSR = (
     "8f6dd8c1d20cb7e8792a7177b4f6fd677633f598/data/"
 )
 """The benchmarks of super-resolution as Huang et al. (2015) published them."""
+FASHION_MNIST = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
+)
+"""The official files of Fashion-MNIST; their contents are checked, whatever the branch holds."""
 BENCHMARKS = {"set5": "Set5", "set14": "Set14", "bsd100": "BSD100"}
 """The names of the benchmarks and of their folders."""
 
@@ -81,6 +86,49 @@ def fetch(
         except OSError as error:
             raise InputError(f"{folder / path} cannot be written: {error.strerror}") from None
     return folder / BENCHMARKS[name]
+
+
+def fetch_fashion_mnist(
+    *, source: str = FASHION_MNIST, folder: Path | None = None, progress: bool = True
+) -> Path:
+    """Download the four official files that are missing; those that are there are kept.
+
+    Args:
+        source: the address of the folder they are in.
+        folder: where to put them; ``fashion_mnist`` in :func:`data_folder` where it is not given.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The folder, for ``data=fashion_mnist:PATH``.
+
+    Raises:
+        InputError: as :func:`fetch`.
+    """
+    try:
+        import requests
+    except ImportError:
+        raise InputError("data: needs requests; pip install 'stochrestore[notebooks]'") from None
+    folder = folder or data_folder() / "fashion_mnist"
+    for name in tqdm(fashion.SHA256, "fashion_mnist", disable=silent(progress)):
+        target = folder / f"{name}.gz"
+        if target.exists():
+            continue
+        partial = target.with_name(f"{target.name}.partial{os.getpid()}")
+        try:
+            answer = requests.get(f"{source}{target.name}", timeout=30)
+            answer.raise_for_status()
+            fashion.checked(answer.content, name, str(folder), packed=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(answer.content)
+            partial.replace(target)
+        except requests.RequestException as error:
+            why = f"cannot be downloaded ({_reason(error)})"
+            raise _stopped("fashion_mnist", target.name, why) from None
+        except OSError as error:
+            raise InputError(f"{target} cannot be written: {error.strerror}") from None
+        finally:
+            partial.unlink(missing_ok=True)
+    return folder
 
 
 def _stopped(name: str, path: str, why: str) -> InputError:

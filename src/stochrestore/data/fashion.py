@@ -126,20 +126,34 @@ def _contents(root: Path, name: str) -> NDArray[np.uint8]:
     """The bytes of an official file."""
     plain, packed = root / name, root / f"{name}.gz"
     try:
-        data = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
+        found = plain if plain.is_file() else packed
+        data = found.read_bytes()
     except FileNotFoundError:
         expected = f"expected there, gzipped or not: {LAYOUT}"
         raise InputError(f"fashion_mnist:{root}: {name} is missing; {expected}") from None
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or "damaged"
+    except OSError as error:
+        reason = error.strerror
         raise InputError(f"fashion_mnist:{root}: {name} cannot be read: {reason}") from None
-    digest = sha256([data])
+    return np.frombuffer(checked(data, name, str(root), packed=found == packed), np.uint8)
+
+
+def checked(data: bytes, name: str, root: str, *, packed: bool) -> bytes:
+    """The contents of an official file, unpacked.
+
+    Raises:
+        InputError: they are damaged, or not the official ones.
+    """
+    try:
+        contents = gzip.decompress(data) if packed else data
+    except (OSError, EOFError, zlib.error):
+        raise InputError(f"fashion_mnist:{root}: {name} cannot be read: damaged") from None
+    digest = sha256([contents])
     if digest != SHA256[name]:
         raise InputError(
             f"fashion_mnist:{root}: {name}: sha256 is {digest[:12]}…, the official file's is "
             f"{SHA256[name][:12]}…; fetch it again"
         )
-    return np.frombuffer(data, np.uint8)
+    return contents
 
 
 def _resized(images: Tensor, size: int) -> Tensor:

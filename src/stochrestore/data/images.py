@@ -91,6 +91,7 @@ class ImageSet:
         skipped: the unreadable files that were left out, each with the reason.
         selection: (L, C, S, S), disjoint from both, to choose recipe and length by, so that no
             reported number is of images that a choice was made by; None where there are none.
+        kinds: (M,), what the validation images show, where that is known.
     """
 
     name: str
@@ -98,6 +99,23 @@ class ImageSet:
     validation: Images
     skipped: tuple[str, ...] = ()
     selection: Images | None = None
+    kinds: Tensor | None = None
+
+    def shown(self, n: int) -> Tensor:
+        """Validation images for a figure, (n, C, S, S): the first ones.
+
+        Where kinds are known, the first of each kind come before the second of any, so that few
+        images show what there is.
+        """
+        if self.kinds is None:
+            return self.validation[:n]
+        met: dict[int, int] = {}
+        turns = []  # how many of the same kind came before
+        for kind in self.kinds.tolist():
+            turns.append(met.get(kind, 0))
+            met[kind] = turns[-1] + 1
+        order = sorted(range(len(turns)), key=turns.__getitem__)  # stable
+        return self.validation[torch.tensor(order[:n])]
 
 
 def load_images(
@@ -165,6 +183,7 @@ def _clothes(
         ByteImages(parts["train"].pixels[:training_images]),
         ByteImages(parts["validation"].pixels[:validation_images]),
         selection=ByteImages(parts["selection"].pixels),
+        kinds=parts["validation"].labels[:validation_images],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,13 +15,13 @@ from stochrestore.degradations import ImageDegradation
 from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator, restore, sample
 from stochrestore.experiments.image_gans import Degradation, ImageSettings, images
+from stochrestore.metrics.coverage import coverage_interval
 from stochrestore.metrics.features import FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
 from stochrestore.metrics.intervals import (
     Interval,
     frechet_interval,
     mean_interval,
-    share_interval,
     student_interval,
 )
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
@@ -69,7 +70,9 @@ def features_for(settings: ImageSettings) -> FeatureExtractor:
     automatic = fitting.get(settings.kind, "inception")
     return feature_extractor(
         automatic if settings.features == "auto" else settings.features,  # type: ignore[arg-type]
-        inception_weights=settings.inception_weights or None,
+        inception_weights=Path(settings.inception_weights).expanduser()
+        if settings.inception_weights
+        else None,
         device=settings.torch_device(),
     )
 
@@ -112,19 +115,20 @@ def quality(
 ) -> Row:
     """FID, precision and recall with intervals, and as piq computes them.
 
-    The 95 % intervals are over images, at these networks.
+    The 95 % intervals are over the draw of real and of restored images, at these networks and
+    numbers of images.
     """
-    s, fake = settings, reference.extractor(restored)
-    exact = precision_recall(reference.real, fake, s.k, real_radii=reference.radii)
-    by_piq = precision_recall(reference.real, fake, s.k, mode="piq")
+    s, real, fake = settings, reference.real, reference.extractor(restored)
+    exact = precision_recall(real, fake, s.k, real_radii=reference.radii)
+    by_piq = precision_recall(real, fake, s.k, mode="piq")
     generator = torch.Generator().manual_seed(s.seed)
     return {
         "features": reference.extractor.name,
-        "fid": frechet_interval(reference.real, fake, generator=generator, repeats=repeats),
-        "fid_piq": frechet_distance(reference.real, fake, mode="piq"),
-        "precision": share_interval(exact.precision, len(fake)),
+        "fid": frechet_interval(real, fake, generator=generator, repeats=repeats),
+        "fid_piq": frechet_distance(real, fake, mode="piq"),
+        "precision": coverage_interval(fake, real, s.k, exact.precision, generator=generator),
         "precision_piq": by_piq.precision,
-        "recall": share_interval(exact.recall, len(reference.real)),
+        "recall": coverage_interval(real, fake, s.k, exact.recall, generator=generator),
         "recall_piq": by_piq.recall,
     }
 

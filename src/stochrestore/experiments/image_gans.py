@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Literal
 
@@ -250,8 +251,9 @@ def image_method(
 
 
 def data_digest(settings: ImageSettings) -> str:
-    """The sha256 of the images that the settings name."""
-    return digest(images(settings))
+    """The sha256 of the training images that the settings name."""
+    data = images(settings)
+    return digest(replace(data, validation=data.train[:0]))
 
 
 def with_seeds(

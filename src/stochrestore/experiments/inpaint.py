@@ -33,7 +33,8 @@ from stochrestore.experiments.evaluation import (
     sampled,
 )
 from stochrestore.experiments.evaluation import over_runs as over_runs
-from stochrestore.experiments.image_controls import examination
+from stochrestore.experiments.image_controls import controls as controls
+from stochrestore.experiments.image_controls import examination, two_sample_accuracy
 from stochrestore.experiments.image_gans import (
     CriticInit,
     ImageSettings,
@@ -176,6 +177,11 @@ def job_evaluation(estimator: Any, job: Job) -> Metrics:
 METHOD = image_method(degradation, job_evaluation, examination)
 
 
+def fresh_critic_on_images(settings: Settings) -> float:
+    """The control of ``two_sample_accuracy``: images stand for restorations."""
+    return two_sample_accuracy(None, settings, degradation(settings), seed=settings.seed)
+
+
 def load_or_train(settings: Settings) -> Trained:
     """The networks: those shipped, those of ``settings.weights``, or trained now."""
     jobs = list(main_jobs(settings))
@@ -260,7 +266,7 @@ def figure_1(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]
         title (or an estimator's key) and images, (columns, n, C, S, S).
     """
     settings, degrade = trained.settings, degradation(trained.settings)
-    x = images(settings).validation[:n]
+    x = images(settings).shown(n)
     y = degrade.degrade(x).to(settings.torch_device())
     models: dict[str, Estimator] = {name: nets[0] for name, nets in trained.estimators.items()}
     if settings.kind == "faces":

@@ -54,15 +54,20 @@ def trained_weights(
 
 
 def _kept(settings: TrainedSettings, jobs: list[Job]) -> Path:
-    """``_build/weights/EXPERIMENT/PRESET-DIGEST``; in a temporary folder without a checkout."""
+    """The folder of these trainings, by their settings, their seeds and the code they run."""
     package = Path(store.__file__).parent
     files = sorted(path for part in DECIDING for path in package.glob(part))
     wanted = repr([(job.name, job.seed, job.recorded()) for job in jobs])
     digest = store.sha256([wanted.encode(), *(path.read_bytes() for path in files)])
-    root = package.parents[1]
+    return build_folder() / "weights" / settings.experiment / f"{settings.preset}-{digest[:12]}"
+
+
+def build_folder() -> Path:
+    """``_build`` of the checkout; of a temporary folder where there is none, or none to write."""
+    root = Path(store.__file__).parents[2]
     if not ((root / "pyproject.toml").exists() and os.access(root, os.W_OK)):
         root = Path(tempfile.mkdtemp(prefix="stochrestore-"))
-    return root / "_build" / "weights" / settings.experiment / f"{settings.preset}-{digest[:12]}"
+    return root / "_build"
 
 
 def load_networks(

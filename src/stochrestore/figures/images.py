@@ -74,9 +74,10 @@ def _draw_sheet(
         axis.imshow(mosaic(images), interpolation="nearest")
         color = COLORS.get(title, "black") if title_colors else "black"
         narrow = images.shape[0] == 1
-        lines = [NAMES.get(title, title), *([(notes or {}).get(title, "")] if notes else [])]
-        size = 6.5 if narrow else 8
-        axis.set_title("\n".join(lines), fontsize=size, color=color, pad=3)
+        label = NAMES.get(title, title)
+        if notes and title in notes:
+            label += "\n" + (notes[title].replace(" · ", "\n") if narrow else notes[title])
+        axis.set_title(label, fontsize=6.5 if narrow else 8, color=color, pad=3)
         axis.set_axis_off()
         for line in range(1, images.shape[0]):
             axis.axvline(line * (side + 1) - 1, color="white", linewidth=0.6)
@@ -158,72 +159,6 @@ def paper_table(printed: Mapping[str, Mapping[str, str]], features: str) -> pd.D
     for quantity, values in printed.items():
         columns[QUANTITIES[quantity][0]] = [values[name] for name in names]
     return pd.DataFrame(columns).set_index("").T
-
-
-def controls_table(rows: Rows) -> pd.DataFrame:
-    """What features say of real images, and of real images with a defect, against real ones.
-
-    Args:
-        rows: ``features``, ``images``, ``fid``, ``precision`` and ``recall``.
-    """
-    shown = [
-        {
-            "features": row["features"],
-            "images": row["images"],
-            **{QUANTITIES[q][0]: f"{row[q]:.2f}" for q in ("fid", "precision", "recall")},
-        }
-        for row in rows
-    ]
-    return pd.DataFrame(shown).set_index(["features", "images"])
-
-
-def health_table(records: Mapping[str, Rows], control: float) -> pd.DataFrame:
-    """How often a fresh critic tells the restorations of each network from images.
-
-    Args:
-        records: of the networks of each kind, with ``two_sample_accuracy`` where it was measured.
-        control: the same where images stand for restorations.
-    """
-    lines = []
-    for name, runs in records.items():
-        found = [run["two_sample_accuracy"] for run in runs if "two_sample_accuracy" in run]
-        if found:
-            each = ", ".join(f"{value:.3f}" for value in found)
-            lines.append({"": NAMES[name], "mean": f"{np.mean(found):.3f}", "each network": each})
-    lines.append({"": "images", "mean": f"{control:.3f}", "each network": "–"})
-    return pd.DataFrame(lines).set_index("")
-
-
-CURVES = ("fid", "precision", "recall", "std", "robustness")
-
-
-def curves(records: Mapping[str, Rows]) -> Figure:
-    """What was measured along the trainings: a panel a quantity, a line a network.
-
-    Args:
-        records: of the networks of each kind; those without curves are left out.
-    """
-    figure, axes = plt.subplots(1, len(CURVES), figsize=(13.5, 2.9), dpi=130, layout="constrained")
-    for axis, quantity in zip(axes, CURVES, strict=True):
-        for name, runs in records.items():
-            label = NAMES[name]
-            for run in runs:
-                points = [row for row in run["history"] if quantity in row]
-                if points:
-                    steps = [row["step"] for row in points]
-                    values = [row[quantity] for row in points]
-                    look = {"color": COLORS[name], "linestyle": LINES[name]}
-                    axis.plot(steps, values, label=label, linewidth=1.3, alpha=0.85, **look)
-                    label = ""  # one entry in the legend for all networks of a kind
-        axis.set(title=QUANTITIES[quantity][0], xlabel="step")
-        if quantity == "fid":
-            axis.set_yscale("log")
-        elif quantity != "robustness":
-            axis.set_ylim(bottom=0)
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
-    return figure
 
 
 def behaviour_notes(rows: Rows) -> dict[str, str]:

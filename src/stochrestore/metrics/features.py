@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from stochrestore import store
 from stochrestore.errors import InputError, require
+from stochrestore.metrics.images import check_images
 from stochrestore.metrics.torchvision_ops import import_piq
 from stochrestore.networks.attributes import AttributeNetwork
 from stochrestore.networks.fashion import FashionNetwork
@@ -65,7 +66,8 @@ class FeatureExtractor:
             images: (N, C, S, S), or an iterable of such batches.
 
         Raises:
-            InputError: no images, another number of dimensions or channels, NaN.
+            InputError: no images, another number of dimensions or channels, NaN, or a dtype or
+                range that is not that of images in [0, 1].
         """
         batches = images.split(self.batch) if isinstance(images, Tensor) else images
         features = [self._features(batch) for batch in batches]
@@ -78,6 +80,7 @@ class FeatureExtractor:
         require(shaped, where, tuple(images.shape), "(N, C, S, S), not empty")
         wrong = int((~images.isfinite()).flatten(1).any(1).sum())
         require(wrong == 0, f"{self.name}: images with NaN or infinity", wrong, "none")
+        check_images(self.name, images)
         return self.network(images.to(self.device).float().clamp(0, 1)).cpu()
 
 

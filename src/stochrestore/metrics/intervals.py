@@ -1,8 +1,9 @@
 """95 % intervals: of one type, made from independent runs or from a sample of images.
 
 Over runs (:func:`student_interval`) it is the training that varies. Over images
-(:func:`mean_interval`, :func:`share_interval`, :func:`frechet_interval`) it is which images were
-drawn; the networks are given.
+(:func:`mean_interval`, :func:`share_interval`, :func:`frechet_interval`, and
+:func:`~stochrestore.metrics.coverage.coverage_interval` for precision and recall) it is which
+images were drawn; the networks are given.
 """
 
 from __future__ import annotations

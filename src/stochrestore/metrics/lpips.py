@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stochrestore.errors import InputError, require
+from stochrestore.metrics.images import check_images
 from stochrestore.metrics.torchvision_ops import import_piq
 
 VGG_FILE = "vgg16-397923af.pth"
@@ -50,6 +51,8 @@ def lpips(a: Tensor, b: Tensor) -> Tensor:
     """
     side = min(a.shape[-2:])
     require(side >= LEAST_SIDE, "lpips: side", side, f"at least {LEAST_SIDE}")
+    for images in (a, b):
+        check_images("lpips", images)
     found: Tensor = _metric(_cached(VGG_FILE), _cached(LINEAR_FILE))(a, b)
     return found
 

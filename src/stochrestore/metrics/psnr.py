@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from stochrestore.metrics.images import check_images
+
 Channels = Literal["rgb", "y"]
 
 
@@ -22,7 +24,12 @@ def psnr(a: Tensor, b: Tensor, *, channels: Channels = "rgb", border: int = 0) -
 
     Returns:
         dB, (…); infinite where a = b.
+
+    Raises:
+        InputError: another dtype or range, such as bytes or images in [−1, 1].
     """
+    for name, images in (("a", a), ("b", b)):
+        check_images(f"psnr: {name}", images)
     difference = (a - b).double()
     if border:
         difference = difference[..., border:-border, border:-border]

@@ -29,10 +29,12 @@ def sensitivity(
         y: inputs, (N, …).
         z: seeds, (S, N, K).
     """
-    clean = restore(estimator, y, z)
+    at_once = attack.seeds_at_once
+    clean = restore(estimator, y, z, seeds_at_once=at_once)
     with torch.enable_grad():
         delta = worst_perturbation(estimator, y, z, attack, generator=generator, clean=clean)
-    return squared_distance(restore(estimator, y + delta, z), clean).mean().item()
+    moved = restore(estimator, y + delta, z, seeds_at_once=at_once)
+    return squared_distance(moved, clean).mean().item()
 
 
 class ScalarSensitivity(NamedTuple):
