@@ -189,11 +189,11 @@ def test_the_curve_changes_nothing_in_the_training():
 
 def test_curves_are_of_images_that_no_reported_number_uses():
     settings = smoke(curve_images=40)
-    compared = evaluation._selection(settings, inpaint.degradation)
+    compared = evaluation._selection(settings, inpaint.degradation, torch.device("cpu"))
     kept = fashion.shipped()["selection"].pixels[:40].float() / 255
     assert torch.equal(compared.inputs, kept[..., -4:, :])
     digits = registry.load("inpaint", "smoke", data="digits", curve_images=40)
-    inputs = evaluation._selection(digits, inpaint.degradation).inputs
+    inputs = evaluation._selection(digits, inpaint.degradation, torch.device("cpu")).inputs
     assert torch.equal(inputs, images(digits).train[:40][..., -2:, :])  # there are none to spare
 
 

@@ -210,7 +210,7 @@ def curve_point(estimator: Any, job: Job, *, degradation: Degradation) -> Metric
     data have no such part. A point takes about a second. Recipe, length and λ_R are chosen by it.
     """
     settings = job.settings
-    compared = _selection(settings, degradation)
+    compared = _selection(settings, degradation, settings.torch_device())
     generator = torch.Generator().manual_seed(job.seed)
     training = estimator.training
     estimator.eval()
@@ -239,9 +239,11 @@ def curve_point(estimator: Any, job: Job, *, degradation: Degradation) -> Metric
 
 
 @lru_cache(maxsize=1)
-def _selection(settings: ImageSettings, degradation: Degradation) -> Reference:
+def _selection(
+    settings: ImageSettings, degradation: Degradation, device: torch.device
+) -> Reference:
     """What :func:`reference` gives, for the images that choices are made by."""
-    data, device, n = images(settings), settings.torch_device(), settings.curve_images
+    data, n = images(settings), settings.curve_images
     extractor = features_for(settings)
     real = extractor(data.train[:n].to(device))
     kept = data.train if data.selection is None else data.selection
