@@ -25,6 +25,7 @@ from stochrestore.metrics.intervals import (
     student_interval,
 )
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
+from stochrestore.metrics.psnr import MOST_PSNR
 from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
 from stochrestore.training.jobs import MODELS, Job
 from stochrestore.training.loop import Metrics, float32_as
@@ -32,8 +33,6 @@ from stochrestore.training.loop import Metrics, float32_as
 Row = dict[str, Any]
 BATCH = 256
 """Images that are restored together."""
-MOST_PSNR = 99.0
-"""dB; stands for an infinite PSNR, of images that are equal."""
 CURVE_STD = (64, 8)
 """Inputs, and samples of each, for the std along a training."""
 CURVE_ATTACKED = 64

@@ -11,6 +11,9 @@ from stochrestore.metrics.images import check_images
 
 Channels = Literal["rgb", "y"]
 
+MOST_PSNR = 99.0
+"""dB that stand for an infinite PSNR, of equal images, where means are taken."""
+
 
 def psnr(a: Tensor, b: Tensor, *, channels: Channels = "rgb", border: int = 0) -> Tensor:
     """The peak signal-to-noise ratio −10·log₁₀(mean squared difference) for images of peak 1.
