@@ -26,7 +26,7 @@ from stochrestore.estimators.tiling import Tiled
 from stochrestore.experiments.sr_networks import METHOD, NETWORKS, NetworkSettings, all_jobs
 from stochrestore.experiments.trained import trained_weights
 from stochrestore.metrics import lpips
-from stochrestore.metrics.psnr import Channels, psnr
+from stochrestore.metrics.psnr import MOST_PSNR, Channels, psnr
 from stochrestore.networks.official import load_edsr, load_esrgan, load_srflow
 from stochrestore.networks.srflow import SRFlow
 from stochrestore.training.jobs import load
@@ -39,8 +39,6 @@ PIXELS_AT_ONCE = 128**2
 """Of the inputs that pass together: SRFlow-small with 4 seeds then takes some 2 GB."""
 MARGIN = 16
 """Around the windows of large images, in pixels: seams are then below 10⁻³ grey levels."""
-EQUAL = 99.0
-"""dB that stand for equal images, whose PSNR is infinite."""
 SSIM_LEAST_SIDE = 11
 """The side of SSIM's window."""
 
@@ -270,7 +268,7 @@ def psnr_rows(result: Attacked) -> list[Row]:
         row: Row = {"image": name}
         for kind in channels:
             moved = psnr(result.group.y[i], result.y[i], channels=kind)
-            row[f"input_{kind}"] = min(moved.item(), EQUAL)
+            row[f"input_{kind}"] = min(moved.item(), MOST_PSNR)
             output = shaved_psnr(result.clean[:, i], result.moved[:, i], kind)
             row[f"output_{kind}"] = output.mean().item()
         rows.append(row)
@@ -278,9 +276,9 @@ def psnr_rows(result: Attacked) -> list[Row]:
 
 
 def shaved_psnr(a: Tensor, b: Tensor, channels: Channels = "rgb") -> Tensor:
-    """PSNR without the border of images (…, 3, H, W), at most :data:`EQUAL` dB: (…)."""
+    """PSNR without the border of images (…, 3, H, W), at most 99 dB: (…)."""
     border = SHAVE if min(a.shape[-2:]) > 2 * SHAVE else 0
-    return psnr(a, b, channels=channels, border=border).clamp_max(EQUAL)
+    return psnr(a, b, channels=channels, border=border).clamp_max(MOST_PSNR)
 
 
 def figure_8_rows(networks: Mapping[str, Estimator], settings: Settings) -> list[Row]:
