@@ -153,7 +153,7 @@ def test_records_from_before_an_option_are_of_its_default(name):
 
 
 def test_every_shipped_record_is_of_the_preset_s_settings():
-    for data in ("faces", "digits"):
+    for data in ("faces", "fashion", "digits"):
         settings = registry.load("inpaint", "laptop", data=data)
         for job in inpaint.main_jobs(settings):
             assert finished(job, store.shipped("inpaint")), job.name
