@@ -289,5 +289,6 @@ def model_jobs(
 
 
 def workers(settings: ImageSettings) -> int:
-    """Trainings at a time: one on a GPU, two on the processor."""
-    return 2 if settings.torch_device().type == "cpu" else 1
+    """Trainings at a time: one on a GPU, two on the processor unless they are very short."""
+    # A process takes seconds to start, as long as a hundred steps of small networks.
+    return 2 if settings.torch_device().type == "cpu" and settings.steps >= 100 else 1
