@@ -1,5 +1,7 @@
 """Fixtures and settings that several tests share."""
 
+import signal
+
 import pytest
 import torch
 from hypothesis import settings
@@ -17,6 +19,14 @@ def _trained_anew(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trained, "build_folder", lambda: tmp_path_factory.getbasetemp() / "build")
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible():
+    """A shell has what it runs in the background ignore Ctrl-C; what tests start must not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
