@@ -73,13 +73,13 @@ def rates(found):
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "dims"), list(product(CASES, (2, 8))))
 def test_intervals_cover_the_mean(case, dims, generator):
-    names, found_of = ("precision", "recall"), intervals(case, dims, 500, 400, generator)
+    names, found_of = ("precision", "recall"), intervals(case, dims, 500, 800, generator)
     for name, found in zip(names, found_of, strict=True):
         mean, held, apart = rates(found)
         print(f"{case.__name__}, {dims} dims, {name}: mean {mean:.3f}, {held:.3f}, {apart:.3f}")
         assert held >= 0.93
-        # At most 98 %; 400 runs have an error of 0.7 %.
-        assert held <= 0.99 or not 0.1 <= mean <= 0.9
+        # At most 98 %, but for the error of 800 runs: 2400 of the highest rate gave 97.4 %.
+        assert share_interval(held, 800).low <= 0.98 or not 0.1 <= mean <= 0.9
         assert apart <= 0.07
 
 
