@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from contextlib import suppress
 
 import pytest
 from PIL import Image
@@ -373,6 +372,7 @@ def test_autograding_gives_each_student_the_points_due(tmp_path):
         "bob": instead("while True:\n    pass"),
         "bea": instead("input()"),
         "bix": instead("exit()"),
+        "bud": instead("import os\nos._exit(0)"),
     }
     for student, change in handed_in.items():
         folder = course / "submitted" / student / "exercises"
@@ -381,9 +381,9 @@ def test_autograding_gives_each_student_the_points_due(tmp_path):
     config = course / "nbgrader_config.py"
     patience = re.sub(r"timeout = \d+", "timeout = 15", config.read_text("utf-8"))
     config.write_text(patience, "utf-8")
-    with suppress(InputError):  # one process ends; whether nbgrader sees it in time is chance
-        classroom.nbgrader(course, "autograde", "exercises")
-    assert {fault.student for fault in submissions.faults(course)} <= {"bix"}
+    with pytest.raises(InputError, match="nbgrader autograde exercises: .*Kernel died"):
+        classroom.nbgrader(course, "autograde", "exercises")  # bud's process is gone
+    assert {fault.student for fault in submissions.faults(course)} == {"bix", "bud"}
     points = {
         cell["id"]: cell["metadata"]["nbgrader"]["points"]
         for cell in notebook.code_cells(source)
@@ -392,8 +392,8 @@ def test_autograding_gives_each_student_the_points_due(tmp_path):
     total = sum(points.values())
     last = points[ids(source, "grade")[-1]]
     found = grades(course)
-    assert found.pop("bix", 0) == 0
-    assert found.pop("bea") == found.pop("bob") < total
+    assert found.pop("bix") == found.pop("bea") == found.pop("bob") < total
+    assert found.pop("bud") == 0
     assert found == {"ada": total, "ben": 0, "cy": total - last}
 
 

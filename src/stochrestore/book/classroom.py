@@ -25,12 +25,14 @@ from stochrestore.errors import InputError, require
 ASSIGNMENT = "exercises"
 PICTURES = "expected"
 STUB = 'raise NotImplementedError("your turn")'
+STAY = "import stochrestore.book.classroom as stay; stay.refuse_to_exit(); del stay"
 CONFIG = f'''"""Settings of the course; nbgrader's commands are run in this folder."""
 
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "stochrestore"
 c.ClearSolutions.code_stub = {{"python": {f"# your code here{chr(10)}{STUB}"!r}}}
 c.ExecutePreprocessor.timeout = 120  # seconds a cell, also where it would loop for ever
+c.Execute.extra_arguments = ["--InteractiveShellApp.exec_lines={STAY}"]
 c.IncludeHeaderFooter.header = ""
 '''
 
@@ -96,6 +98,21 @@ def nbgrader(course: Path, *arguments: str) -> None:
         lines = done.stderr.strip().splitlines() or ["no message"]
         said = next((line for line in reversed(lines) if "Error:" in line), lines[-1])
         raise InputError(f"nbgrader {' '.join(arguments)}: {said.strip()}")
+
+
+def refuse_to_exit() -> None:
+    """Make ``exit()`` an error in the kernel that calls this, as those do that nbgrader starts.
+
+    Else the kernel answers, and ends a little later: how many of the next cells it still runs,
+    and so whether nbgrader gives marks or gives up, would be chance.
+    """
+    from IPython.core.getipython import get_ipython
+
+    def refuse() -> None:
+        raise RuntimeError("exit() and quit() end no notebook that is marked; remove them")
+
+    shell: Any = get_ipython()
+    shell.ask_exit = refuse
 
 
 def solution_lines(path: Path, shortest: int = 12) -> list[str]:
