@@ -381,7 +381,7 @@ def test_autograding_gives_each_student_the_points_due(tmp_path):
     config = course / "nbgrader_config.py"
     patience = re.sub(r"timeout = \d+", "timeout = 15", config.read_text("utf-8"))
     config.write_text(patience, "utf-8")
-    with pytest.raises(InputError, match="nbgrader autograde exercises: .*Kernel died"):
+    with pytest.raises(InputError, match=r"nbgrader autograde exercises: .*Kernel died"):
         classroom.nbgrader(course, "autograde", "exercises")  # bud's process is gone
     assert {fault.student for fault in submissions.faults(course)} == {"bix", "bud"}
     points = {

@@ -31,7 +31,7 @@ from stochrestore.experiments.fashion import (
 )
 from stochrestore.metrics.features import feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
-from stochrestore.networks.fashion import FashionNetwork
+from stochrestore.networks.features import fashion_network
 from stochrestore.training.jobs import train_jobs
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -310,7 +310,7 @@ def test_training_is_repeatable_and_leaves_a_record(tmp_path):
     files = [(tmp_path / name / "fashion.safetensors").read_bytes() for name in "ab"]
     assert files[0] == files[1]
     assert records[0]["accuracy"] == records[1]["accuracy"]
-    written = store.load(FashionNetwork(), tmp_path / "a" / "fashion.safetensors")
+    written = store.load(fashion_network(), tmp_path / "a" / "fashion.safetensors")
     assert written["settings"] == all_jobs(SMALL)[NAME].recorded()
 
 
