@@ -70,10 +70,7 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch a data set, checked by sha256; an interrupted download continues where it stopped."""
-    if name == "fashion_mnist":
-        print(downloads.fetch_fashion_mnist(source=source or downloads.FASHION_MNIST))
-    else:
-        print(downloads.fetch(name, source=source or downloads.SELFEXSR))
+    print(downloads.fetch(name, source=source))
 
 
 @app.command()

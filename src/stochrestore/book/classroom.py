@@ -115,15 +115,15 @@ def refuse_to_exit() -> None:
     shell.ask_exit = refuse
 
 
-def solution_lines(path: Path, shortest: int = 12) -> list[str]:
-    """The lines of a notebook's solutions that have at least ``shortest`` characters."""
+def solution_lines(path: Path) -> list[str]:
+    """The lines of a notebook's solutions that are long enough, 12 characters, to be told again."""
     lines: list[str] = []
     for cell in notebook.code_cells(path):
         inside = False
         for line in cell["source"].splitlines():
             marked = "### BEGIN SOLUTION" in line or "### END SOLUTION" in line
             inside = "BEGIN" in line if marked else inside
-            if inside and not marked and len(line.strip()) >= shortest:
+            if inside and not marked and len(line.strip()) >= 12:
                 lines.append(line.strip())
     return lines
 

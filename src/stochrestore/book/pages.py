@@ -68,12 +68,11 @@ def write(folder: Path) -> list[Path]:
     return paths + front_figures(folder)
 
 
-def front_figures(folder: Path, width: int = 900) -> list[Path]:
+def front_figures(folder: Path) -> list[Path]:
     """Write small copies of :data:`FRONT_FIGURES` into the folder's subfolder ``figures``.
 
     Args:
         folder: holds the executed notebooks; a figure whose notebook is missing is left out.
-        width: the largest width of a copy, in pixels.
 
     Raises:
         InputError: all notebooks are there, and none of them holds one of the figures.
@@ -84,7 +83,7 @@ def front_figures(folder: Path, width: int = 900) -> list[Path]:
         for name, png in _figures(page):
             if name in FRONT_FIGURES:
                 picture = Image.open(io.BytesIO(png)).convert("RGB")
-                picture.thumbnail((width, 10 * width))
+                picture.thumbnail((900, 9000))
                 paths.append(folder / "figures" / f"{name}.webp")
                 picture.save(paths[-1], quality=85, method=6)
     missing = sorted(set(FRONT_FIGURES) - {path.stem for path in paths})

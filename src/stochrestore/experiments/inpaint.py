@@ -67,6 +67,7 @@ PAPER_TABLE_1 = {
 }  # fmt: skip
 """Table 1 as printed: Inception's features, CelebA at 64×64."""
 Row = dict[str, Any]
+LIGHT_GREY = 0.82
 
 
 class Settings(ImageSettings):
@@ -275,9 +276,9 @@ def figure_1(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]
     return groups + sampled(models, y, samples, seed=settings.seed)
 
 
-def known_pixels(y: Tensor, degrade: Inpainting, unknown: float = 0.82) -> Tensor:
+def known_pixels(y: Tensor, degrade: Inpainting) -> Tensor:
     """y as an image, light gray where nothing is known."""
-    return degrade.lift(y - unknown) + unknown
+    return degrade.lift(y - LIGHT_GREY) + LIGHT_GREY
 
 
 @float32_as()

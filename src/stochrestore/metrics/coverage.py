@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from stochrestore.errors import require
-from stochrestore.metrics.intervals import TAIL, Interval, share_interval
+from stochrestore.metrics.intervals import TAIL, Interval, check_repeats, share_interval
 
 TILE = 2048
 """The number of points whose distances to all centres are computed together."""
@@ -63,7 +63,7 @@ def coverage_interval(
     require(
         fits and len(centres) >= 2, "coverage_interval: shapes", shapes, "(N, d), (M, d), M ≥ 2"
     )
-    require(repeats >= 40, "coverage_interval: repeats", repeats, "an integer ≥ 40")
+    check_repeats(repeats)
     balls = _Balls(points, centres, k)
     shares, covered = [], torch.zeros(len(points), device=points.device)
     for _ in range(repeats):

@@ -143,6 +143,11 @@ class Ring:
         return torch.zeros_like(y)
 
 
+def midpoints(n: int) -> Tensor:
+    """(i + ½)/n, i < n: the middles of n equal parts of [0, 1], float64."""
+    return (torch.arange(n, dtype=torch.float64) + 0.5) / n
+
+
 def triangle_wave(phase: Tensor) -> Tensor:
     """∣2·(t − round(t))∣, of period 1: 0 at the integers and 1 half-way between them."""
     return 2 * (phase - phase.round()).abs()
