@@ -20,7 +20,7 @@ from stochrestore.experiments import srflow_robustness as experiment
 from stochrestore.experiments.sr_networks import NETWORKS
 from stochrestore.figures import sr_robustness as figures
 from stochrestore.figures import style
-from stochrestore.store import write_atomically, write_record
+from stochrestore.store import sha256, write_atomically, write_record
 
 Record = Mapping[str, Any]
 Row = experiment.Row
@@ -70,7 +70,7 @@ def measure(settings: experiment.Settings, given: Mapping[str, Any]) -> dict[str
     kept = ("commit", "dirty", "preset", "given", "parameters", "device", "versions", "seconds")
     return {
         **{key: about[key] for key in kept},
-        "weights": {name: provenance.sha256(path.read_bytes()) for name, path in files},
+        "weights": {name: sha256([path.read_bytes()]) for name, path in files},
         "data": {data: experiment.pixels_digest(settings, data) for data in sets},
         "quality": _rounded(quality),
         "rows": _rounded(rows),

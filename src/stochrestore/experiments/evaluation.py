@@ -213,12 +213,7 @@ def curve_point(estimator: Any, job: Job, *, degradation: Degradation) -> Metric
     generator = torch.Generator().manual_seed(job.seed)
     training = estimator.training
     estimator.eval()
-    restored = restorations(estimator, compared.inputs, generator=generator)
-    fake = compared.extractor(restored)
-    shares = precision_recall(compared.real, fake, settings.k, real_radii=compared.radii)
-    inputs, samples = CURVE_STD
-    some = compared.inputs[:inputs]
-    deviation = per_pixel_std(estimator, some, samples=samples, generator=generator)
+    found = point(estimator, compared, settings.k, CURVE_STD, generator)
     attacked = robustness(
         estimator,
         compared.inputs[:CURVE_ATTACKED],
@@ -228,13 +223,20 @@ def curve_point(estimator: Any, job: Job, *, degradation: Degradation) -> Metric
         generator=generator,
     )
     estimator.train(training)
-    return {
-        "fid": frechet_distance(compared.real, fake),
-        "precision": shares.precision,
-        "recall": shares.recall,
-        "std": deviation.mean().item(),
-        "robustness": attacked.psnr.clamp_max(MOST_PSNR).mean().item(),
-    }
+    return {**found, "robustness": attacked.psnr.clamp_max(MOST_PSNR).mean().item()}
+
+
+@float32_as()
+def point(
+    estimator: Estimator, compared: Reference, k: int, std: tuple[int, int], draws: torch.Generator
+) -> Metrics:
+    """FID, precision, recall and the per-pixel std over ``std`` inputs and samples of each."""
+    fake = compared.extractor(restorations(estimator, compared.inputs, generator=draws))
+    shares = precision_recall(compared.real, fake, k, real_radii=compared.radii)
+    some = compared.inputs[: std[0]]
+    deviation = per_pixel_std(estimator, some, samples=std[1], generator=draws)
+    fid = frechet_distance(compared.real, fake)
+    return {"fid": fid, **shares._asdict(), "std": deviation.mean().item()}
 
 
 @lru_cache(maxsize=1)

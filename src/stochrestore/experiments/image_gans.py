@@ -37,6 +37,18 @@ GREY = ("digits", "fashion", "fashion_mnist")
 """Kinds of data with one channel."""
 
 
+def known_data(data: str, allowed: str) -> str:
+    """What :func:`load_images` takes, without spaces around the colon.
+
+    Raises:
+        ValueError: the data are unknown; the line says what is allowed.
+    """
+    data = ":".join(part.strip() for part in data.split(":", 1))
+    if not is_known(data):
+        raise ValueError(allowed)
+    return data
+
+
 class ImageSettings(TrainedSettings, TrainingSettings):
     """Data, networks and training of the image GANs; the defaults are the paper's (App. E.2)."""
 
@@ -99,10 +111,7 @@ class ImageSettings(TrainedSettings, TrainingSettings):
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
-        data = ":".join(part.strip() for part in data.split(":", 1))
-        if not is_known(data):
-            raise ValueError(ALL_DATA)
-        return data
+        return known_data(data, ALL_DATA)
 
     @property
     def kind(self) -> str:

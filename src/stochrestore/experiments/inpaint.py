@@ -27,9 +27,9 @@ from stochrestore.experiments.evaluation import (
     check_evaluation,
     curve_point,
     measured,
+    point,
     quality,
     reference,
-    restorations,
     sampled,
 )
 from stochrestore.experiments.evaluation import over_runs as over_runs
@@ -46,7 +46,7 @@ from stochrestore.experiments.image_gans import (
     workers,
 )
 from stochrestore.experiments.trained import load_networks, trained_weights
-from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
+from stochrestore.metrics.restoration import AttackChecks, attack_checks
 from stochrestore.problems.faces.distribution import Faces
 from stochrestore.training.jobs import MODELS, Job, Model, finished, read_record
 from stochrestore.training.loop import Metrics, float32_as
@@ -161,18 +161,14 @@ def job_evaluation(estimator: Any, job: Job) -> Metrics:
     """A point of the training's curve; without weights, also what the chapter shows of it."""
     if job.keep_weights:
         return curve_point(estimator, job, degradation=degradation)
-    training = estimator.training
+    settings, training = job.settings, estimator.training
     estimator.eval()
-    compared = reference(job.settings, degradation(job.settings))
+    compared = reference(settings, degradation(settings))
     generator = torch.Generator().manual_seed(job.seed)
-    restored = restorations(estimator, compared.inputs, generator=generator)
-    row = quality(compared, restored, job.settings, repeats=40)
-    deviation = per_pixel_std(
-        estimator, compared.inputs, samples=job.settings.std_samples, generator=generator
-    )
+    std = len(compared.inputs), settings.std_samples
+    found = point(estimator, compared, settings.k, std, generator)
     estimator.train(training)
-    measured = {name: row[name].value for name in ("fid", "precision", "recall")}
-    return {**measured, "std": deviation.mean().item()}
+    return found
 
 
 METHOD = image_method(degradation, job_evaluation, examination)

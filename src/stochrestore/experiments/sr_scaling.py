@@ -16,6 +16,7 @@ import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
+from stochrestore.data.images import ALL_DATA
 from stochrestore.degradations import Averaging
 from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator
@@ -36,6 +37,7 @@ from stochrestore.experiments.image_gans import (
     ImageSettings,
     image_method,
     images,
+    known_data,
     model_jobs,
     workers,
 )
@@ -47,6 +49,7 @@ from stochrestore.training.jobs import MODELS, Job
 EXPERIMENT = "sr_scaling"
 BUILT_IN = ("digits", "faces", "patches")
 """The image sets that ``data=all`` stands for; the first and the last are real photographs."""
+KINDS = f"all, {ALL_DATA}"
 Row = dict[str, Any]
 
 
@@ -55,6 +58,7 @@ class Settings(ImageSettings):
 
     experiment: ClassVar[str] = EXPERIMENT
 
+    data: str = Field("faces", description=KINDS)
     scales: tuple[PositiveInt, ...] = Field(
         (4, 8, 16), strict=False, min_length=1, description="factors s; each has its own networks"
     )
@@ -71,7 +75,7 @@ class Settings(ImageSettings):
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
-        return data if data == "all" else ImageSettings._known_data(data)
+        return data if data == "all" else known_data(data, KINDS)
 
     @field_validator("scales")
     @classmethod

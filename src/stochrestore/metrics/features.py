@@ -8,7 +8,6 @@ number that is measured through it is shown with this name.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from stochrestore import store
 from stochrestore.errors import InputError, require
 from stochrestore.metrics.images import check_images
-from stochrestore.metrics.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import hub_file, import_piq
 from stochrestore.networks.features import NETWORKS, with_channels
 
 FeatureName = Literal["pixels", "centre", "inception", "attributes", "fashion"]
@@ -129,18 +128,14 @@ def load_inception(path: Path | str | None = None) -> nn.Module:
         InputError: the file is missing, or its sha256 is wrong. The message has the address from
             which the file can be fetched.
     """
-    path = Path(path) if path else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    path = Path(path) if path else hub_file(INCEPTION_FILE)
+    what, advice = f"inception weights {path}", f"fetch {INCEPTION_ADDRESS} and put it there"
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        reason = f"{error.strerror}; fetch {INCEPTION_ADDRESS} and put it there"
-        raise InputError(f"inception weights {path}: {reason}") from None
+        digest = store.sha256_of(path, what)
+    except InputError as error:
+        raise InputError(f"{error}; {advice}") from None
     if not digest.startswith(INCEPTION_SHA256):
-        reason = (
-            f"sha256 is {digest[:8]}…, not {INCEPTION_SHA256}…; fetch {INCEPTION_ADDRESS} again"
-        )
-        raise InputError(f"inception weights {path}: {reason}")
+        raise InputError(f"{what}: sha256 is {digest[:8]}…, not {INCEPTION_SHA256}…; {advice}")
     weights = torch.load(path, map_location="cpu", weights_only=True)
     piq: Any = import_piq()
     module = import_module(piq.feature_extractors.InceptionV3.__module__)
