@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stochrestore.data.images import Images
 from stochrestore.degradations import ImageDegradation
 from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator, restore, sample
@@ -91,12 +92,16 @@ def check_evaluation(settings: ImageSettings) -> None:
 @float32_as()
 def reference(settings: ImageSettings, degradation: ImageDegradation) -> Reference:
     """The real features and the inputs, ``settings.n_eval`` of each where there are so many."""
-    data, device = images(settings), settings.torch_device()
-    extractor = features_for(settings)
-    n = settings.n_eval
-    train, validation = (part[: min(n, len(part))] for part in (data.train, data.validation))
-    real = extractor(train.to(device))
-    inputs = degradation.degrade(validation.to(device))
+    return _compared(settings, degradation, images(settings).validation, settings.n_eval)
+
+
+def _compared(
+    settings: ImageSettings, degradation: ImageDegradation, restored: Images, n: int
+) -> Reference:
+    """The first n images to restore, beside the features of the first n training images."""
+    device, extractor = settings.torch_device(), features_for(settings)
+    real = extractor(images(settings).train[:n].to(device))
+    inputs = degradation.degrade(restored[:n].to(device))
     return Reference(extractor, real, knn_radii(real, settings.k), inputs)
 
 
@@ -244,12 +249,9 @@ def _selection(
     settings: ImageSettings, degradation: Degradation, device: torch.device
 ) -> Reference:
     """What :func:`reference` gives, for the images that choices are made by."""
-    data, n = images(settings), settings.curve_images
-    extractor = features_for(settings)
-    real = extractor(data.train[:n].to(device))
+    data = images(settings)
     kept = data.train if data.selection is None else data.selection
-    inputs = degradation(settings).degrade(kept[:n].to(device))
-    return Reference(extractor, real, knn_radii(real, settings.k), inputs)
+    return _compared(settings, degradation(settings), kept, settings.curve_images)
 
 
 @float32_as()
