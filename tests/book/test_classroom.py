@@ -360,6 +360,8 @@ def test_autograding_gives_each_student_the_points_due(tmp_path):
     with pytest.raises(InputError, match=r"nbgrader autograde exercises: .*Kernel died"):
         classroom.nbgrader(course, "autograde", "exercises")  # bud's process is gone
     assert {fault.student for fault in submissions.faults(course)} == {"bix", "bud"}
+    marked = {path.parent.name for path in (course / "autograded").glob("*/exercises")}
+    assert marked == set(handed_in) - {"bud"}
     points = {
         cell["id"]: cell["metadata"]["nbgrader"]["points"]
         for cell in notebook.code_cells(source)

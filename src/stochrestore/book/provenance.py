@@ -276,25 +276,31 @@ def _device(wanted: str) -> str:
     return f"CPU, {os.cpu_count()} cores"
 
 
-def footer(stamp: Mapping[str, Any]) -> str:
-    """The stamp as the text of a page's last cell: a folded table in MyST Markdown."""
+def told(stamp: Mapping[str, Any]) -> dict[str, str]:
+    """What a stamp says of a run, by the name of its row in a table; no row is empty."""
     changed = ", with local changes" if stamp["dirty"] else ""
-    sources = stamp["sources"].items()
-    weights = [(Path(p), d) for p, d in sources if p.endswith(".safetensors")]
     rows = {
         "commit": f"`{stamp['commit'][:12]}`{changed}",
         "preset": stamp["preset"],
         "parameters": _pairs(stamp["parameters"]),
-        "seed": str(stamp["seed"]),
+        "seed": str(stamp.get("seed", "")),
         "device": stamp["device"],
         "wall time": f"{stamp['seconds']:.0f} s",
         "processor time": f"{stamp['cpu_seconds']:.0f} s" if stamp.get("cpu_seconds") else "",
         "memory": f"{stamp['memory'] / 2**20:.0f} MiB" if stamp.get("memory") else "",
         "versions": ", ".join(f"{name} {version}" for name, version in stamp["versions"].items()),
-        "weights, sha256": "<br>".join(f"{_code(p.name)} {d[:16]}…" for p, d in weights),
-        "sources": f"{len(stamp['sources'])} files, with their sha256 in the notebook's metadata",
     }
-    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items() if text)
+    return {name: text for name, text in rows.items() if text}
+
+
+def footer(stamp: Mapping[str, Any]) -> str:
+    """The stamp as the text of a page's last cell: a folded table in MyST Markdown."""
+    rows, sources = told(stamp), stamp["sources"]
+    weights = [(Path(p), d) for p, d in sources.items() if p.endswith(".safetensors")]
+    if weights:
+        rows["weights, sha256"] = "<br>".join(f"{_code(p.name)} {d[:16]}…" for p, d in weights)
+    rows["sources"] = f"{len(sources)} files, with their sha256 in the notebook's metadata"
+    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
     return f"````{{dropdown}} Provenance\n| made from | |\n|:--|:--|\n{table}\n````"
 
 

@@ -136,14 +136,8 @@ def image_set(
     data: str, size: int, training_images: int, validation_images: int, skip_bad: int
 ) -> ImageSet:
     """The images of an experiment: the same for all its runs."""
-    return load_images(
-        data,
-        size,
-        seed=0,
-        training_images=training_images,
-        validation_images=validation_images,
-        skip_bad=skip_bad,
-    )
+    counts = {"training_images": training_images, "validation_images": validation_images}
+    return load_images(data, size, seed=0, **counts, skip_bad=skip_bad)
 
 
 def images(settings: ImageSettings) -> ImageSet:
@@ -225,11 +219,8 @@ def build_trainer(job: Job, *, degradation: Degradation) -> AlternatingTrainer:
     seeds = settings.robustness_seeds if estimator.stochastic else 1
 
     def measured(network: Any) -> Estimator:
-        return (
-            StatisticsPerSeed(network, settings.batch_size)
-            if isinstance(network, UNet)
-            else network
-        )
+        unet = isinstance(network, UNet)
+        return StatisticsPerSeed(network, settings.batch_size) if unet else network
 
     return AlternatingTrainer(
         estimator,

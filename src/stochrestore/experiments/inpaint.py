@@ -373,12 +373,8 @@ def weight_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
     for row in table:
         if row["estimator"] in MODELS:
             robust = MODELS[row["estimator"]].robust
-            rows.append(
-                {
-                    "estimator": names.get(row["estimator"], row["estimator"]),
-                    "run": row["run"],
-                    "weight": trained.settings.robustness_weight if robust else 0.0,
-                    **{q: row[q].value for q in ("fid", "precision", "recall", "std")},
-                }
-            )
+            weight = trained.settings.robustness_weight if robust else 0.0
+            found = {q: row[q].value for q in ("fid", "precision", "recall", "std")}
+            name = names.get(row["estimator"], row["estimator"])
+            rows.append({"estimator": name, "run": row["run"], "weight": weight, **found})
     return rows

@@ -233,14 +233,8 @@ def sample_sizes(trained: Trained) -> list[Row]:
             continue
         inputs = Averaging(scale).degrade(images(settings).validation[: settings.std_inputs])
         sizes = sampler.effective_sample_sizes(inputs).double()
-        rows.append(
-            {
-                "scale": scale,
-                "median": sizes.median().item(),
-                "tenth percentile": sizes.quantile(0.1).item(),
-                "shown": _trustworthy(sampler, inputs, settings),
-            }
-        )
+        found = {"median": sizes.median().item(), "tenth percentile": sizes.quantile(0.1).item()}
+        rows.append({"scale": scale, **found, "shown": _trustworthy(sampler, inputs, settings)})
     return rows
 
 

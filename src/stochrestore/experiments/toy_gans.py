@@ -157,8 +157,7 @@ def evaluate(estimator: Estimator, settings: ToySettings, *, seed: int) -> Metri
     points = {"y_points": settings.y_points, "z_points": settings.z_points}
     moved = exact_sensitivity(estimator, settings.epsilon, **points)
     return {
-        "precision": quality.precision,
-        "recall": quality.recall,
+        **quality._asdict(),
         "sensitivity": moved.shared_seed**0.5,
         "w2_sensitivity": moved.wasserstein**0.5,
     }

@@ -70,12 +70,8 @@ class PictureBrowser:
 
     def __post_init__(self) -> None:
         every = set(itertools.product(*(range(len(values)) for values in self.choices.values())))
-        require(
-            self.frames.keys() == every,
-            "frames of",
-            self.name,
-            "one for each combination of choices",
-        )
+        allowed = "one for each combination of choices"
+        require(self.frames.keys() == every, "frames of", self.name, allowed)
         require(self.first in every, "first", self.first, "the index of a value for each choice")
 
     def _repr_html_(self) -> str:

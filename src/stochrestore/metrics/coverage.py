@@ -60,9 +60,8 @@ def coverage_interval(
     """
     shapes = tuple(points.shape), tuple(centres.shape)
     fits = points.ndim == centres.ndim == 2 and points.shape[1] == centres.shape[1]
-    require(
-        fits and len(centres) >= 2, "coverage_interval: shapes", shapes, "(N, d), (M, d), M ≥ 2"
-    )
+    allowed = "(N, d), (M, d), M ≥ 2"
+    require(fits and len(centres) >= 2, "coverage_interval: shapes", shapes, allowed)
     check_repeats(repeats)
     balls = _Balls(points, centres, k)
     shares, covered = [], torch.zeros(len(points), device=points.device)

@@ -103,12 +103,9 @@ class Ring:
     inner: tuple[float, float] = (0.44, 0.6)
 
     def __post_init__(self) -> None:
-        require(
-            all(0 < i < o < math.inf for i, o in zip(self.inner, self.outer, strict=True)),
-            "Ring.inner, Ring.outer",
-            (self.inner, self.outer),
-            "semi-axes with 0 < inner < outer along both coordinates",
-        )
+        inside = all(0 < i < o < math.inf for i, o in zip(self.inner, self.outer, strict=True))
+        allowed = "semi-axes with 0 < inner < outer along both coordinates"
+        require(inside, "Ring.inner, Ring.outer", (self.inner, self.outer), allowed)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
         """n draws of X, (n, 2), float64, by rejection of points in the hole."""
