@@ -20,18 +20,8 @@ from stochrestore.data.images import face_seeds
 from stochrestore.degradations import Inpainting
 from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.face_posterior import FacePosterior
+from stochrestore.experiments import evaluation
 from stochrestore.experiments.attack_grid import attack_grid
-from stochrestore.experiments.evaluation import (
-    Reference,
-    behaviour,
-    check_evaluation,
-    curve_point,
-    measured,
-    point,
-    quality,
-    reference,
-    sampled,
-)
 from stochrestore.experiments.evaluation import over_runs as over_runs
 from stochrestore.experiments.image_controls import controls as controls
 from stochrestore.experiments.image_controls import examination, two_sample_accuracy
@@ -160,13 +150,13 @@ def all_jobs(settings: Settings) -> dict[str, Job]:
 def job_evaluation(estimator: Any, job: Job) -> Metrics:
     """A point of the training's curve; without weights, also what the chapter shows of it."""
     if job.keep_weights:
-        return curve_point(estimator, job, degradation=degradation)
+        return evaluation.curve_point(estimator, job, degradation=degradation)
     settings, training = job.settings, estimator.training
     estimator.eval()
-    compared = reference(settings, degradation(settings))
+    compared = evaluation.reference(settings, degradation(settings))
     generator = torch.Generator().manual_seed(job.seed)
     std = len(compared.inputs), settings.std_samples
-    found = point(estimator, compared, settings.k, std, generator)
+    found = evaluation.point(estimator, compared, settings.k, std, generator)
     estimator.train(training)
     return found
 
@@ -183,7 +173,7 @@ def load_or_train(settings: Settings) -> Trained:
     """The networks: those shipped, those of ``settings.weights``, or trained now."""
     jobs = list(main_jobs(settings))
     if settings.train:
-        check_evaluation(settings)
+        evaluation.check_evaluation(settings)
     folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
     networks, records = load_networks(jobs, folder, METHOD)
     sweep, seeds = (_final_rows(each(settings), folder) for each in (sweep_jobs, seed_jobs))
@@ -222,24 +212,25 @@ def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
 def table_1(trained: Trained) -> list[Row]:
     """The metrics of every network and, on faces, those of the true posterior sampler."""
     settings, degrade = trained.settings, degradation(trained.settings)
-    compared = reference(settings, degrade)
+    compared, pixels = evaluation.reference(settings, degrade), settings.pixels
     rows = [
         {"estimator": name, **row}
         for name, networks in trained.estimators.items()
-        for row in measured(networks, compared, degrade, settings, input_dims=settings.pixels)
+        for row in evaluation.measured(networks, compared, degrade, settings, input_dims=pixels)
     ]
     if settings.kind == "faces":
         rows.append({"estimator": "posterior_sampler", "run": 0, **_ceiling(compared, settings)})
     return rows
 
 
-def _ceiling(compared: Reference, settings: Settings) -> Row:
+def _ceiling(compared: evaluation.Reference, settings: Settings) -> Row:
     """The true posterior sampler's row of Table 1."""
     everyone = face_posterior(settings, len(compared.inputs))
     generator = torch.Generator().manual_seed(settings.seed)
     z = everyone.seed(compared.inputs, 1, generator=generator)[0]
     some = min(settings.std_inputs, len(compared.inputs))
-    return quality(compared, everyone(compared.inputs, z), settings) | behaviour(
+    row = evaluation.quality(compared, everyone(compared.inputs, z), settings)
+    return row | evaluation.behaviour(
         face_posterior(settings, some),
         compared.inputs[:some],
         degradation(settings),
@@ -269,7 +260,7 @@ def figure_1(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]
     if settings.kind == "faces":
         models["posterior_sampler"] = face_posterior(settings, n)
     groups = [("input", known_pixels(y, degrade)[None].cpu()), ("image", x[None])]
-    return groups + sampled(models, y, samples, seed=settings.seed)
+    return groups + evaluation.sampled(models, y, samples, seed=settings.seed)
 
 
 def known_pixels(y: Tensor, degrade: Inpainting) -> Tensor:

@@ -21,17 +21,7 @@ from stochrestore.degradations import Averaging
 from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
-from stochrestore.experiments.evaluation import (
-    behaviour,
-    check_evaluation,
-    curve_point,
-    measured,
-    over_runs,
-    quality,
-    reference,
-    restorations,
-    sampled,
-)
+from stochrestore.experiments import evaluation
 from stochrestore.experiments.image_controls import examination
 from stochrestore.experiments.image_gans import (
     ImageSettings,
@@ -151,7 +141,8 @@ def degradation(settings: Settings) -> Averaging:
     return Averaging(settings.scale)
 
 
-METHOD = image_method(degradation, partial(curve_point, degradation=degradation), examination)
+_along = partial(evaluation.curve_point, degradation=degradation)
+METHOD = image_method(degradation, _along, examination)
 
 
 def load_or_train(settings: Settings) -> Trained:
@@ -163,7 +154,7 @@ def load_or_train(settings: Settings) -> Trained:
     require(settings.data != "all", "load_or_train: data", "all", "one of image_sets(settings)")
     jobs = list(jobs_of(settings))
     if settings.train:
-        check_evaluation(settings)
+        evaluation.check_evaluation(settings)
     folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
     found = {
         scale: load_networks((j for j in jobs if j.settings.scale == scale), folder, METHOD)
@@ -181,19 +172,19 @@ def figure_4(trained: Trained) -> list[Row]:
     rows = []
     for scale, models in trained.estimators.items():
         settings, degrade = at_scale(trained.settings, scale), Averaging(scale)
-        compared = reference(settings, degrade)
+        compared = evaluation.reference(settings, degrade)
         pixels = compared.inputs[0].numel()
         place = {"data": settings.kind, "scale": scale}
         for name, networks in models.items():
-            found = measured(networks, compared, degrade, settings, input_dims=pixels)
+            found = evaluation.measured(networks, compared, degrade, settings, input_dims=pixels)
             rows += [{**place, "estimator": name, **row} for row in found]
         sampler = posterior(settings)
         if sampler is None or not _trustworthy(sampler, compared.inputs, settings):
             continue
         generator = torch.Generator().manual_seed(settings.seed)
-        restored = restorations(sampler, compared.inputs, generator=generator)
-        row = quality(compared, restored, settings)
-        row |= behaviour(
+        restored = evaluation.restorations(sampler, compared.inputs, generator=generator)
+        row = evaluation.quality(compared, restored, settings)
+        row |= evaluation.behaviour(
             sampler, compared.inputs, degrade, settings, input_dims=pixels, attacked=False
         )
         rows.append({**place, "estimator": "posterior_sampler", "run": 0, **row})
@@ -206,7 +197,7 @@ def merged(rows: Sequence[Row]) -> list[Row]:
     return [
         row
         for place in places
-        for row in over_runs([r for r in rows if (r["data"], r["scale"]) == place])
+        for row in evaluation.over_runs([r for r in rows if (r["data"], r["scale"]) == place])
     ]
 
 
@@ -249,7 +240,7 @@ def sample_sheet(trained: Trained, scale: int, n: int, samples: int) -> list[tup
     y = degrade.degrade(x).to(settings.torch_device())
     groups = [("input", degrade.lift(y)[None].cpu()), ("image", x[None])]
     models = {name: networks[0] for name, networks in trained.estimators[scale].items()}
-    return groups + sampled(models, y, samples, seed=settings.seed)
+    return groups + evaluation.sampled(models, y, samples, seed=settings.seed)
 
 
 def lost_bits(trained: Trained) -> dict[int, float]:
