@@ -165,9 +165,7 @@ def behaviour(
     row: Row = {
         "std": mean_interval(deviation, generator=draws),
         "consistency": Interval.exact(worst),
-        "robustness": None,
-        "ai_psnr": None,
-        "ball_used": None,
+        **dict.fromkeys(("robustness", "ai_psnr", "ball_used")),
     }
     if attacked:
         moved = robustness(

@@ -158,24 +158,12 @@ Degradation = Callable[[Any], ImageDegradation]
 
 def build_estimator(job: Job, *, degradation: Degradation) -> UNet | ImageMLP:
     """The untrained estimator of a job: an MLP for digits, else the U-Net."""
-    s, stochastic = job.settings, bool(job.stochastic)
+    s, options = job.settings, {"stochastic": bool(job.stochastic)}
     if s.kind == "digits":
-        return ImageMLP(
-            degradation(s),
-            s.shape,
-            s.width,
-            stochastic=stochastic,
-            seed_dims=s.seed_dims,
-            seed_layer=s.seed_layer,
-        )
-    return UNet(
-        degradation(s),
-        s.size,
-        s.width,
-        channels=s.shape[0],
-        stochastic=stochastic,
-        seed_scale=s.seed_scale,
-    )
+        options |= {"seed_dims": s.seed_dims, "seed_layer": s.seed_layer}
+        return ImageMLP(degradation(s), s.shape, s.width, **options)
+    options |= {"channels": s.shape[0], "seed_scale": s.seed_scale}
+    return UNet(degradation(s), s.size, s.width, **options)
 
 
 def build_critic(settings: ImageSettings) -> nn.Module:

@@ -182,9 +182,7 @@ def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBr
 
 
 def _sine_figure(alpha: float, means: pd.DataFrame) -> Figure:
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.2, 3.0), dpi=110, width_ratios=(1, 1.45), layout="constrained"
-    )
+    figure, ((left, right),) = panels(1, 2, (7.2, 3.0), dpi=110, width_ratios=(1, 1.45))
     draw_disk(left)
     y = torch.linspace(-1, 1, 20_001)[:, None]
     points = Sine(alpha)(y, torch.zeros_like(y))
@@ -228,9 +226,7 @@ def zigzag_browser(
 
 
 def _zigzag_figure(f: int, offered: Sequence[int]) -> Figure:
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.2, 3.1), dpi=110, width_ratios=(1, 1.3), layout="constrained"
-    )
+    figure, ((left, right),) = panels(1, 2, (7.2, 3.1), dpi=110, width_ratios=(1, 1.3))
     kinks = torch.linspace(0, 1, 2 * f + 1, dtype=torch.float64)
     left.set_facecolor(DATA)
     left.plot(kinks, Zigzag(f).curve(kinks), color=COLORS["erratic_sine"], lw=1.3)
