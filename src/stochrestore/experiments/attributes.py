@@ -13,12 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from stochrestore.experiments.recognisers import (
-    Recogniser,
-    RecogniserSettings,
-    RecogniserTrainer,
-    recogniser_method,
-)
+from stochrestore.experiments import recognisers
 from stochrestore.experiments.recognisers import all_jobs as all_jobs
 from stochrestore.problems.faces.distribution import Faces
 from stochrestore.problems.faces.latents import HIDDEN, VISIBLE
@@ -27,7 +22,7 @@ from stochrestore.training.jobs import Job
 NAME = "attributes"
 
 
-class Settings(RecogniserSettings):
+class Settings(recognisers.RecogniserSettings):
     """How the attribute network is trained."""
 
     experiment: ClassVar[str] = NAME
@@ -49,7 +44,7 @@ class LabelledFaces(NamedTuple):
     """(N, K), class indices"""
 
 
-class AttributeReader(Recogniser):
+class AttributeReader(recognisers.Recogniser):
     """The attribute network with a linear layer that reads each latent off its features."""
 
     def __init__(self) -> None:
@@ -66,7 +61,7 @@ class AttributeReader(Recogniser):
         return self.values(features), [layer(features) for layer in self.logits]
 
 
-class AttributesTrainer(RecogniserTrainer):
+class AttributesTrainer(recognisers.RecogniserTrainer):
     """Trains the attribute network within a reader, on random batches of faces."""
 
     kind: ClassVar[type[Any]] = AttributeReader
@@ -89,7 +84,7 @@ class AttributesTrainer(RecogniserTrainer):
         return {"held_out": measure(self.reader, faces)}
 
 
-METHOD = recogniser_method(AttributesTrainer)
+METHOD = recognisers.recogniser_method(AttributesTrainer)
 
 
 def labelled_faces(seed: int, start: int, stop: int) -> LabelledFaces:

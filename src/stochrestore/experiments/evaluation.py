@@ -27,7 +27,12 @@ from stochrestore.metrics.intervals import (
 )
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
 from stochrestore.metrics.psnr import MOST_PSNR
-from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
+from stochrestore.metrics.restoration import (
+    Robustness,
+    consistency_psnr,
+    per_pixel_std,
+    robustness,
+)
 from stochrestore.training.jobs import MODELS, Job
 from stochrestore.training.loop import Metrics, float32_as
 
@@ -168,19 +173,20 @@ def behaviour(
         **dict.fromkeys(("robustness", "ai_psnr", "ball_used")),
     }
     if attacked:
-        moved = robustness(
-            estimator,
-            some,
-            s.attack(),
-            input_dims=input_dims,
-            seeds=s.robustness_seeds,
-            generator=generator,
-        )
+        moved = _attacked(estimator, some, s, input_dims, generator)
         # An output, or an attack from δ = 0, that does not move at all has an infinite PSNR.
         row["robustness"] = mean_interval(moved.psnr.clamp_max(MOST_PSNR), generator=draws)
         row["ai_psnr"] = mean_interval(moved.ai_psnr.clamp_max(MOST_PSNR), generator=draws)
         row["ball_used"] = mean_interval(moved.ball_used, generator=draws)
     return row
+
+
+def _attacked(
+    estimator: Estimator, y: Tensor, s: ImageSettings, input_dims: int, generator: torch.Generator
+) -> Robustness:
+    """What the attack of the settings does to the restorations of y."""
+    sizes = {"input_dims": input_dims, "seeds": s.robustness_seeds}
+    return robustness(estimator, y, s.attack(), **sizes, generator=generator)
 
 
 def measured(
@@ -217,14 +223,8 @@ def curve_point(estimator: Any, job: Job, *, degradation: Degradation) -> Metric
     training = estimator.training
     estimator.eval()
     found = point(estimator, compared, settings.k, CURVE_STD, generator)
-    attacked = robustness(
-        estimator,
-        compared.inputs[:CURVE_ATTACKED],
-        settings.attack(),
-        input_dims=settings.pixels,
-        seeds=settings.robustness_seeds,
-        generator=generator,
-    )
+    some = compared.inputs[:CURVE_ATTACKED]
+    attacked = _attacked(estimator, some, settings, settings.pixels, generator)
     estimator.train(training)
     return {**found, "robustness": attacked.psnr.clamp_max(MOST_PSNR).mean().item()}
 

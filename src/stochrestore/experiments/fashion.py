@@ -15,13 +15,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from stochrestore.data import fashion
+from stochrestore.experiments import recognisers
 from stochrestore.experiments.augmentation import blurred, noise_and_blur
-from stochrestore.experiments.recognisers import (
-    Recogniser,
-    RecogniserSettings,
-    RecogniserTrainer,
-    recogniser_method,
-)
 from stochrestore.experiments.recognisers import all_jobs as all_jobs
 from stochrestore.training.jobs import Job
 
@@ -29,7 +24,7 @@ NAME = "fashion"
 SLIGHT_NOISE = 0.05
 
 
-class Settings(RecogniserSettings):
+class Settings(recognisers.RecogniserSettings):
     """How the classifier is trained."""
 
     experiment: ClassVar[str] = NAME
@@ -38,7 +33,7 @@ class Settings(RecogniserSettings):
     steps: int = Field(5000, ge=1, description="batches")
 
 
-class FashionClassifier(Recogniser):
+class FashionClassifier(recognisers.Recogniser):
     """The feature network with a linear layer for the ten classes."""
 
     def __init__(self) -> None:
@@ -50,7 +45,7 @@ class FashionClassifier(Recogniser):
         return self.logits(self.network(images))
 
 
-class FashionTrainer(RecogniserTrainer):
+class FashionTrainer(recognisers.RecogniserTrainer):
     """Trains the classifier on random batches of the shipped training images."""
 
     kind: ClassVar[type[Any]] = FashionClassifier
@@ -74,7 +69,7 @@ class FashionTrainer(RecogniserTrainer):
         return {"accuracy": accuracies(self.reader, part, seed=self.recipe.seed)}
 
 
-METHOD = recogniser_method(FashionTrainer)
+METHOD = recognisers.recogniser_method(FashionTrainer)
 
 
 def accuracies(

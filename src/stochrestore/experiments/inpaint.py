@@ -119,10 +119,7 @@ def sweep_jobs(settings: Settings) -> Iterator[Job]:
     for name in ("robust_gan", "robust_sto_gan"):
         for weight in settings.sweep_weights:
             changed = settings.model_copy(update={"robustness_weight": weight})
-            label = f"digits/sweep/{name}-weight{weight:g}"
-            yield from with_seeds(
-                label, MODELS[name], changed, settings.sweep_runs, keep_weights=False
-            )
+            yield from _recorded(f"sweep/{name}-weight{weight:g}", name, changed)
 
 
 def seed_jobs(settings: Settings) -> Iterator[Job]:
@@ -135,10 +132,13 @@ def seed_jobs(settings: Settings) -> Iterator[Job]:
                 continue  # the main trainings have it
             update = {"robustness_weight": 0.0, "seed_layer": layer, "seed_dims": length}
             changed = settings.model_copy(update=update)
-            label = f"digits/seeds/sto_gan-layer{layer}-length{length}"
-            yield from with_seeds(
-                label, MODELS["sto_gan"], changed, settings.sweep_runs, keep_weights=False
-            )
+            yield from _recorded(f"seeds/sto_gan-layer{layer}-length{length}", "sto_gan", changed)
+
+
+def _recorded(label: str, name: str, settings: Settings) -> Iterator[Job]:
+    """Trainings on digits of which only the records are kept."""
+    runs = settings.sweep_runs
+    return with_seeds(f"digits/{label}", MODELS[name], settings, runs, keep_weights=False)
 
 
 def all_jobs(settings: Settings) -> dict[str, Job]:
@@ -182,14 +182,8 @@ def load_or_train(settings: Settings) -> Trained:
 
 def with_data(settings: Settings, data: str) -> Settings:
     """The same preset's settings for other data."""
-    return Settings.load(
-        settings.preset,
-        data=data,
-        seed=settings.seed,
-        robust=settings.robust,
-        device=settings.device,
-        train=settings.train,
-    )
+    kept = {name: getattr(settings, name) for name in ("seed", "robust", "device", "train")}
+    return Settings.load(settings.preset, data=data, **kept)
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
