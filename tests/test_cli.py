@@ -6,7 +6,8 @@ import nbformat
 import pytest
 
 from small_checkout import Checkout
-from stochrestore.book import doctor, notebook, provenance
+from stochrestore import store
+from stochrestore.book import doctor, notebook
 
 REFUSED = [
     (["cards"], ["notebook", "'cards'", "coin, dice"]),
@@ -242,7 +243,7 @@ def test_doctor_finds_weights_that_are_not_what_their_record_says(checkout):
     folder = checkout.root / "src" / "stochrestore" / "weights" / "coin"
     folder.mkdir(parents=True)
     for name in ("whole", "cut"):
-        record = {"sha256": provenance.sha256(b"weights")}
+        record = {"sha256": store.sha256([b"weights"])}
         (folder / f"{name}.json").write_text(json.dumps(record))
     (folder / "whole.safetensors").write_bytes(b"weights")
     (folder / "cut.safetensors").write_bytes(b"weigh")

@@ -40,6 +40,13 @@ app = typer.Typer(
 )
 # Options of several commands.
 Preset: TypeAlias = Annotated[str, typer.Option(help="smoke, laptop, gpu or paper")]
+
+
+def _output(default: str) -> Any:
+    """The option that says where to write."""
+    return typer.Option("-o", "--output", help=f"default: {default}")
+
+
 Parameters: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("-p", "--parameter", help="name=value, which replaces the preset's value"),
@@ -70,10 +77,7 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch a data set, checked by sha256; an interrupted download continues where it stopped."""
-    if name == "fashion_mnist":
-        print(downloads.fetch_fashion_mnist(source=source or downloads.FASHION_MNIST))
-    else:
-        print(downloads.fetch(name, source=source or downloads.SELFEXSR))
+    print(downloads.fetch(name, source=source))
 
 
 @app.command()
@@ -81,10 +85,7 @@ def run(
     notebook: Annotated[str, typer.Argument(help="name of the notebook, e.g. toy_tradeoff")],
     preset: Preset = "laptop",
     parameter: Parameters = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="default: _build/runs/<notebook>.ipynb"),
-    ] = None,
+    output: Annotated[Path | None, _output("_build/runs/<notebook>.ipynb")] = None,
 ) -> None:
     """Check the parameters of a notebook, then execute it."""
     require(notebook in registry.CHAPTERS, "notebook", notebook, ", ".join(registry.CHAPTERS))
@@ -111,10 +112,7 @@ def train(
         str,
         typer.Argument(help="an experiment with networks, e.g. inpaint; or attributes, fashion"),
     ],
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="default: _build/weights/<experiment>/<preset>"),
-    ] = None,
+    output: Annotated[Path | None, _output("_build/weights/<experiment>/<preset>")] = None,
     preset: Preset = "laptop",
     parameter: Parameters = None,
     stochastic: Annotated[
@@ -155,9 +153,7 @@ def reference(
     data: Annotated[str, typer.Argument(help="set5, set14, bsd100, or several joined by +")],
     preset: Preset = "laptop",
     parameter: Parameters = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="folder; default: book/reference")
-    ] = None,
+    output: Annotated[Path | None, _output("the folder book/reference")] = None,
 ) -> None:
     """Run Figure 8 on a benchmark, and write its numbers, figure and page for the book."""
     from stochrestore.book import reference  # draws, which a machine that only trains need not
@@ -235,9 +231,7 @@ def pdf(
     html: Annotated[
         Path | None, typer.Option(help="folder of the built pages; default: _build/html")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="default: _build/book.pdf")
-    ] = None,
+    output: Annotated[Path | None, _output("_build/book.pdf")] = None,
 ) -> None:
     """Print the built book to one PDF with Chromium, which takes minutes."""
     built = _or_default(html, "_build/html")

@@ -174,10 +174,8 @@ class LinearDegradation:
         Raises:
             InputError: the sides of x are not S.
         """
-        sides, size = tuple(x.shape[-2:]), self.size
-        require(
-            sides == (size, size), "LinearDegradation: sides of the image", sides, f"{size}×{size}"
-        )
+        sides, size, where = tuple(x.shape[-2:]), self.size, "LinearDegradation: sides of the image"
+        require(sides == (size, size), where, sides, f"{size}×{size}")
         return torch.fft.ifft2(self._fold(torch.fft.fft2(x) * _like(self._forward, x))).real
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:

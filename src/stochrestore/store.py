@@ -94,6 +94,19 @@ def sha256(parts: Iterable[Any]) -> str:
     return total.hexdigest()
 
 
+def sha256_of(path: Path, what: str) -> str:
+    """The sha256 of a file, in hexadecimal digits.
+
+    Raises:
+        InputError: the file cannot be read; the line begins with ``what``.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{what}: {error.strerror}") from None
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """The JSON record of a training.
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from stochrestore import cli, store
-from stochrestore.book import provenance, reference
+from stochrestore.book import reference
 from stochrestore.errors import InputError
 from stochrestore.experiments import registry
 from stochrestore.experiments import sr_networks as training
@@ -37,7 +37,7 @@ def test_numbers_figure_and_page_are_written(made):
     assert {row["network"] for row in record["quality"]} == {"bicubic", *training.NETWORKS}
     for name in training.NETWORKS:
         weights = (made / "weights" / f"{name}.safetensors").read_bytes()
-        assert record["weights"][name] == provenance.sha256(weights)
+        assert record["weights"][name] == store.sha256([weights])
     assert (made / "srflow_photographs.png").read_bytes().startswith(b"\x89PNG")
     page = (made / "srflow_photographs.md").read_text()
     for said in (

@@ -31,7 +31,7 @@ from stochrestore.experiments.fashion import (
 )
 from stochrestore.metrics.features import feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
-from stochrestore.networks.fashion import FashionNetwork
+from stochrestore.networks.features import fashion_network
 from stochrestore.training.jobs import train_jobs
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -216,24 +216,33 @@ def address(official):
         thread.join()
 
 
-def test_fetching_the_official_files(official, address, tmp_path):
-    folder = downloads.fetch_fashion_mnist(source=address, folder=tmp_path / "got", progress=False)
+@pytest.fixture
+def fetch(address, tmp_path, monkeypatch):
+    """Fetches the files from the local server into tmp_path / "got"."""
+    monkeypatch.setenv(downloads.FOLDER_VARIABLE, str(tmp_path / "got"))
+    return partial(downloads.fetch, "fashion_mnist", source=address, progress=False)
+
+
+def test_fetching_the_official_files(official, fetch, tmp_path):
+    folder = fetch()
+    assert folder == tmp_path / "got" / "fashion_mnist"
     found = fashion.official(folder, 16)["train"].pixels
     assert torch.equal(found, fashion.official(official, 16)["train"].pixels)
     for path in official.glob("*.gz"):
         path.unlink()
     # What is there is kept, and nothing is asked for.
-    downloads.fetch_fashion_mnist(source=address, folder=folder, progress=False)
+    fetch()
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(InputError, match=r"t10k-labels.*\(status 404\).*continues from"):
-        downloads.fetch_fashion_mnist(source=address, folder=folder, progress=False)
+        fetch()
 
 
-def test_what_arrives_damaged_is_not_kept(official, address, tmp_path):
+def test_what_arrives_damaged_is_not_kept(official, fetch, tmp_path):
     damaged(official, "train-labels-idx1-ubyte", "altered")
     with pytest.raises(InputError, match=r"train-labels.*sha256"):
-        downloads.fetch_fashion_mnist(source=address, folder=tmp_path / "got", progress=False)
-    assert [p.name for p in (tmp_path / "got").iterdir()] == ["train-images-idx3-ubyte.gz"]
+        fetch()
+    got = tmp_path / "got" / "fashion_mnist"
+    assert [p.name for p in got.iterdir()] == ["train-images-idx3-ubyte.gz"]
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +319,7 @@ def test_training_is_repeatable_and_leaves_a_record(tmp_path):
     files = [(tmp_path / name / "fashion.safetensors").read_bytes() for name in "ab"]
     assert files[0] == files[1]
     assert records[0]["accuracy"] == records[1]["accuracy"]
-    written = store.load(FashionNetwork(), tmp_path / "a" / "fashion.safetensors")
+    written = store.load(fashion_network(), tmp_path / "a" / "fashion.safetensors")
     assert written["settings"] == all_jobs(SMALL)[NAME].recorded()
 
 

@@ -12,7 +12,7 @@ from stochrestore.cli import app
 from stochrestore.errors import InputError
 from stochrestore.experiments import attributes
 from stochrestore.experiments.attributes import AttributeReader, labelled_faces, loss, measure
-from stochrestore.metrics.features import AttributeNetwork
+from stochrestore.networks.features import attribute_network
 from stochrestore.problems.faces.distribution import HIDDEN, VISIBLE
 from stochrestore.training.jobs import train_job
 
@@ -41,7 +41,7 @@ def test_training_is_repeatable_and_written_with_its_record(tmp_path):
     files = [(tmp_path / name / "attributes.safetensors").read_bytes() for name in "ab"]
     assert files[0] == files[1]
     assert len(files[0]) < 1e6
-    network = AttributeNetwork()
+    network = attribute_network()
     written = store.load(network, tmp_path / "a" / "attributes.safetensors")
     assert written["sha256"] == hashlib.sha256(files[0]).hexdigest()
 

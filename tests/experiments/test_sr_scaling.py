@@ -119,6 +119,7 @@ def test_scales_that_no_set_has_are_refused():
         ({"scales": "[4"}, r"scales: got '\[4'"),
         ({"scales": 5}, r"scales: got \[5\]"),
         ({"data": "imagenet64"}, "data: got 'imagenet64'"),
+        ({"data": "bogus"}, "data: got 'bogus'.*allowed: all, faces, fashion, digits, patches"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_any_work(change, line):

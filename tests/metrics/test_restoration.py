@@ -8,6 +8,7 @@ import torch
 from stochrestore.attacks import Attack
 from stochrestore.degradations import Inpainting
 from stochrestore.errors import InputError
+from stochrestore.metrics import restoration
 from stochrestore.metrics.restoration import (
     attack_checks,
     consistency_psnr,
@@ -62,9 +63,10 @@ def test_std_of_two_samples_is_their_distance(generator):
     assert torch.allclose(found, expected)
 
 
-def test_std_keeps_one_sample_of_one_batch(generator):
+def test_std_keeps_one_sample_of_one_batch(generator, monkeypatch):
+    monkeypatch.setattr(restoration, "BATCH", 4)
     estimator = Copies(noise=0.1)
-    found = per_pixel_std(estimator, inputs(10, generator), generator=generator, batch=4)
+    found = per_pixel_std(estimator, inputs(10, generator), generator=generator)
     assert found.shape == (10,)
     assert estimator.largest_batch == 4
     assert estimator.seeds_drawn == 3 * 32 * [1]
@@ -132,8 +134,9 @@ def test_a_deterministic_estimator_is_attacked_with_one_seed(generator):
     assert estimator.largest_batch == 5
 
 
-def test_the_attack_is_judged_on_a_fresh_seed_the_same_on_both_sides(generator):
+def test_the_attack_is_judged_on_a_fresh_seed_the_same_on_both_sides(generator, monkeypatch):
     """A stochastic estimator whose seed hides the input is not robust by noise."""
+    monkeypatch.setattr(restoration, "BATCH", 3)
     still = robustness(
         Copies(gain=0.0, noise=5.0),
         inputs(4, generator),
@@ -141,7 +144,6 @@ def test_the_attack_is_judged_on_a_fresh_seed_the_same_on_both_sides(generator):
         input_dims=DIMS,
         seeds=3,
         generator=generator,
-        batch=3,
     )
     # Only the known pixels move, by δ itself.
     assert torch.allclose(still.psnr, still.ai_psnr)
@@ -159,7 +161,9 @@ def test_gradients_may_be_off_outside(generator):
 def checks(attack, generator, estimator=None):
     estimator = estimator or Copies(gain=3.0, noise=0.1)
     y = inputs(12, generator)
-    return attack_checks(estimator, y, attack, seeds=2, generator=generator, batch=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(restoration, "BATCH", 8)
+        return attack_checks(estimator, y, attack, seeds=2, generator=generator)
 
 
 def test_a_working_attack_is_credible(generator):

@@ -12,10 +12,11 @@ from stochrestore.attacks import Attack
 from stochrestore.errors import InputError
 from stochrestore.estimators.base import SecondCoordinate
 from stochrestore.estimators.closed_form import PosteriorMean, PosteriorSampler, Sine
-from stochrestore.experiments.toy_gans import exact_sensitivity, midpoints, seed_quantiles
+from stochrestore.experiments.toy_gans import exact_sensitivity, seed_quantiles
 from stochrestore.experiments.toy_tradeoff import posterior_sensitivity
 from stochrestore.metrics.sensitivity import scalar_sensitivity, sensitivity
 from stochrestore.networks.mlp import MLPEstimator
+from stochrestore.problems.toy import midpoints
 
 EPSILON = 1e-3
 

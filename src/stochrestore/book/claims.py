@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -151,21 +151,13 @@ def record(claim: Claim, evidence: Evidence | None) -> dict[str, Any]:
     """
     measured = evidence.tested(claim) if evidence else None
     return {
-        "id": claim.id,
-        "notebook": claim.notebook,
+        **claim.model_dump(),
         "preset": evidence.preset if evidence else None,
-        "statement": claim.statement,
-        "where": claim.where,
-        "quantity": claim.quantity,
-        "relation": claim.relation,
         "value": measured.value if measured else None,
         "interval": [measured.low, measured.high] if measured else None,
         "over": evidence.over[claim.id] if evidence and measured else None,
-        "paper": claim.paper,
         "verdict": evidence.verdict(claim) if evidence else "not tested",
         "expected": claim.expected.get(evidence.preset) if evidence else None,
-        "note": claim.note,
-        "fact": claim.fact,
     }
 
 
@@ -187,18 +179,22 @@ def surprising(row: Mapping[str, Any]) -> bool:
 
 def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Claims as an HTML table: statement, relation, our value, the paper's, verdict."""
-    head = "".join(f"<th>{name}</th>" for name in ("claim", "holds if", "here", "paper", "verdict"))
-    body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
+    return table(("claim", "holds if", "here", "paper", "verdict"), map(_cells, rows))
+
+
+def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of claims in HTML, from the columns' names and the cells of each row, in HTML too."""
+    head = "".join(f"<th>{name}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return (
         f'<table class="claims table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
 
 
-def _cells(row: Mapping[str, Any]) -> str:
+def _cells(row: Mapping[str, Any]) -> list[str]:
     statement = f"{html.escape(row['statement'])} <small>({html.escape(row['where'])})</small>"
     relation = f"{html.escape(row['quantity'])} {html.escape(row['relation'])}"
-    cells = [statement, relation, measured_text(row), html.escape(row["paper"]), verdict_text(row)]
-    return "".join(f"<td>{cell}</td>" for cell in cells)
+    return [statement, relation, measured_text(row), html.escape(row["paper"]), verdict_text(row)]
 
 
 def verdict_text(row: Mapping[str, Any]) -> str:

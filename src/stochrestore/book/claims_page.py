@@ -7,16 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stochrestore.book import notebook
-from stochrestore.book.claims import (
-    MIME_TYPE,
-    html_table,
-    measured_text,
-    record,
-    registry,
-    surprising,
-    verdict_text,
-)
+from stochrestore.book import claims, notebook
 
 Record = Mapping[str, Any]
 _MARKS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "not tested": "–"}
@@ -31,15 +22,17 @@ def records(folder: Path) -> list[Record]:
     Returns:
         Records as :func:`stochrestore.book.claims.record` makes them.
     """
-    notebooks = {claim.notebook for claim in registry().values()}
+    notebooks = {claim.notebook for claim in claims.registry().values()}
     pages = (folder / f"{name}.ipynb" for name in sorted(notebooks))
     found = {row["id"]: row for page in pages if page.exists() for row in page_records(page)}
-    return [found.get(claim.id) or record(claim, None) for claim in registry().values()]
+    return [
+        found.get(claim.id) or claims.record(claim, None) for claim in claims.registry().values()
+    ]
 
 
 def page_records(page: Path) -> Iterator[Record]:
     """The records of claims in the outputs of an executed notebook."""
-    return (row for _, rows in notebook.outputs(page, MIME_TYPE) for row in rows)
+    return (row for _, rows in notebook.outputs(page, claims.MIME_TYPE) for row in rows)
 
 
 def summary(rows: Iterable[Record]) -> str:
@@ -53,7 +46,7 @@ def surprises(rows: Iterable[Record]) -> list[str]:
     return [
         f"{row['id']} is {row['verdict']}, expected at {row['preset']}: {row['expected']}"
         for row in rows
-        if surprising(row)
+        if claims.surprising(row)
     ]
 
 
@@ -63,9 +56,9 @@ def text(rows: Sequence[Record]) -> str:
     for name, group in _by_notebook(rows):
         lines.append(name)
         for row in group:
-            relation, here = f"{row['quantity']} {row['relation']}", measured_text(row)
+            relation, here = f"{row['quantity']} {row['relation']}", claims.measured_text(row)
             lines += [
-                f"  {_MARKS[row['verdict']]} {row['id']}: {verdict_text(row)}",
+                f"  {_MARKS[row['verdict']]} {row['id']}: {claims.verdict_text(row)}",
                 f"    {row['statement']} ({row['where']})",
                 f"    {relation}; here {here}, paper {row['paper']}",
             ]
@@ -92,7 +85,7 @@ def markdown(rows: Sequence[Record], titles: Mapping[str, str]) -> str:
     for name, group in _by_notebook(rows):
         title = titles.get(name)
         link = f"[{title}]({name}.ipynb)" if title else name
-        parts += [f"## {link}", f"{summary(group)}{_presets(group)}.", html_table(group)]
+        parts += [f"## {link}", f"{summary(group)}{_presets(group)}.", claims.html_table(group)]
         parts += [f"- *{row['id']}*: {row['note']}" for row in group if row["note"]]
     return "\n\n".join(parts) + "\n"
 

@@ -25,12 +25,14 @@ from stochrestore.errors import InputError, require
 ASSIGNMENT = "exercises"
 PICTURES = "expected"
 STUB = 'raise NotImplementedError("your turn")'
+STAY = "import stochrestore.book.classroom as stay; stay.refuse_to_exit(); del stay"
 CONFIG = f'''"""Settings of the course; nbgrader's commands are run in this folder."""
 
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "stochrestore"
 c.ClearSolutions.code_stub = {{"python": {f"# your code here{chr(10)}{STUB}"!r}}}
 c.ExecutePreprocessor.timeout = 120  # seconds a cell, also where it would loop for ever
+c.Execute.extra_arguments = ["--InteractiveShellApp.exec_lines={STAY}"]
 c.IncludeHeaderFooter.header = ""
 '''
 
@@ -98,15 +100,30 @@ def nbgrader(course: Path, *arguments: str) -> None:
         raise InputError(f"nbgrader {' '.join(arguments)}: {said.strip()}")
 
 
-def solution_lines(path: Path, shortest: int = 12) -> list[str]:
-    """The lines of a notebook's solutions that have at least ``shortest`` characters."""
+def refuse_to_exit() -> None:
+    """Make ``exit()`` an error in the kernel that calls this, as those do that nbgrader starts.
+
+    Else the kernel answers, and ends a little later: how many of the next cells it still runs,
+    and so whether nbgrader gives marks or gives up, would be chance.
+    """
+    from IPython.core.getipython import get_ipython
+
+    def refuse() -> None:
+        raise RuntimeError("exit() and quit() end no notebook that is marked; remove them")
+
+    shell: Any = get_ipython()
+    shell.ask_exit = refuse
+
+
+def solution_lines(path: Path) -> list[str]:
+    """The lines of a notebook's solutions that are long enough, 12 characters, to be told again."""
     lines: list[str] = []
     for cell in notebook.code_cells(path):
         inside = False
         for line in cell["source"].splitlines():
             marked = "### BEGIN SOLUTION" in line or "### END SOLUTION" in line
             inside = "BEGIN" in line if marked else inside
-            if inside and not marked and len(line.strip()) >= shortest:
+            if inside and not marked and len(line.strip()) >= 12:
                 lines.append(line.strip())
     return lines
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,11 +54,10 @@ def _benchmark(name: str) -> Finding:
 
 
 def _inception() -> Finding:
-    import torch
-
     from stochrestore.metrics.features import INCEPTION_ADDRESS, INCEPTION_FILE
+    from stochrestore.metrics.torchvision_ops import hub_file
 
-    path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    path = hub_file(INCEPTION_FILE)
     if path.is_file():
         return Finding("Inception's weights", True, str(path))
     advice = f"only the features of the paper need them: fetch {INCEPTION_ADDRESS} to {path}"
@@ -73,9 +71,9 @@ def weights() -> list[Finding]:
 
 
 def _weights(path: Path) -> Finding:
-    from stochrestore.store import read_record
+    from stochrestore.store import read_record, sha256
 
-    what, digest = f"weights {path.stem}", provenance.sha256(path.read_bytes())
+    what, digest = f"weights {path.stem}", sha256([path.read_bytes()])
     try:
         good = read_record(path.with_suffix(".json")).get("sha256") == digest
     except InputError as error:
@@ -110,9 +108,8 @@ def offline(folder: Path) -> list[Finding]:
 
 
 def _python() -> Finding:
-    good = sys.version_info >= (3, 11)
-    advice = "" if good else "install Python 3.11 or later, and begin with `make book`"
-    return Finding("Python", good, f"{platform.python_version()} (≥ 3.11)", advice)
+    # The library cannot be imported by an earlier one.
+    return Finding("Python", True, f"{platform.python_version()} (≥ 3.11)")
 
 
 def _torch() -> Finding:

@@ -64,16 +64,13 @@ def execute(name: str, preset: str, given: Mapping[str, Any], output: Path | Non
     cpu_start, _ = _of_kernels()
     with _kept_if_failed(output) as partial:
         executed = _run(source, partial, {"preset": preset, **given})
-        seconds = time.monotonic() - start
-        cpu, memory = _of_kernels()
-        mark = provenance.stamp(
-            settings,
-            given=given,
-            sources=before,
-            seconds=seconds,
-            cpu_seconds=cpu - cpu_start,
-            memory=memory,
-        )
+        seconds, (cpu, memory) = time.monotonic() - start, _of_kernels()
+        cost: dict[str, Any] = {
+            "seconds": seconds,
+            "cpu_seconds": cpu - cpu_start,
+            "memory": memory,
+        }
+        mark = provenance.stamp(settings, given=given, sources=before, **cost)
         # Papermill's own record holds paths of the machine.
         executed["metadata"].pop("papermill", None)
         executed["metadata"][notebook.STAMP] = mark

@@ -8,17 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 # Elements that a browser fetches by itself, and the attribute that says where from.
-_FETCHED = {
-    "script": "src",
-    "img": "src",
-    "iframe": "src",
-    "source": "src",
-    "video": "src",
-    "audio": "src",
-    "embed": "src",
-    "object": "data",
-    "link": "href",
-}
+_SHOWN = ("script", "img", "iframe", "source", "video", "audio", "embed")
+_FETCHED = {**dict.fromkeys(_SHOWN, "src"), "object": "data", "link": "href"}
 _NOT_FETCHED = {"canonical", "next", "prev", "index", "search", "author", "license"}  # rel of link
 _EXTERNAL = re.compile(r"\s*(?:https?:)?//", re.IGNORECASE)
 _IN_CSS = re.compile(r"(?:url\(\s*|@import\s+)['\"]?((?:https?:)?//[^'\")\s]+)", re.IGNORECASE)

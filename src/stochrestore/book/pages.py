@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image
 
 from stochrestore import config
 from stochrestore.book import claims_page, equations, notebook, provenance, runs
-from stochrestore.book.claims import MIME_TYPE, measured_text, verdict_text
+from stochrestore.book.claims import MIME_TYPE, measured_text, table, verdict_text
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
@@ -38,6 +38,7 @@ _ITEMS = {
     "Sensitivity (Sec. 4 and 5, App. D)": r"App\. D|Sec\. 4|Sec\. 5",
 }
 _OTHER = "New in this book"
+_COLUMNS = ("the paper says", "where", "paper", "here", "verdict", "preset", "made by")
 _MIB = 2**20
 FRONT_FIGURES = (
     "fig-toy-estimators",
@@ -68,12 +69,11 @@ def write(folder: Path) -> list[Path]:
     return paths + front_figures(folder)
 
 
-def front_figures(folder: Path, width: int = 900) -> list[Path]:
+def front_figures(folder: Path) -> list[Path]:
     """Write small copies of :data:`FRONT_FIGURES` into the folder's subfolder ``figures``.
 
     Args:
         folder: holds the executed notebooks; a figure whose notebook is missing is left out.
-        width: the largest width of a copy, in pixels.
 
     Raises:
         InputError: all notebooks are there, and none of them holds one of the figures.
@@ -84,7 +84,7 @@ def front_figures(folder: Path, width: int = 900) -> list[Path]:
         for name, png in _figures(page):
             if name in FRONT_FIGURES:
                 picture = Image.open(io.BytesIO(png)).convert("RGB")
-                picture.thumbnail((width, 10 * width))
+                picture.thumbnail((900, 9000))
                 paths.append(folder / "figures" / f"{name}.webp")
                 picture.save(paths[-1], quality=85, method=6)
     missing = sorted(set(FRONT_FIGURES) - {path.stem for path in paths})
@@ -138,18 +138,9 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
     for name in (*_ITEMS, _OTHER):
         group = [row for row in rows if item(row["where"]) == name]
         if group:
-            table = _table(_cells(row, folder, more, published) for row in group)
-            parts += [f"## {name}", f"{claims_page.summary(group)}.", table]
+            cells = (_cells(row, folder, more, published) for row in group)
+            parts += [f"## {name}", f"{claims_page.summary(group)}.", table(_COLUMNS, cells)]
     return "\n\n".join(parts) + "\n"
-
-
-def _table(rows: Iterable[Iterable[str]]) -> str:
-    names = ("the paper says", "where", "paper", "here", "verdict", "preset", "made by")
-    head = "".join(f"<th>{name}</th>" for name in names)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        f'<table class="claims table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    )
 
 
 def _cells(row: Record, folder: Path, more: Sequence[Run], published: str) -> Iterator[str]:
@@ -308,8 +299,8 @@ def _section(name: str, measured: Sequence[tuple[Run, str]]) -> Iterator[str]:
     source = provenance.checkout() / "notebooks" / f"{name}.ipynb"
     allowed = [n for n in notebook.parameter_names(source) if n in fields]
     rows = [f"| `{n}` | {fields[n].description or ''} |".replace("\n", " ") for n in allowed]
-    table = "\n".join(["| parameter | meaning |", "|:--|:--|", *rows])
-    yield f"````{{dropdown}} Parameters, each given by -p NAME VALUE\n{table}\n````"
+    body = "\n".join(["| parameter | meaning |", "|:--|:--|", *rows])
+    yield f"````{{dropdown}} Parameters, each given by -p NAME VALUE\n{body}\n````"
 
 
 def _cost(run: Run, when: str) -> str:

@@ -7,7 +7,6 @@ changes, the executed notebook keeps the list, and the two are compared before t
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import os
 import platform
@@ -25,6 +24,7 @@ from stochrestore import config
 from stochrestore.book import claims, notebook
 from stochrestore.errors import InputError, require
 from stochrestore.experiments.registry import CHAPTERS
+from stochrestore.store import sha256
 
 PACKAGE = "stochrestore"
 # What computes, holds data or draws; all else that is installed decides no number.
@@ -135,7 +135,7 @@ def sources(name: str, preset: str) -> dict[str, str]:
     weights = [name, "features"] if library / "metrics" / "features.py" in imported else [name]
     files += (path for folder in weights for path in (library / "weights" / folder).rglob("*"))
     found = {path.relative_to(root).as_posix(): path for path in files if path.is_file()}
-    digests = {path: sha256(file.read_bytes()) for path, file in sorted(found.items())}
+    digests = {path: sha256([file.read_bytes()]) for path, file in sorted(found.items())}
     section = yaml.safe_load((library / "presets" / f"{preset}.yaml").read_text("utf-8")).get(name)
     own = [claim.model_dump() for claim in claims.registry().values() if claim.notebook == name]
     told = {
@@ -143,14 +143,13 @@ def sources(name: str, preset: str) -> dict[str, str]:
         f"src/{PACKAGE}/book/claims.yaml#{name}": own,
         "installed versions": {k: v for k, v in versions().items() if k != PACKAGE},
     }
-    return digests | {
-        path: sha256(json.dumps(content, sort_keys=True).encode()) for path, content in told.items()
-    }
+    texts = {path: json.dumps(content, sort_keys=True) for path, content in told.items()}
+    return digests | {path: sha256([text.encode()]) for path, text in texts.items()}
 
 
 def fingerprint(name: str, preset: str) -> str:
     """One digest of all :func:`sources`."""
-    return sha256(json.dumps(sources(name, preset), sort_keys=True).encode())
+    return sha256([json.dumps(sources(name, preset), sort_keys=True).encode()])
 
 
 def modules(name: str) -> list[Path]:
@@ -201,11 +200,6 @@ def _parsed(code: str, where: str) -> ast.Module:
     except SyntaxError as error:
         text = (error.text or "").strip()
         raise InputError(f"{where}, line {error.lineno}: {error.msg}: {text}") from None
-
-
-def sha256(content: bytes) -> str:
-    """Hexadecimal sha256."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def stamp(
@@ -282,25 +276,31 @@ def _device(wanted: str) -> str:
     return f"CPU, {os.cpu_count()} cores"
 
 
-def footer(stamp: Mapping[str, Any]) -> str:
-    """The stamp as the text of a page's last cell: a folded table in MyST Markdown."""
+def told(stamp: Mapping[str, Any]) -> dict[str, str]:
+    """What a stamp says of a run, by the name of its row in a table; no row is empty."""
     changed = ", with local changes" if stamp["dirty"] else ""
-    sources = stamp["sources"].items()
-    weights = [(Path(p), d) for p, d in sources if p.endswith(".safetensors")]
     rows = {
         "commit": f"`{stamp['commit'][:12]}`{changed}",
         "preset": stamp["preset"],
         "parameters": _pairs(stamp["parameters"]),
-        "seed": str(stamp["seed"]),
+        "seed": str(stamp.get("seed", "")),
         "device": stamp["device"],
         "wall time": f"{stamp['seconds']:.0f} s",
         "processor time": f"{stamp['cpu_seconds']:.0f} s" if stamp.get("cpu_seconds") else "",
         "memory": f"{stamp['memory'] / 2**20:.0f} MiB" if stamp.get("memory") else "",
         "versions": ", ".join(f"{name} {version}" for name, version in stamp["versions"].items()),
-        "weights, sha256": "<br>".join(f"{_code(p.name)} {d[:16]}…" for p, d in weights),
-        "sources": f"{len(stamp['sources'])} files, with their sha256 in the notebook's metadata",
     }
-    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items() if text)
+    return {name: text for name, text in rows.items() if text}
+
+
+def footer(stamp: Mapping[str, Any]) -> str:
+    """The stamp as the text of a page's last cell: a folded table in MyST Markdown."""
+    rows, sources = told(stamp), stamp["sources"]
+    weights = [(Path(p), d) for p, d in sources.items() if p.endswith(".safetensors")]
+    if weights:
+        rows["weights, sha256"] = "<br>".join(f"{_code(p.name)} {d[:16]}…" for p, d in weights)
+    rows["sources"] = f"{len(sources)} files, with their sha256 in the notebook's metadata"
+    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
     return f"````{{dropdown}} Provenance\n| made from | |\n|:--|:--|\n{table}\n````"
 
 

@@ -20,7 +20,7 @@ from stochrestore.experiments import srflow_robustness as experiment
 from stochrestore.experiments.sr_networks import NETWORKS
 from stochrestore.figures import sr_robustness as figures
 from stochrestore.figures import style
-from stochrestore.store import write_atomically, write_record
+from stochrestore.store import sha256, write_atomically, write_record
 
 Record = Mapping[str, Any]
 Row = experiment.Row
@@ -70,7 +70,7 @@ def measure(settings: experiment.Settings, given: Mapping[str, Any]) -> dict[str
     kept = ("commit", "dirty", "preset", "given", "parameters", "device", "versions", "seconds")
     return {
         **{key: about[key] for key in kept},
-        "weights": {name: provenance.sha256(path.read_bytes()) for name, path in files},
+        "weights": {name: sha256([path.read_bytes()]) for name, path in files},
         "data": {data: experiment.pixels_digest(settings, data) for data in sets},
         "quality": _rounded(quality),
         "rows": _rounded(rows),
@@ -218,15 +218,8 @@ def _quality_table(rows: list[Row]) -> str:
 
 
 def _provenance(record: Record) -> str:
-    parameters = ", ".join(f"`{name} = {value!r}`" for name, value in record["parameters"].items())
-    rows = {
-        "commit": f"`{record['commit'][:12]}`"
-        + (", with local changes" if record["dirty"] else ""),
-        "preset": record["preset"],
-        "parameters": parameters,
-        "device": record["device"],
+    rows = provenance.told(record) | {
         "wall time": f"{record['seconds'] / 60:.0f} min",
-        "versions": ", ".join(f"{name} {found}" for name, found in record["versions"].items()),
         "weights, sha256": "<br>".join(
             f"{style.NAMES[name]} `{found[:16]}…`" for name, found in record["weights"].items()
         ),
@@ -243,10 +236,7 @@ def _count(record: Record, data: str) -> int:
 
 
 def _rounded(rows: list[Row]) -> list[dict[str, Any]]:
-    return [
-        {
-            key: round(value, _DIGITS) if isinstance(value, float) else value
-            for key, value in r.items()
-        }
-        for r in rows
-    ]
+    def rounded(value: Any) -> Any:
+        return round(value, _DIGITS) if isinstance(value, float) else value
+
+    return [{key: rounded(value) for key, value in row.items()} for row in rows]

@@ -16,7 +16,7 @@ from stochrestore.errors import InputError, require
 
 _MARK = "\ufeff".encode()  # a byte-order mark
 Mend = Callable[[], object]
-_ENDS = {"exit", "quit", "_exit", "abort", "kill"}  # the process that runs the cells
+_ENDS = {"exit", "quit", "_exit", "abort", "kill"}  # what runs the cells
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _of_notebook(path: Path, expected: dict[str, set[str]]) -> Iterator[tuple[st
         if twice := sorted(name for name, count in Counter(marked).items() if count > 1):
             yield f"{path.name} has more than one of the cells {twice}; delete the copies", None
         if calls := sorted({call for cell in cells for call in _calls(cell["source"])} & _ENDS):
-            yield f"{path.name} calls {calls[0]}(), which ends the marking; remove it", None
+            yield f"{path.name} calls {calls[0]}(), which ends what runs the cells; remove it", None
 
 
 def _marked_cells(path: Path) -> list[str]:

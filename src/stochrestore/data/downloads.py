@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -25,6 +26,7 @@ FASHION_MNIST = (
 """The official files of Fashion-MNIST; their contents are checked, whatever the branch holds."""
 BENCHMARKS = {"set5": "Set5", "set14": "Set14", "bsd100": "BSD100"}
 """The names of the benchmarks and of their folders."""
+CLOTHES = "fashion_mnist"
 
 
 def data_folder() -> Path:
@@ -45,37 +47,45 @@ def registry(name: str) -> dict[str, str]:
     return {path: digest for path, digest in files if path.startswith(f"{BENCHMARKS[name]}/")}
 
 
-def fetch(
-    name: str, *, source: str = SELFEXSR, folder: Path | None = None, progress: bool = True
-) -> Path:
-    """Download the files of a benchmark that are missing or damaged; the others are kept.
+def fetch(name: str, *, source: str | None = None, progress: bool = True) -> Path:
+    """Download the files of a data set that are missing or damaged; the others are kept.
 
     A file is moved to its place only after it has been checked, so that an interrupted call can
-    be repeated.
+    be repeated. Files of Fashion-MNIST are checked as they arrive, and again when they are read.
 
     Args:
-        name: one of :data:`BENCHMARKS`.
-        source: the address that the paths in the registry are relative to.
-        folder: where to put the files; :func:`data_folder` where it is not given.
+        name: one of :data:`BENCHMARKS`, or ``fashion_mnist``.
+        source: the address that the files' paths are relative to; the publisher's unless given.
         progress: whether to show a progress bar.
 
     Returns:
-        The benchmark's folder.
+        The data set's folder.
 
     Raises:
         InputError: there is no network, a downloaded file is not the published one, or the folder
             cannot be written. Files that had arrived are kept.
     """
-    files = registry(name)
+    known = (*BENCHMARKS, CLOTHES)
+    require(name in known, "data set", name, ", ".join(known))
     try:
         import pooch
         import requests
     except ImportError:
         raise InputError("data: needs pooch; pip install 'stochrestore[notebooks]'") from None
-    folder = folder or data_folder()
-    downloader = pooch.HTTPDownloader(timeout=30)
+    download = pooch.HTTPDownloader(timeout=30)
     pooch.get_logger().setLevel("ERROR")
-    keeper = pooch.create(folder, source, registry=files)
+
+    def checked(url: str, output: str, keeper: pooch.Pooch) -> None:
+        download(url, output, keeper)
+        fashion.checked(Path(output).read_bytes(), Path(url).stem, url, packed=True)
+
+    files: Mapping[str, str | None]
+    if name == CLOTHES:
+        folder, home, downloader = data_folder() / CLOTHES, FASHION_MNIST, checked
+        files = dict.fromkeys(f"{file}.gz" for file in fashion.SHA256)  # known is what they hold
+    else:
+        folder, home, downloader, files = data_folder(), SELFEXSR, download, registry(name)
+    keeper = pooch.create(folder, source or home, registry=files)
     for path in tqdm(files, name, disable=silent(progress)):
         try:
             keeper.fetch(path, downloader=downloader)
@@ -85,50 +95,7 @@ def fetch(
             raise _stopped(name, path, "is not the published file (sha256)") from None
         except OSError as error:
             raise InputError(f"{folder / path} cannot be written: {error.strerror}") from None
-    return folder / BENCHMARKS[name]
-
-
-def fetch_fashion_mnist(
-    *, source: str = FASHION_MNIST, folder: Path | None = None, progress: bool = True
-) -> Path:
-    """Download the four official files that are missing; those that are there are kept.
-
-    Args:
-        source: the address of the folder they are in.
-        folder: where to put them; ``fashion_mnist`` in :func:`data_folder` where it is not given.
-        progress: whether to show a progress bar.
-
-    Returns:
-        The folder, for ``data=fashion_mnist:PATH``.
-
-    Raises:
-        InputError: as :func:`fetch`.
-    """
-    try:
-        import requests
-    except ImportError:
-        raise InputError("data: needs requests; pip install 'stochrestore[notebooks]'") from None
-    folder = folder or data_folder() / "fashion_mnist"
-    for name in tqdm(fashion.SHA256, "fashion_mnist", disable=silent(progress)):
-        target = folder / f"{name}.gz"
-        if target.exists():
-            continue
-        partial = target.with_name(f"{target.name}.partial{os.getpid()}")
-        try:
-            answer = requests.get(f"{source}{target.name}", timeout=30)
-            answer.raise_for_status()
-            fashion.checked(answer.content, name, str(folder), packed=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(answer.content)
-            partial.replace(target)
-        except requests.RequestException as error:
-            why = f"cannot be downloaded ({_reason(error)})"
-            raise _stopped("fashion_mnist", target.name, why) from None
-        except OSError as error:
-            raise InputError(f"{target} cannot be written: {error.strerror}") from None
-        finally:
-            partial.unlink(missing_ok=True)
-    return folder
+    return folder / BENCHMARKS.get(name, "")
 
 
 def _stopped(name: str, path: str, why: str) -> InputError:

@@ -24,6 +24,22 @@ class Estimator(Protocol):
         ...
 
 
+class Deterministic:
+    """Gives an estimator its seed, Z = 0."""
+
+    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+        """All zeros, (n, N, 1)."""
+        return no_seed(y, n)
+
+
+class OneUniform:
+    """Gives an estimator its seed, Z ~ U[0, 1]."""
+
+    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+        """n seeds for each y, (n, N, 1), uniform on [0, 1]."""
+        return uniform_seed(y, n, generator=generator)
+
+
 class SecondCoordinate:
     """The estimated coordinate X̂⁽²⁾ of a toy estimator, without the known X̂⁽¹⁾ = Y.
 

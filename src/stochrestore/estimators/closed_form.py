@@ -8,20 +8,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from stochrestore.estimators.base import no_seed, uniform_seed
+from stochrestore.estimators.base import Deterministic, OneUniform
 from stochrestore.problems.toy import Disk, Ring, ToyProblem, half_chord, triangle_wave
 
 
-class DeterministicToyEstimator(ABC):
+class DeterministicToyEstimator(Deterministic, ABC):
     """A curve over y, whose second coordinate ``curve(y)`` subclasses define."""
 
     @abstractmethod
     def curve(self, y: Tensor) -> Tensor:
         """The second coordinate of X̂, of y's shape."""
-
-    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
-        """All zeros, (n, N, 1)."""
-        return no_seed(y, n)
 
     def __call__(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, 1) → (y, curve(y)), (N, 2); z is ignored."""
@@ -51,7 +47,7 @@ class PosteriorMean(DeterministicToyEstimator):
 
 
 @dataclass(frozen=True)
-class PosteriorSampler:
+class PosteriorSampler(OneUniform):
     """The exact sampler of p_{X|Y}, the only estimator that Theorem 3.1 allows.
 
     The seed is the quantile level. So equal seeds couple the posteriors at neighbouring y
@@ -59,10 +55,6 @@ class PosteriorSampler:
     """
 
     problem: ToyProblem = field(default_factory=Disk)
-
-    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
-        """n quantile levels for each y, (n, N, 1), uniform on [0, 1]."""
-        return uniform_seed(y, n, generator=generator)
 
     def __call__(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, 1), z (N, 1) in [0, 1] → (y, z-quantile of the posterior), (N, 2)."""

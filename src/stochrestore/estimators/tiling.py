@@ -12,8 +12,6 @@ from torch.utils.checkpoint import checkpoint
 from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator, restore
 
-Window = tuple[slice, slice]
-
 
 class Tiled:
     """An estimator that restores an image window by window.

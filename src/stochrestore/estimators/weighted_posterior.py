@@ -7,9 +7,10 @@ from torch import Tensor
 
 from stochrestore.degradations import ImageDegradation
 from stochrestore.errors import require
+from stochrestore.estimators.base import OneUniform
 
 
-class WeightedPosterior:
+class WeightedPosterior(OneUniform):
     r"""X̂: one of M samples of the prior, drawn with the weights below and made consistent.
 
     .. math:: w_m ∝ \exp(−‖y − D(x_m)‖_2^2 / 2h^2)
@@ -28,10 +29,6 @@ class WeightedPosterior:
         require(width > 0, "WeightedPosterior: width", width, "a number > 0")
         self.prior, self.degradation, self.width = prior, degradation, width
         self.explained = degradation.degrade(prior).flatten(1)
-
-    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
-        """n seeds for each y, (n, N, 1), U[0, 1)."""
-        return torch.rand(n, len(y), 1, generator=generator, device=generator.device).to(y.device)
 
     def __call__(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, …), z (N, 1) → x̂ (N, C, H, W): the image at the quantile z of the weights."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stochrestore.errors import require
-from stochrestore.estimators.base import uniform_seed
+from stochrestore.estimators.base import OneUniform
 from stochrestore.estimators.closed_form import DeterministicToyEstimator
 from stochrestore.problems.toy import ToyProblem, triangle_wave
 
@@ -149,7 +149,7 @@ def lipschitz_bound(slope: float) -> float:
 
 
 @dataclass(frozen=True)
-class TwistedSampler:
+class TwistedSampler(OneUniform):
     """A posterior sampler whose seed turns with y: the quantile level is z + rate·y (mod 1).
 
     The distribution of X̂ given y is the posterior for any rate. So Eq. 4–5 do not depend on the
@@ -162,10 +162,6 @@ class TwistedSampler:
 
     problem: ToyProblem
     rate: float
-
-    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
-        """n seeds for each y, (n, N, 1), uniform on [0, 1]."""
-        return uniform_seed(y, n, generator=generator)
 
     def __call__(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, 1), z (N, 1) → (y, quantile of the posterior at z + rate·y mod 1), (N, 2)."""

@@ -19,6 +19,7 @@ from stochrestore.estimators.zigzag import Zigzag, horizontal_transport, optimal
 from stochrestore.metrics.intervals import Interval
 from stochrestore.metrics.wasserstein import wasserstein_discrete
 from stochrestore.problems.square import Square
+from stochrestore.problems.toy import midpoints
 
 Array = NDArray[np.float64]
 
@@ -88,19 +89,17 @@ def push_forward(
 
 def midpoint_grid(n: int, m: int) -> Tensor:
     """Midpoints of n × m equal rectangles of the unit square, (nm, 2), float64."""
-    first = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    second = (torch.arange(m, dtype=torch.float64) + 0.5) / m
-    return torch.cartesian_prod(first, second)
+    return torch.cartesian_prod(midpoints(n), midpoints(m))
 
 
-def quadrature(f: int, nodes: int = 200) -> dict[str, float]:
+def quadrature(f: int) -> dict[str, float]:
     """√E‖X − T(X)‖² for three maps T, by Gauss–Legendre quadrature over one cell.
 
     The maps are T₀ of Eq. 13, which gives the right side of Eq. 14, the optimal map, and the
     nearest point of the zigzag. The last does not push p_X forward to p_X̂, so that it only bounds
     W₂ from below. All cells are mirror images of the first, [0, w] × [0, 1].
     """
-    t, weight = np.polynomial.legendre.leggauss(nodes)
+    t, weight = np.polynomial.legendre.leggauss(200)
     t, weight = (t + 1) / 2, weight / 2
     x = torch.cartesian_prod(torch.tensor(t / (2 * f)), torch.tensor(t))
     share = np.outer(weight, weight).ravel()
@@ -178,8 +177,7 @@ def conditional_wasserstein(f: int, nodes: int = 400) -> float:
     Given y, the zigzag has one value g and the posterior is uniform on [0, 1], so that W₂² is
     ∫(u − g)²du = g² − g + 1/3. Over y, g = G_f(Y) is uniform too.
     """
-    y = (torch.arange(nodes * 2 * f, dtype=torch.float64) + 0.5) / (nodes * 2 * f)
-    g = Zigzag(f).curve(y)
+    g = Zigzag(f).curve(midpoints(nodes * 2 * f))
     return float((g.square() - g + 1 / 3).mean().sqrt())
 
 

@@ -13,29 +13,24 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from stochrestore.config import Preset
-from stochrestore.experiments.trained import TrainedSettings
-from stochrestore.networks.attributes import DIMS, SIZE, AttributeNetwork
+from stochrestore.experiments import recognisers
+from stochrestore.experiments.recognisers import all_jobs as all_jobs
 from stochrestore.problems.faces.distribution import Faces
 from stochrestore.problems.faces.latents import HIDDEN, VISIBLE
-from stochrestore.training.jobs import Job, Method
-from stochrestore.training.supervised import SupervisedTrainer, one_cycle
+from stochrestore.training.jobs import Job
 
 NAME = "attributes"
 
 
-class Settings(TrainedSettings):
-    """How the attribute network is trained; the same at every preset."""
+class Settings(recognisers.RecogniserSettings):
+    """How the attribute network is trained."""
 
     experiment: ClassVar[str] = NAME
 
-    preset: Preset = Field("laptop", description="changes nothing here")
     seed: int = Field(20_230_723, ge=0, lt=2**63, description="of faces, weights and order")
     training_images: int = Field(65_536, ge=64, description="faces to train on")
     held_out: int = Field(4096, ge=16, description="faces to measure on, never trained on")
     steps: int = Field(8000, ge=1, description="batches")
-    batch_size: int = Field(64, ge=2, description="faces a batch")
-    lr: float = Field(3e-3, gt=0, description="Adam's largest step, falling to 0 as a cosine")
 
 
 class LabelledFaces(NamedTuple):
@@ -49,17 +44,15 @@ class LabelledFaces(NamedTuple):
     """(N, K), class indices"""
 
 
-class AttributeReader(nn.Module):
+class AttributeReader(recognisers.Recogniser):
     """The attribute network with a linear layer that reads each latent off its features."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.network = AttributeNetwork()
-        latents = VISIBLE + HIDDEN
-        continuous = sum(not latent.classes for latent in latents)
-        self.values = nn.Linear(DIMS, continuous)
+        super().__init__(NAME)
+        latents, dims = VISIBLE + HIDDEN, self.network.dims
+        self.values = nn.Linear(dims, sum(not latent.classes for latent in latents))
         self.logits = nn.ModuleList(
-            nn.Linear(DIMS, len(latent.classes)) for latent in latents if latent.classes
+            nn.Linear(dims, len(latent.classes)) for latent in latents if latent.classes
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -68,34 +61,18 @@ class AttributeReader(nn.Module):
         return self.values(features), [layer(features) for layer in self.logits]
 
 
-class AttributesTrainer(SupervisedTrainer):
+class AttributesTrainer(recognisers.RecogniserTrainer):
     """Trains the attribute network within a reader, on random batches of faces."""
 
-    parts: ClassVar[tuple[str, ...]] = ("reader", "optimizer")
+    kind: ClassVar[type[Any]] = AttributeReader
 
-    def __init__(self, settings: Settings) -> None:
-        device = settings.torch_device()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            self.reader = AttributeReader().to(device).train()
-        self.recipe = settings
-        self.faces = labelled_faces(settings.seed, 0, settings.training_images)
-        super().__init__(
-            self.reader.network,
-            parameters=self.reader.parameters(),
-            steps=settings.steps,
-            batch_size=settings.batch_size,
-            settings=settings.model_dump(mode="json"),
-            generator=torch.Generator().manual_seed(settings.seed),
-        )
-
-    def learning_rate(self) -> float:
-        """Rises briefly, then falls to 0."""
-        return one_cycle(self.step, self.steps, self.recipe.lr)
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.faces = labelled_faces(job.settings.seed, 0, job.settings.training_images)
 
     def loss(self) -> Tensor:
         """Of a random batch; see :func:`loss`."""
-        rows = torch.randint(len(self.faces.images), (self.batch_size,), generator=self.generator)
+        rows = self.random_rows(len(self.faces.images))
         batch = LabelledFaces(*(tensor[rows].to(self.device) for tensor in self.faces))
         return loss(self.reader, batch)
 
@@ -107,27 +84,12 @@ class AttributesTrainer(SupervisedTrainer):
         return {"held_out": measure(self.reader, faces)}
 
 
-def all_jobs(settings: Settings) -> dict[str, Job]:
-    """The one training."""
-    return {NAME: Job(NAME, None, settings.seed, settings)}
-
-
-def build_trainer(job: Job) -> AttributesTrainer:
-    """Network and faces, all decided by the settings' seed."""
-    return AttributesTrainer(job.settings)
-
-
-def build_network(job: Job) -> AttributeNetwork:
-    """The untrained network."""
-    return AttributeNetwork()
-
-
-METHOD = Method(build=build_trainer, network=build_network, half=True)
+METHOD = recognisers.recogniser_method(AttributesTrainer)
 
 
 def labelled_faces(seed: int, start: int, stop: int) -> LabelledFaces:
-    """Faces start … stop − 1 of a seed's sequence, at the size of the network."""
-    faces = Faces(SIZE)
+    """Faces start … stop − 1 of a seed's sequence, at the size of the network, 32×32."""
+    faces = Faces(32)
     continuous, classes = faces.targets(faces.latents(seed, start, stop))
     return LabelledFaces(faces.images(seed, start, stop), continuous, classes)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stochrestore.data.images import Images
 from stochrestore.degradations import ImageDegradation
 from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator, restore, sample
@@ -26,7 +27,12 @@ from stochrestore.metrics.intervals import (
 )
 from stochrestore.metrics.precision_recall import knn_radii, precision_recall
 from stochrestore.metrics.psnr import MOST_PSNR
-from stochrestore.metrics.restoration import consistency_psnr, per_pixel_std, robustness
+from stochrestore.metrics.restoration import (
+    Robustness,
+    consistency_psnr,
+    per_pixel_std,
+    robustness,
+)
 from stochrestore.training.jobs import MODELS, Job
 from stochrestore.training.loop import Metrics, float32_as
 
@@ -91,12 +97,16 @@ def check_evaluation(settings: ImageSettings) -> None:
 @float32_as()
 def reference(settings: ImageSettings, degradation: ImageDegradation) -> Reference:
     """The real features and the inputs, ``settings.n_eval`` of each where there are so many."""
-    data, device = images(settings), settings.torch_device()
-    extractor = features_for(settings)
-    n = settings.n_eval
-    train, validation = (part[: min(n, len(part))] for part in (data.train, data.validation))
-    real = extractor(train.to(device))
-    inputs = degradation.degrade(validation.to(device))
+    return _compared(settings, degradation, images(settings).validation, settings.n_eval)
+
+
+def _compared(
+    settings: ImageSettings, degradation: ImageDegradation, restored: Images, n: int
+) -> Reference:
+    """The first n images to restore, beside the features of the first n training images."""
+    device, extractor = settings.torch_device(), features_for(settings)
+    real = extractor(images(settings).train[:n].to(device))
+    inputs = degradation.degrade(restored[:n].to(device))
     return Reference(extractor, real, knn_radii(real, settings.k), inputs)
 
 
@@ -160,24 +170,23 @@ def behaviour(
     row: Row = {
         "std": mean_interval(deviation, generator=draws),
         "consistency": Interval.exact(worst),
-        "robustness": None,
-        "ai_psnr": None,
-        "ball_used": None,
+        **dict.fromkeys(("robustness", "ai_psnr", "ball_used")),
     }
     if attacked:
-        moved = robustness(
-            estimator,
-            some,
-            s.attack(),
-            input_dims=input_dims,
-            seeds=s.robustness_seeds,
-            generator=generator,
-        )
+        moved = _attacked(estimator, some, s, input_dims, generator)
         # An output, or an attack from δ = 0, that does not move at all has an infinite PSNR.
         row["robustness"] = mean_interval(moved.psnr.clamp_max(MOST_PSNR), generator=draws)
         row["ai_psnr"] = mean_interval(moved.ai_psnr.clamp_max(MOST_PSNR), generator=draws)
         row["ball_used"] = mean_interval(moved.ball_used, generator=draws)
     return row
+
+
+def _attacked(
+    estimator: Estimator, y: Tensor, s: ImageSettings, input_dims: int, generator: torch.Generator
+) -> Robustness:
+    """What the attack of the settings does to the restorations of y."""
+    sizes = {"input_dims": input_dims, "seeds": s.robustness_seeds}
+    return robustness(estimator, y, s.attack(), **sizes, generator=generator)
 
 
 def measured(
@@ -213,28 +222,24 @@ def curve_point(estimator: Any, job: Job, *, degradation: Degradation) -> Metric
     generator = torch.Generator().manual_seed(job.seed)
     training = estimator.training
     estimator.eval()
-    restored = restorations(estimator, compared.inputs, generator=generator)
-    fake = compared.extractor(restored)
-    shares = precision_recall(compared.real, fake, settings.k, real_radii=compared.radii)
-    inputs, samples = CURVE_STD
-    some = compared.inputs[:inputs]
-    deviation = per_pixel_std(estimator, some, samples=samples, generator=generator)
-    attacked = robustness(
-        estimator,
-        compared.inputs[:CURVE_ATTACKED],
-        settings.attack(),
-        input_dims=settings.pixels,
-        seeds=settings.robustness_seeds,
-        generator=generator,
-    )
+    found = point(estimator, compared, settings.k, CURVE_STD, generator)
+    some = compared.inputs[:CURVE_ATTACKED]
+    attacked = _attacked(estimator, some, settings, settings.pixels, generator)
     estimator.train(training)
-    return {
-        "fid": frechet_distance(compared.real, fake),
-        "precision": shares.precision,
-        "recall": shares.recall,
-        "std": deviation.mean().item(),
-        "robustness": attacked.psnr.clamp_max(MOST_PSNR).mean().item(),
-    }
+    return {**found, "robustness": attacked.psnr.clamp_max(MOST_PSNR).mean().item()}
+
+
+@float32_as()
+def point(
+    estimator: Estimator, compared: Reference, k: int, std: tuple[int, int], draws: torch.Generator
+) -> Metrics:
+    """FID, precision, recall and the per-pixel std over ``std`` inputs and samples of each."""
+    fake = compared.extractor(restorations(estimator, compared.inputs, generator=draws))
+    shares = precision_recall(compared.real, fake, k, real_radii=compared.radii)
+    some = compared.inputs[: std[0]]
+    deviation = per_pixel_std(estimator, some, samples=std[1], generator=draws)
+    fid = frechet_distance(compared.real, fake)
+    return {"fid": fid, **shares._asdict(), "std": deviation.mean().item()}
 
 
 @lru_cache(maxsize=1)
@@ -242,12 +247,9 @@ def _selection(
     settings: ImageSettings, degradation: Degradation, device: torch.device
 ) -> Reference:
     """What :func:`reference` gives, for the images that choices are made by."""
-    data, n = images(settings), settings.curve_images
-    extractor = features_for(settings)
-    real = extractor(data.train[:n].to(device))
+    data = images(settings)
     kept = data.train if data.selection is None else data.selection
-    inputs = degradation(settings).degrade(kept[:n].to(device))
-    return Reference(extractor, real, knn_radii(real, settings.k), inputs)
+    return _compared(settings, degradation(settings), kept, settings.curve_images)
 
 
 @float32_as()

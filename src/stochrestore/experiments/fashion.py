@@ -14,97 +14,62 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from stochrestore.config import Preset
 from stochrestore.data import fashion
+from stochrestore.experiments import recognisers
 from stochrestore.experiments.augmentation import blurred, noise_and_blur
-from stochrestore.experiments.trained import TrainedSettings
-from stochrestore.networks.fashion import DIMS, FashionNetwork
-from stochrestore.training.jobs import Job, Method
-from stochrestore.training.supervised import SupervisedTrainer, one_cycle
+from stochrestore.experiments.recognisers import all_jobs as all_jobs
+from stochrestore.training.jobs import Job
 
 NAME = "fashion"
 SLIGHT_NOISE = 0.05
 
 
-class Settings(TrainedSettings):
-    """How the classifier is trained; the same at every preset."""
+class Settings(recognisers.RecogniserSettings):
+    """How the classifier is trained."""
 
     experiment: ClassVar[str] = NAME
 
-    preset: Preset = Field("laptop", description="changes nothing here")
     seed: int = Field(0, ge=0, lt=2**63, description="of weights, order and augmentation")
     steps: int = Field(5000, ge=1, description="batches")
-    batch_size: int = Field(64, ge=2, description="images a batch")
-    lr: float = Field(3e-3, gt=0, description="AdamW's largest step, falling to 0 as a cosine")
 
 
-class FashionClassifier(nn.Module):
+class FashionClassifier(recognisers.Recogniser):
     """The feature network with a linear layer for the ten classes."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.network = FashionNetwork()
-        self.logits = nn.Linear(DIMS, len(fashion.CLASSES))
+        super().__init__(NAME)
+        self.logits = nn.Linear(self.network.dims, len(fashion.CLASSES))
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 1, S, S) in [0, 1] → logits, (N, 10)."""
         return self.logits(self.network(images))
 
 
-class FashionTrainer(SupervisedTrainer):
+class FashionTrainer(recognisers.RecogniserTrainer):
     """Trains the classifier on random batches of the shipped training images."""
 
-    parts: ClassVar[tuple[str, ...]] = ("classifier", "optimizer")
+    kind: ClassVar[type[Any]] = FashionClassifier
+    decay: ClassVar[float] = 0.02
 
-    def __init__(self, settings: Settings) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            self.classifier = FashionClassifier().to(settings.torch_device()).train()
-        self.recipe, self.data = settings, fashion.shipped()
-        super().__init__(
-            self.classifier.network,
-            parameters=self.classifier.parameters(),
-            weight_decay=0.02,
-            steps=settings.steps,
-            batch_size=settings.batch_size,
-            settings=settings.model_dump(mode="json"),
-            generator=torch.Generator().manual_seed(settings.seed),
-        )
-
-    def learning_rate(self) -> float:
-        """Rises briefly, then falls to 0."""
-        return one_cycle(self.step, self.steps, self.recipe.lr)
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.data = fashion.shipped()
 
     def loss(self) -> Tensor:
         """The cross-entropy of a random batch, with smoothed labels."""
         part = self.data["train"]
-        rows = torch.randint(len(part.labels), (self.batch_size,), generator=self.generator)
+        rows = self.random_rows(len(part.labels))
         images = noise_and_blur(part.pixels[rows].float() / 255, generator=self.generator)
-        logits = self.classifier(images.to(self.device))
+        logits = self.reader(images.to(self.device))
         return F.cross_entropy(logits, part.labels[rows].to(self.device), label_smoothing=0.05)
 
     def findings(self) -> dict[str, Any]:
         """The accuracy on validation images: as they are, with noise, and blurred."""
         part = self.data["validation"]
-        return {"accuracy": accuracies(self.classifier, part, seed=self.recipe.seed)}
+        return {"accuracy": accuracies(self.reader, part, seed=self.recipe.seed)}
 
 
-def all_jobs(settings: Settings) -> dict[str, Job]:
-    """The one training."""
-    return {NAME: Job(NAME, None, settings.seed, settings)}
-
-
-def build_trainer(job: Job) -> FashionTrainer:
-    """Network and order of the images, all decided by the settings' seed."""
-    return FashionTrainer(job.settings)
-
-
-def build_network(job: Job) -> FashionNetwork:
-    """The untrained network."""
-    return FashionNetwork()
-
-
-METHOD = Method(build=build_trainer, network=build_network, half=True)
+METHOD = recognisers.recogniser_method(FashionTrainer)
 
 
 def accuracies(

@@ -48,16 +48,9 @@ def controls(settings: ImageSettings) -> list[Row]:
         for label, change in CONTROLS.items():
             generator = torch.Generator().manual_seed(settings.seed)
             other = extractor(change(data.validation[:n], generator))
-            shares = precision_recall(real, other, settings.k)
-            rows.append(
-                {
-                    "features": name,
-                    "images": label,
-                    "fid": frechet_distance(real, other),
-                    "precision": shares.precision,
-                    "recall": shares.recall,
-                }
-            )
+            shares = precision_recall(real, other, settings.k)._asdict()
+            row = {"features": name, "images": label, "fid": frechet_distance(real, other)}
+            rows.append({**row, **shares})
     return rows
 
 

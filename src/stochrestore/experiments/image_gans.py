@@ -37,6 +37,18 @@ GREY = ("digits", "fashion", "fashion_mnist")
 """Kinds of data with one channel."""
 
 
+def known_data(data: str, allowed: str) -> str:
+    """What :func:`load_images` takes, without spaces around the colon.
+
+    Raises:
+        ValueError: the data are unknown; the line says what is allowed.
+    """
+    data = ":".join(part.strip() for part in data.split(":", 1))
+    if not is_known(data):
+        raise ValueError(allowed)
+    return data
+
+
 class ImageSettings(TrainedSettings, TrainingSettings):
     """Data, networks and training of the image GANs; the defaults are the paper's (App. E.2)."""
 
@@ -99,10 +111,7 @@ class ImageSettings(TrainedSettings, TrainingSettings):
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
-        data = ":".join(part.strip() for part in data.split(":", 1))
-        if not is_known(data):
-            raise ValueError(ALL_DATA)
-        return data
+        return known_data(data, ALL_DATA)
 
     @property
     def kind(self) -> str:
@@ -127,14 +136,8 @@ def image_set(
     data: str, size: int, training_images: int, validation_images: int, skip_bad: int
 ) -> ImageSet:
     """The images of an experiment: the same for all its runs."""
-    return load_images(
-        data,
-        size,
-        seed=0,
-        training_images=training_images,
-        validation_images=validation_images,
-        skip_bad=skip_bad,
-    )
+    counts = {"training_images": training_images, "validation_images": validation_images}
+    return load_images(data, size, seed=0, **counts, skip_bad=skip_bad)
 
 
 def images(settings: ImageSettings) -> ImageSet:
@@ -155,24 +158,12 @@ Degradation = Callable[[Any], ImageDegradation]
 
 def build_estimator(job: Job, *, degradation: Degradation) -> UNet | ImageMLP:
     """The untrained estimator of a job: an MLP for digits, else the U-Net."""
-    s, stochastic = job.settings, bool(job.stochastic)
+    s, options = job.settings, {"stochastic": bool(job.stochastic)}
     if s.kind == "digits":
-        return ImageMLP(
-            degradation(s),
-            s.shape,
-            s.width,
-            stochastic=stochastic,
-            seed_dims=s.seed_dims,
-            seed_layer=s.seed_layer,
-        )
-    return UNet(
-        degradation(s),
-        s.size,
-        s.width,
-        channels=s.shape[0],
-        stochastic=stochastic,
-        seed_scale=s.seed_scale,
-    )
+        options |= {"seed_dims": s.seed_dims, "seed_layer": s.seed_layer}
+        return ImageMLP(degradation(s), s.shape, s.width, **options)
+    options |= {"channels": s.shape[0], "seed_scale": s.seed_scale}
+    return UNet(degradation(s), s.size, s.width, **options)
 
 
 def build_critic(settings: ImageSettings) -> nn.Module:
@@ -216,11 +207,8 @@ def build_trainer(job: Job, *, degradation: Degradation) -> AlternatingTrainer:
     seeds = settings.robustness_seeds if estimator.stochastic else 1
 
     def measured(network: Any) -> Estimator:
-        return (
-            StatisticsPerSeed(network, settings.batch_size)
-            if isinstance(network, UNet)
-            else network
-        )
+        unet = isinstance(network, UNet)
+        return StatisticsPerSeed(network, settings.batch_size) if unet else network
 
     return AlternatingTrainer(
         estimator,

@@ -20,18 +20,8 @@ from stochrestore.data.images import face_seeds
 from stochrestore.degradations import Inpainting
 from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.face_posterior import FacePosterior
+from stochrestore.experiments import evaluation
 from stochrestore.experiments.attack_grid import attack_grid
-from stochrestore.experiments.evaluation import (
-    Reference,
-    behaviour,
-    check_evaluation,
-    curve_point,
-    measured,
-    quality,
-    reference,
-    restorations,
-    sampled,
-)
 from stochrestore.experiments.evaluation import over_runs as over_runs
 from stochrestore.experiments.image_controls import controls as controls
 from stochrestore.experiments.image_controls import examination, two_sample_accuracy
@@ -46,7 +36,7 @@ from stochrestore.experiments.image_gans import (
     workers,
 )
 from stochrestore.experiments.trained import load_networks, trained_weights
-from stochrestore.metrics.restoration import AttackChecks, attack_checks, per_pixel_std
+from stochrestore.metrics.restoration import AttackChecks, attack_checks
 from stochrestore.problems.faces.distribution import Faces
 from stochrestore.training.jobs import MODELS, Job, Model, finished, read_record
 from stochrestore.training.loop import Metrics, float32_as
@@ -67,6 +57,7 @@ PAPER_TABLE_1 = {
 }  # fmt: skip
 """Table 1 as printed: Inception's features, CelebA at 64×64."""
 Row = dict[str, Any]
+LIGHT_GREY = 0.82
 
 
 class Settings(ImageSettings):
@@ -128,10 +119,7 @@ def sweep_jobs(settings: Settings) -> Iterator[Job]:
     for name in ("robust_gan", "robust_sto_gan"):
         for weight in settings.sweep_weights:
             changed = settings.model_copy(update={"robustness_weight": weight})
-            label = f"digits/sweep/{name}-weight{weight:g}"
-            yield from with_seeds(
-                label, MODELS[name], changed, settings.sweep_runs, keep_weights=False
-            )
+            yield from _recorded(f"sweep/{name}-weight{weight:g}", name, changed)
 
 
 def seed_jobs(settings: Settings) -> Iterator[Job]:
@@ -144,10 +132,13 @@ def seed_jobs(settings: Settings) -> Iterator[Job]:
                 continue  # the main trainings have it
             update = {"robustness_weight": 0.0, "seed_layer": layer, "seed_dims": length}
             changed = settings.model_copy(update=update)
-            label = f"digits/seeds/sto_gan-layer{layer}-length{length}"
-            yield from with_seeds(
-                label, MODELS["sto_gan"], changed, settings.sweep_runs, keep_weights=False
-            )
+            yield from _recorded(f"seeds/sto_gan-layer{layer}-length{length}", "sto_gan", changed)
+
+
+def _recorded(label: str, name: str, settings: Settings) -> Iterator[Job]:
+    """Trainings on digits of which only the records are kept."""
+    runs = settings.sweep_runs
+    return with_seeds(f"digits/{label}", MODELS[name], settings, runs, keep_weights=False)
 
 
 def all_jobs(settings: Settings) -> dict[str, Job]:
@@ -159,19 +150,15 @@ def all_jobs(settings: Settings) -> dict[str, Job]:
 def job_evaluation(estimator: Any, job: Job) -> Metrics:
     """A point of the training's curve; without weights, also what the chapter shows of it."""
     if job.keep_weights:
-        return curve_point(estimator, job, degradation=degradation)
-    training = estimator.training
+        return evaluation.curve_point(estimator, job, degradation=degradation)
+    settings, training = job.settings, estimator.training
     estimator.eval()
-    compared = reference(job.settings, degradation(job.settings))
+    compared = evaluation.reference(settings, degradation(settings))
     generator = torch.Generator().manual_seed(job.seed)
-    restored = restorations(estimator, compared.inputs, generator=generator)
-    row = quality(compared, restored, job.settings, repeats=40)
-    deviation = per_pixel_std(
-        estimator, compared.inputs, samples=job.settings.std_samples, generator=generator
-    )
+    std = len(compared.inputs), settings.std_samples
+    found = evaluation.point(estimator, compared, settings.k, std, generator)
     estimator.train(training)
-    measured = {name: row[name].value for name in ("fid", "precision", "recall")}
-    return {**measured, "std": deviation.mean().item()}
+    return found
 
 
 METHOD = image_method(degradation, job_evaluation, examination)
@@ -186,7 +173,7 @@ def load_or_train(settings: Settings) -> Trained:
     """The networks: those shipped, those of ``settings.weights``, or trained now."""
     jobs = list(main_jobs(settings))
     if settings.train:
-        check_evaluation(settings)
+        evaluation.check_evaluation(settings)
     folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
     networks, records = load_networks(jobs, folder, METHOD)
     sweep, seeds = (_final_rows(each(settings), folder) for each in (sweep_jobs, seed_jobs))
@@ -195,14 +182,8 @@ def load_or_train(settings: Settings) -> Trained:
 
 def with_data(settings: Settings, data: str) -> Settings:
     """The same preset's settings for other data."""
-    return Settings.load(
-        settings.preset,
-        data=data,
-        seed=settings.seed,
-        robust=settings.robust,
-        device=settings.device,
-        train=settings.train,
-    )
+    kept = {name: getattr(settings, name) for name in ("seed", "robust", "device", "train")}
+    return Settings.load(settings.preset, data=data, **kept)
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
@@ -225,24 +206,25 @@ def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
 def table_1(trained: Trained) -> list[Row]:
     """The metrics of every network and, on faces, those of the true posterior sampler."""
     settings, degrade = trained.settings, degradation(trained.settings)
-    compared = reference(settings, degrade)
+    compared, pixels = evaluation.reference(settings, degrade), settings.pixels
     rows = [
         {"estimator": name, **row}
         for name, networks in trained.estimators.items()
-        for row in measured(networks, compared, degrade, settings, input_dims=settings.pixels)
+        for row in evaluation.measured(networks, compared, degrade, settings, input_dims=pixels)
     ]
     if settings.kind == "faces":
         rows.append({"estimator": "posterior_sampler", "run": 0, **_ceiling(compared, settings)})
     return rows
 
 
-def _ceiling(compared: Reference, settings: Settings) -> Row:
+def _ceiling(compared: evaluation.Reference, settings: Settings) -> Row:
     """The true posterior sampler's row of Table 1."""
     everyone = face_posterior(settings, len(compared.inputs))
     generator = torch.Generator().manual_seed(settings.seed)
     z = everyone.seed(compared.inputs, 1, generator=generator)[0]
     some = min(settings.std_inputs, len(compared.inputs))
-    return quality(compared, everyone(compared.inputs, z), settings) | behaviour(
+    row = evaluation.quality(compared, everyone(compared.inputs, z), settings)
+    return row | evaluation.behaviour(
         face_posterior(settings, some),
         compared.inputs[:some],
         degradation(settings),
@@ -272,12 +254,12 @@ def figure_1(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]
     if settings.kind == "faces":
         models["posterior_sampler"] = face_posterior(settings, n)
     groups = [("input", known_pixels(y, degrade)[None].cpu()), ("image", x[None])]
-    return groups + sampled(models, y, samples, seed=settings.seed)
+    return groups + evaluation.sampled(models, y, samples, seed=settings.seed)
 
 
-def known_pixels(y: Tensor, degrade: Inpainting, unknown: float = 0.82) -> Tensor:
+def known_pixels(y: Tensor, degrade: Inpainting) -> Tensor:
     """y as an image, light gray where nothing is known."""
-    return degrade.lift(y - unknown) + unknown
+    return degrade.lift(y - LIGHT_GREY) + LIGHT_GREY
 
 
 @float32_as()
@@ -376,12 +358,8 @@ def weight_rows(trained: Trained, table: Sequence[Row]) -> list[Row]:
     for row in table:
         if row["estimator"] in MODELS:
             robust = MODELS[row["estimator"]].robust
-            rows.append(
-                {
-                    "estimator": names.get(row["estimator"], row["estimator"]),
-                    "run": row["run"],
-                    "weight": trained.settings.robustness_weight if robust else 0.0,
-                    **{q: row[q].value for q in ("fid", "precision", "recall", "std")},
-                }
-            )
+            weight = trained.settings.robustness_weight if robust else 0.0
+            found = {q: row[q].value for q in ("fid", "precision", "recall", "std")}
+            name = names.get(row["estimator"], row["estimator"])
+            rows.append({"estimator": name, "run": row["run"], "weight": weight, **found})
     return rows

@@ -16,26 +16,18 @@ import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
+from stochrestore.data.images import ALL_DATA
 from stochrestore.degradations import Averaging
 from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
-from stochrestore.experiments.evaluation import (
-    behaviour,
-    check_evaluation,
-    curve_point,
-    measured,
-    over_runs,
-    quality,
-    reference,
-    restorations,
-    sampled,
-)
+from stochrestore.experiments import evaluation
 from stochrestore.experiments.image_controls import examination
 from stochrestore.experiments.image_gans import (
     ImageSettings,
     image_method,
     images,
+    known_data,
     model_jobs,
     workers,
 )
@@ -47,6 +39,7 @@ from stochrestore.training.jobs import MODELS, Job
 EXPERIMENT = "sr_scaling"
 BUILT_IN = ("digits", "faces", "patches")
 """The image sets that ``data=all`` stands for; the first and the last are real photographs."""
+KINDS = f"all, {ALL_DATA}"
 Row = dict[str, Any]
 
 
@@ -55,6 +48,7 @@ class Settings(ImageSettings):
 
     experiment: ClassVar[str] = EXPERIMENT
 
+    data: str = Field("faces", description=KINDS)
     scales: tuple[PositiveInt, ...] = Field(
         (4, 8, 16), strict=False, min_length=1, description="factors s; each has its own networks"
     )
@@ -71,7 +65,7 @@ class Settings(ImageSettings):
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
-        return data if data == "all" else ImageSettings._known_data(data)
+        return data if data == "all" else known_data(data, KINDS)
 
     @field_validator("scales")
     @classmethod
@@ -147,7 +141,8 @@ def degradation(settings: Settings) -> Averaging:
     return Averaging(settings.scale)
 
 
-METHOD = image_method(degradation, partial(curve_point, degradation=degradation), examination)
+_along = partial(evaluation.curve_point, degradation=degradation)
+METHOD = image_method(degradation, _along, examination)
 
 
 def load_or_train(settings: Settings) -> Trained:
@@ -159,7 +154,7 @@ def load_or_train(settings: Settings) -> Trained:
     require(settings.data != "all", "load_or_train: data", "all", "one of image_sets(settings)")
     jobs = list(jobs_of(settings))
     if settings.train:
-        check_evaluation(settings)
+        evaluation.check_evaluation(settings)
     folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
     found = {
         scale: load_networks((j for j in jobs if j.settings.scale == scale), folder, METHOD)
@@ -177,19 +172,19 @@ def figure_4(trained: Trained) -> list[Row]:
     rows = []
     for scale, models in trained.estimators.items():
         settings, degrade = at_scale(trained.settings, scale), Averaging(scale)
-        compared = reference(settings, degrade)
+        compared = evaluation.reference(settings, degrade)
         pixels = compared.inputs[0].numel()
         place = {"data": settings.kind, "scale": scale}
         for name, networks in models.items():
-            found = measured(networks, compared, degrade, settings, input_dims=pixels)
+            found = evaluation.measured(networks, compared, degrade, settings, input_dims=pixels)
             rows += [{**place, "estimator": name, **row} for row in found]
         sampler = posterior(settings)
         if sampler is None or not _trustworthy(sampler, compared.inputs, settings):
             continue
         generator = torch.Generator().manual_seed(settings.seed)
-        restored = restorations(sampler, compared.inputs, generator=generator)
-        row = quality(compared, restored, settings)
-        row |= behaviour(
+        restored = evaluation.restorations(sampler, compared.inputs, generator=generator)
+        row = evaluation.quality(compared, restored, settings)
+        row |= evaluation.behaviour(
             sampler, compared.inputs, degrade, settings, input_dims=pixels, attacked=False
         )
         rows.append({**place, "estimator": "posterior_sampler", "run": 0, **row})
@@ -202,7 +197,7 @@ def merged(rows: Sequence[Row]) -> list[Row]:
     return [
         row
         for place in places
-        for row in over_runs([r for r in rows if (r["data"], r["scale"]) == place])
+        for row in evaluation.over_runs([r for r in rows if (r["data"], r["scale"]) == place])
     ]
 
 
@@ -229,14 +224,8 @@ def sample_sizes(trained: Trained) -> list[Row]:
             continue
         inputs = Averaging(scale).degrade(images(settings).validation[: settings.std_inputs])
         sizes = sampler.effective_sample_sizes(inputs).double()
-        rows.append(
-            {
-                "scale": scale,
-                "median": sizes.median().item(),
-                "tenth percentile": sizes.quantile(0.1).item(),
-                "shown": _trustworthy(sampler, inputs, settings),
-            }
-        )
+        found = {"median": sizes.median().item(), "tenth percentile": sizes.quantile(0.1).item()}
+        rows.append({"scale": scale, **found, "shown": _trustworthy(sampler, inputs, settings)})
     return rows
 
 
@@ -251,7 +240,7 @@ def sample_sheet(trained: Trained, scale: int, n: int, samples: int) -> list[tup
     y = degrade.degrade(x).to(settings.torch_device())
     groups = [("input", degrade.lift(y)[None].cpu()), ("image", x[None])]
     models = {name: networks[0] for name, networks in trained.estimators[scale].items()}
-    return groups + sampled(models, y, samples, seed=settings.seed)
+    return groups + evaluation.sampled(models, y, samples, seed=settings.seed)
 
 
 def lost_bits(trained: Trained) -> dict[int, float]:

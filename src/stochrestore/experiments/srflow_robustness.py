@@ -7,8 +7,9 @@ in dB. α is in 255ths of the range.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -185,10 +186,9 @@ def weight_files(settings: Settings) -> dict[str, Path]:
 
 def official_networks(settings: Settings) -> dict[str, nn.Module]:
     """Those whose files are given."""
-    loaders = {
-        "edsr": lambda path: load_edsr(path),
-        "esrgan": lambda path: load_esrgan(path),
-        "srflow": lambda path: load_srflow(path, heat=settings.heat),
+    loaders: dict[str, Callable[[Path], nn.Module]] = {
+        **{"edsr": load_edsr, "esrgan": load_esrgan},
+        "srflow": partial(load_srflow, heat=settings.heat),
     }
     paths = {name: getattr(settings, f"{name}_weights") for name in loaders}
     return {name: loaders[name](Path(path).expanduser()) for name, path in paths.items() if path}

@@ -29,7 +29,7 @@ from stochrestore.problems.finite import (
     total_variation,
 )
 from stochrestore.problems.gaussian import GaussianProblem, psd_root
-from stochrestore.problems.toy import ToyProblem
+from stochrestore.problems.toy import ToyProblem, midpoints
 
 Array = NDArray[np.float64]
 
@@ -188,9 +188,7 @@ class GanHistory:
     estimator: Array
 
 
-def train_gan(
-    problem: FiniteProblem, *, consistent: bool, steps: int, seed: int, lr: float = 2.0
-) -> GanHistory:
+def train_gan(problem: FiniteProblem, *, consistent: bool, steps: int, seed: int) -> GanHistory:
     r"""A non-saturating GAN on a finite problem, with every expectation exact (Sec. 3, (iii)).
 
     The estimator is a table of logits θ, with p(x̂|y) = softmax(θ)(x̂, y). The critic does not
@@ -199,9 +197,9 @@ def train_gan(
     Args:
         problem: a problem with p_X > 0 everywhere.
         consistent: whether p(x̂|y) is kept at 0 where D(x̂) ≠ y.
-        steps: of gradient descent.
+        steps: of gradient descent, of size 2; gradients are divided by p_Y, so that rare inputs
+            learn as fast as others.
         seed: decides the first logits.
-        lr: step size; gradients are divided by p_Y, so that rare inputs learn as fast as others.
     """
     rng = np.random.default_rng(seed)
     mass, p_y = as_array([problem.mass])[0], as_array([problem.p_y])[0]
@@ -213,7 +211,7 @@ def train_gan(
         if step > 0:
             fooled = np.log1p(estimator @ p_y / mass)  # softplus(−c(x̂)), the estimator's loss
             gradient = estimator * (fooled[:, None] - fooled @ estimator)
-            logits = np.where(mask, logits - lr * gradient, -np.inf)
+            logits = np.where(mask, logits - 2 * gradient, -np.inf)
             estimator = softmax(logits)
         if step % every == 0 or step == steps:
             seen.append(step)
@@ -232,11 +230,9 @@ def softmax(logits: Array) -> Array:
 # --- Gaussian problems -----------------------------------------------------------------------
 
 
-def two_gaussian_pixels(correlation: float = 0.7) -> GaussianProblem:
-    """Two correlated pixels of variance 1, of which the first is known."""
-    return GaussianProblem(
-        np.array([[1.0, correlation], [correlation, 1.0]]), np.array([[1.0, 0.0]])
-    )
+def two_gaussian_pixels() -> GaussianProblem:
+    """Two pixels of variance 1 and correlation 0.7, of which the first is known."""
+    return GaussianProblem(np.array([[1.0, 0.7], [0.7, 1.0]]), np.array([[1.0, 0.0]]))
 
 
 @dataclass(frozen=True)
@@ -257,11 +253,8 @@ def perception_distortion(problem: GaussianProblem, points: int = 61) -> dict[st
     """
     grid = np.linspace(0, 1, points)
     posterior_mean, best = tempered_posterior(problem, 0), least_mse_perfect(problem)
-    shapes = problem.degradation.T.shape
-    lift, no_noise = (
-        np.ones((shapes[0] - shapes[1], shapes[1])),
-        np.zeros((shapes[0] - shapes[1], 1)),
-    )
+    n, m = problem.degradation.T.shape
+    lift, no_noise = np.ones((n - m, m)), np.zeros((n - m, 1))
     families = {
         "consistent, stochastic": [tempered_posterior(problem, t) for t in grid],
         "consistent, deterministic": [
@@ -360,6 +353,5 @@ def both_sensitivities(
     """
     generator = torch.Generator().manual_seed(settings.seed)
     y = problem.sample(settings.inputs, generator=generator)[:, :1]
-    levels = (torch.arange(400, dtype=y.dtype) + 0.5) / 400
-    z = levels[:, None, None].expand(-1, len(y), 1)
+    z = midpoints(400)[:, None, None].expand(-1, len(y), 1)
     return scalar_sensitivity(SecondCoordinate(estimator), y, z, epsilon)

@@ -14,7 +14,7 @@ from stochrestore.experiments.trained import TrainedSettings
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.metrics.sensitivity import ScalarSensitivity, scalar_sensitivity
 from stochrestore.networks.mlp import MLPCritic, MLPEstimator, SeedDistribution
-from stochrestore.problems.toy import Disk, ToyProblem
+from stochrestore.problems.toy import Disk, ToyProblem, midpoints
 from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
 from stochrestore.training.jobs import MODELS, Job, Method, Model
 from stochrestore.training.loop import Metrics
@@ -154,15 +154,10 @@ def evaluate(estimator: Estimator, settings: ToySettings, *, seed: int) -> Metri
     generator = torch.Generator().manual_seed(10_000 + seed)
     real, fake = draw(Disk(), estimator, settings.samples, generator=generator)
     quality = precision_recall(real, fake, settings.k)
-    moved = exact_sensitivity(
-        estimator,
-        settings.epsilon,
-        y_points=settings.y_points,
-        z_points=settings.z_points,
-    )
+    points = {"y_points": settings.y_points, "z_points": settings.z_points}
+    moved = exact_sensitivity(estimator, settings.epsilon, **points)
     return {
-        "precision": quality.precision,
-        "recall": quality.recall,
+        **quality._asdict(),
         "sensitivity": moved.shared_seed**0.5,
         "w2_sensitivity": moved.wasserstein**0.5,
     }
@@ -185,11 +180,6 @@ def exact_sensitivity(
     y = Disk().input_quantile(midpoints(y_points)).to(like)[:, None]
     z = seed_quantiles(estimator, z_points).to(like)[:, None, None].expand(-1, y_points, 1)
     return scalar_sensitivity(SecondCoordinate(estimator), y, z, epsilon)
-
-
-def midpoints(n: int) -> Tensor:
-    """(i + ½)/n, i < n: evenly spaced quantile levels, float64."""
-    return (torch.arange(n, dtype=torch.float64) + 0.5) / n
 
 
 def seed_quantiles(estimator: Estimator, n: int) -> Tensor:

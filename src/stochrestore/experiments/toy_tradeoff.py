@@ -32,7 +32,6 @@ from stochrestore.experiments.toy_gans import (
     evaluate,
     exact_sensitivity,
     main_jobs,
-    midpoints,
     parameters_like,
     sweep_jobs,
     variant_jobs,
@@ -42,7 +41,7 @@ from stochrestore.experiments.toy_gans import (
 )
 from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.precision_recall import precision_recall
-from stochrestore.problems.toy import Disk, Ring
+from stochrestore.problems.toy import Disk, Ring, midpoints
 from stochrestore.training.jobs import MODELS, Job, read_record
 from stochrestore.training.loop import Metrics
 

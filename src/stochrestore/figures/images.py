@@ -13,7 +13,7 @@ from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES, draw_intervals
+from stochrestore.figures.style import BESIDE, COLORS, NAMES, draw_intervals, look, panels
 from stochrestore.metrics.intervals import Interval
 from stochrestore.metrics.restoration import AttackChecks
 
@@ -22,20 +22,17 @@ Groups = Sequence[tuple[str, Tensor]]
 PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
 
 
-def sample_sheet(
-    groups: Groups, *, title_colors: bool = True, notes: Mapping[str, str] | None = None
-) -> Figure:
+def sample_sheet(groups: Groups, *, notes: Mapping[str, str] | None = None) -> Figure:
     """Images in a grid with a row per input and a group of columns per estimator.
 
     Args:
         groups: pairs of a title and images (columns, rows, C, S, S). A title that is an
-            estimator's key is replaced by the estimator's name.
-        title_colors: whether such a title also gets the estimator's colour.
+            estimator's key is replaced by the estimator's name, in its colour.
         notes: what stands in a second line below a title, e.g. :func:`behaviour_notes`.
     """
     figure = plt.figure(figsize=_sheet_size(groups), dpi=170, layout="constrained")
     figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
-    _draw_sheet(figure, groups, title_colors=title_colors, notes=notes)
+    _draw_sheet(figure, groups, notes)
     return figure
 
 
@@ -49,7 +46,7 @@ def sample_sheets(sheets: Mapping[str, Groups]) -> Figure:
     figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
     parts = figure.subfigures(len(sheets), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (title, groups) in zip(parts, sheets.items(), strict=True):
-        _draw_sheet(part, groups, title_colors=True)
+        _draw_sheet(part, groups)
         part.suptitle(title, fontsize=9, fontweight="bold", x=0.01, ha="left")
     return figure
 
@@ -60,19 +57,13 @@ def _sheet_size(groups: Groups) -> tuple[float, float]:
     return 0.62 * columns + 0.12 * len(groups), 0.62 * groups[0][1].shape[1] + 0.35
 
 
-def _draw_sheet(
-    figure: FigureBase,
-    groups: Groups,
-    *,
-    title_colors: bool,
-    notes: Mapping[str, str] | None = None,
-) -> None:
+def _draw_sheet(figure: FigureBase, groups: Groups, notes: Mapping[str, str] | None = None) -> None:
     side = groups[0][1].shape[-1]
     widths = [images.shape[0] * (side + 1) - 1 for _, images in groups]  # so that rows align
     axes = figure.subplots(1, len(groups), width_ratios=widths, squeeze=False)
     for axis, (title, images) in zip(axes[0], groups, strict=True):
         axis.imshow(mosaic(images), interpolation="nearest")
-        color = COLORS.get(title, "black") if title_colors else "black"
+        color = COLORS.get(title, "black")
         narrow = images.shape[0] == 1
         label = NAMES.get(title, title)
         if notes and title in notes:
@@ -98,19 +89,17 @@ def mosaic(images: Tensor) -> NDArray[np.float32]:
 
 def attack_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]], headings: Sequence[str]) -> Figure:
     """The effect of an attack: a row per estimator, with a picture (C, S, S) in each column."""
-    size = len(rows), len(headings)
-    figure, axes = plt.subplots(
-        *size, figsize=(1.15 * size[1] + 0.9, 1.12 * size[0] + 0.3), dpi=150, layout="constrained"
-    )
-    figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
-    for line, (name, pictures) in zip(np.atleast_2d(axes), rows, strict=True):
+    size = (1.15 * len(headings) + 0.9, 1.12 * len(rows) + 0.3)
+    figure, axes = panels(len(rows), len(headings), size, dpi=150)
+    figure.get_layout_engine().set(**PADDING)
+    for line, (name, pictures) in zip(axes, rows, strict=True):
         for axis, picture in zip(line, pictures, strict=True):
             axis.imshow(mosaic(picture[None, None]), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             for spine in axis.spines.values():
                 spine.set_visible(False)
         line[0].set_ylabel(NAMES[name], color=COLORS[name], fontsize=8.5, fontweight="bold")
-    for axis, heading in zip(np.atleast_2d(axes)[0], headings, strict=True):
+    for axis, heading in zip(axes[0], headings, strict=True):
         axis.set_title(heading, fontsize=8.5)
     return figure
 
@@ -231,15 +220,13 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
     frame = pd.DataFrame(rows)
     weights = sorted(w for w in frame.weight.unique() if w > 0)
     left = weights[0] / 10 if weights else 1.0
-    figure, axes = plt.subplots(
-        1, len(quantities), figsize=(3.4 * len(quantities), 3.0), dpi=130, layout="constrained"
-    )
-    for axis, (quantity, label) in zip(np.atleast_1d(axes), quantities.items(), strict=True):
+    figure, (axes,) = panels(1, len(quantities), (3.4 * len(quantities), 3.0), dpi=130)
+    for axis, (quantity, label) in zip(axes, quantities.items(), strict=True):
         for name, group in frame.groupby("estimator"):
             by_weight = group.groupby("weight")[quantity]
             x = by_weight.mean().index.to_series().replace(0.0, left)
             mean, low, high = by_weight.mean(), by_weight.min(), by_weight.max()
-            style = {**_look(str(name)), "markersize": 5}
+            style = {**look(str(name)), "markersize": 5}
             axis.plot(x, mean, label=NAMES[str(name)], **style)
             axis.fill_between(x, low, high, color=COLORS[str(name)], alpha=0.18, linewidth=0)
         axis.set_xscale("log")
@@ -247,13 +234,8 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
         axis.minorticks_off()
         axis.set(xlabel="λ_R", ylabel=label)
         axis.set_ylim(bottom=0)
-    np.atleast_1d(axes)[0].legend(fontsize=8)
+    axes[0].legend(fontsize=8)
     return figure
-
-
-def _look(name: str) -> dict[str, Any]:
-    """The colour, marker and dashes of an estimator's line."""
-    return {"color": COLORS[name], "marker": MARKERS[name], "linestyle": LINES[name]}
 
 
 def seed_use(rows: Rows) -> Figure:
@@ -261,16 +243,8 @@ def seed_use(rows: Rows) -> Figure:
     frame = pd.DataFrame(rows, columns=["estimator", "layer", "length", "std"])
     models = [name for name in ("sto_gan", "robust_sto_gan") if name in set(frame.estimator)]
     models = models or ["sto_gan"]  # an empty panel where only deterministic models are shown
-    figure, axes = plt.subplots(
-        1,
-        len(models),
-        figsize=(3.6 * len(models), 3.0),
-        dpi=130,
-        sharey=True,
-        layout="constrained",
-        squeeze=False,
-    )
-    for axis, name in zip(axes[0], models, strict=True):
+    figure, (axes,) = panels(1, len(models), (3.6 * len(models), 3.0), dpi=130, sharey=True)
+    for axis, name in zip(axes, models, strict=True):
         for i, (layer, group) in enumerate(frame[frame.estimator == name].groupby("layer")):
             by_dims = group.groupby("length")["std"]
             mean = by_dims.mean()
@@ -284,7 +258,7 @@ def seed_use(rows: Rows) -> Figure:
         axis.set(title=NAMES[name], xlabel="length of the seed", ylim=(0, None))
         if rows:
             axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
-    axes[0][0].set_ylabel("per-pixel std")
+    axes[0].set_ylabel("per-pixel std")
     return figure
 
 
@@ -299,15 +273,8 @@ def over_scale(rows: Rows) -> Figure:
             :class:`Interval`, whose bars are drawn, or None if not defined.
     """
     sets = list(dict.fromkeys(row["data"] for row in rows))
-    figure, axes = plt.subplots(
-        len(FIGURE_4),
-        len(sets),
-        figsize=(3.3 * len(sets) + 0.6, 2.0 * len(FIGURE_4) + 0.6),
-        dpi=130,
-        sharex="col",
-        layout="constrained",
-        squeeze=False,
-    )
+    size = (3.3 * len(sets) + 0.6, 2.0 * len(FIGURE_4) + 0.6)
+    figure, axes = panels(len(FIGURE_4), len(sets), size, dpi=130, sharex="col")
     for column, data in enumerate(sets):
         shown = [row for row in rows if row["data"] == data]
         scales = sorted({row["scale"] for row in shown})
@@ -337,9 +304,9 @@ def _line_over_scale(axis: Any, rows: Rows, quantity: str) -> None:
     """Draw one estimator's line, with bars for the intervals."""
     name = rows[0]["estimator"]
     points = [(row["scale"], row[quantity]) for row in rows if row[quantity] is not None]
-    look = {"markersize": 5, "linewidth": 1.6, "capsize": 2, "label": NAMES[name], **_look(name)}
+    style = {"markersize": 5, "linewidth": 1.6, "capsize": 2, "label": NAMES[name], **look(name)}
     if points:
-        draw_intervals(axis, *zip(*points, strict=True), **look)
+        draw_intervals(axis, *zip(*points, strict=True), **style)
 
 
 def cost_of_one_answer(rows: Rows) -> Figure:
@@ -349,31 +316,22 @@ def cost_of_one_answer(rows: Rows) -> Figure:
         rows: ``data``, ``scale``, ``estimator``, ``bits`` and ``cost``, the difference in FID.
     """
     sets = list(dict.fromkeys(row["data"] for row in rows))
-    figure, axes = plt.subplots(
-        1,
-        len(sets),
-        figsize=(3.3 * len(sets) + 0.6, 3.0),
-        dpi=130,
-        layout="constrained",
-        squeeze=False,
-    )
-    for axis, data in zip(axes[0], sets, strict=True):
+    figure, (axes,) = panels(1, len(sets), (3.3 * len(sets) + 0.6, 3.0), dpi=130)
+    for axis, data in zip(axes, sets, strict=True):
         for name in dict.fromkeys(row["estimator"] for row in rows):
             line = [r for r in rows if r["data"] == data and r["estimator"] == name]
-            style = {**_look(name), "markersize": 6}
+            style = {**look(name), "markersize": 6}
             bits = [row["bits"] for row in line]
             axis.plot(bits, [row["cost"] for row in line], label=NAMES[name], **style)
         for scale in dict.fromkeys(row["scale"] for row in rows if row["data"] == data):
             here = [r for r in rows if (r["data"], r["scale"]) == (data, scale)]
             top = (here[0]["bits"], max(row["cost"] for row in here))
-            axis.annotate(
-                f"×{scale}", top, (0, 7), textcoords="offset points", fontsize=8, ha="center"
-            )
+            axis.annotate(f"×{scale}", top, (0, 7), **BESIDE, fontsize=8, ha="center")
         axis.axhline(0.0, color="#6B7280", linewidth=0.8, linestyle=":")
         axis.set(title=data, xlabel="bits lost, at most")
         axis.margins(0.15, 0.2)
-    axes[0][0].set_ylabel("FID, deterministic − stochastic")
-    axes[0][0].legend(fontsize=8)
+    axes[0].set_ylabel("FID, deterministic − stochastic")
+    axes[0].legend(fontsize=8)
     return figure
 
 

@@ -19,7 +19,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -27,7 +26,7 @@ from stochrestore.errors import require
 from stochrestore.estimators.closed_form import Sine
 from stochrestore.estimators.zigzag import Zigzag, lipschitz_bound
 from stochrestore.figures.images import mosaic
-from stochrestore.figures.style import COLORS, DATA, LINES, MARKERS, NAMES
+from stochrestore.figures.style import COLORS, DATA, NAMES, look, panels
 from stochrestore.figures.toy import draw_disk
 
 Rows = Sequence[Mapping[str, Any]]
@@ -71,12 +70,8 @@ class PictureBrowser:
 
     def __post_init__(self) -> None:
         every = set(itertools.product(*(range(len(values)) for values in self.choices.values())))
-        require(
-            self.frames.keys() == every,
-            "frames of",
-            self.name,
-            "one for each combination of choices",
-        )
+        allowed = "one for each combination of choices"
+        require(self.frames.keys() == every, "frames of", self.name, allowed)
         require(self.first in every, "first", self.first, "the index of a value for each choice")
 
     def _repr_html_(self) -> str:
@@ -187,9 +182,7 @@ def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBr
 
 
 def _sine_figure(alpha: float, means: pd.DataFrame) -> Figure:
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.2, 3.0), dpi=110, width_ratios=(1, 1.45), layout="constrained"
-    )
+    figure, ((left, right),) = panels(1, 2, (7.2, 3.0), dpi=110, width_ratios=(1, 1.45))
     draw_disk(left)
     y = torch.linspace(-1, 1, 20_001)[:, None]
     points = Sine(alpha)(y, torch.zeros_like(y))
@@ -233,9 +226,7 @@ def zigzag_browser(
 
 
 def _zigzag_figure(f: int, offered: Sequence[int]) -> Figure:
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.2, 3.1), dpi=110, width_ratios=(1, 1.3), layout="constrained"
-    )
+    figure, ((left, right),) = panels(1, 2, (7.2, 3.1), dpi=110, width_ratios=(1, 1.3))
     kinks = torch.linspace(0, 1, 2 * f + 1, dtype=torch.float64)
     left.set_facecolor(DATA)
     left.plot(kinks, Zigzag(f).curve(kinks), color=COLORS["erratic_sine"], lw=1.3)
@@ -288,32 +279,25 @@ def _weight_figure(weight: float, means: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(7.2, 3.3), dpi=110, layout="constrained")
     for key, line in means.groupby("estimator"):
         name = str(key)
-        look: dict[str, Any] = {"color": COLORS[name], "marker": MARKERS[name], "ls": LINES[name]}
-        axis.plot(line.slope, line.recall, ms=4, lw=1, alpha=0.7, label=NAMES[name], **look)
-        axis.plot(*line.xs(weight, level="weight").iloc[0][["slope", "recall"]], ms=13, **look)
-    _slope_axes(axis)
-    return figure
-
-
-def _slope_axes(axis: Axes) -> None:
+        style = look(name)
+        axis.plot(line.slope, line.recall, ms=4, lw=1, alpha=0.7, label=NAMES[name], **style)
+        axis.plot(*line.xs(weight, level="weight").iloc[0][["slope", "recall"]], ms=13, **style)
     axis.set(xscale="log", xlabel="√R̃ / ε: root-mean-square slope (lower is more robust)")
     axis.set(ylabel="recall", ylim=(-0.05, 1.08))
     axis.legend(fontsize=9, loc="center left")
+    return figure
 
 
 # --- Restorations under attack -----------------------------------------------------------------
 
 
-def restoration_browser(
-    restored: Mapping[str, Tensor], factors: Sequence[float], name: str = "restoration-browser"
-) -> PictureBrowser:
+def restoration_browser(restored: Mapping[str, Tensor], factors: Sequence[float]) -> PictureBrowser:
     """Restorations for several seeds and several strengths of the attack on their inputs.
 
     Args:
         restored: from an estimator's key to images (factors, seeds, inputs, C, S, S) in [0, 1];
             see :func:`stochrestore.experiments.attack_grid.attack_grid`.
         factors: the radius of each attack, in units of ε.
-        name: the name of the :class:`PictureBrowser`.
     """
     seeds = next(iter(restored.values())).shape[1]
     frames: dict[tuple[int, ...], Frame] = {}
@@ -328,31 +312,16 @@ def restoration_browser(
         "seed": [str(s + 1) for s in range(seeds)],
         "attack, in ε": [f"{factor:g}" for factor in factors],
     }
-    return PictureBrowser(name, choices, frames, (0, 0))
+    return PictureBrowser("restoration-browser", choices, frames, (0, 0))
 
 
 def _restoration_figure(rows: Mapping[str, Tensor]) -> Figure:
     columns = next(iter(rows.values())).shape[0]
-    figure, axes = plt.subplots(
-        len(rows),
-        1,
-        figsize=(0.8 * columns + 1.3, 0.82 * len(rows)),
-        dpi=110,
-        squeeze=False,
-        layout="constrained",
-    )
+    figure, axes = panels(len(rows), 1, (0.8 * columns + 1.3, 0.82 * len(rows)), dpi=110)
     for axis, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
         axis.imshow(mosaic(images[:, None]), interpolation="nearest")
         axis.set_axis_off()
-        axis.text(
-            -0.02,
-            0.5,
-            NAMES.get(name, name),
-            transform=axis.transAxes,
-            ha="right",
-            va="center",
-            fontsize=9,
-            fontweight="bold",
-            color=COLORS.get(name, INK),
-        )
+        label, where = NAMES.get(name, name), {"ha": "right", "va": "center"}
+        bold = {"fontsize": 9, "fontweight": "bold", "color": COLORS.get(name, INK)}
+        axis.text(-0.02, 0.5, label, transform=axis.transAxes, **where, **bold)
     return figure

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from stochrestore.experiments.srflow_robustness import SHAVE
-from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES, draw_intervals
+from stochrestore.figures.style import NAMES, draw_intervals, look
 from stochrestore.metrics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:  # names of results only
@@ -55,9 +55,8 @@ def _against_alpha(axis: Axes, rows: Sequence[Row], channels: str) -> None:
 
     for shift, network in zip((0.97, 1.0, 1.03), networks, strict=False):
         found = [over_images("output", alpha, network) for alpha in alphas]
-        look: dict[str, Any] = {"color": COLORS[network], "marker": MARKERS[network]}
-        look |= {"ls": LINES[network], "label": NAMES[network], **BARS}
-        draw_intervals(axis, [shift * alpha for alpha in alphas], found, **look)
+        style = {**look(network), "label": NAMES[network], **BARS}
+        draw_intervals(axis, [shift * alpha for alpha in alphas], found, **style)
     inputs = [over_images("input", alpha, *networks).value for alpha in alphas]
     axis.plot(alphas, inputs, "--", color=INPUT, label="attacked input (AI-PSNR)")
     axis.set_xscale("log", base=2)
@@ -73,14 +72,14 @@ def heats(rows: Sequence[Row], alpha: float) -> Figure:
     def over_images(key: str) -> list[Interval]:
         return [interval(row[key] for row in rows if row["heat"] == heat) for heat in values]
 
-    look = {"color": COLORS["srflow"], "marker": MARKERS["srflow"], **BARS}
-    attacked = {**look, "label": f"attacked, α = {alpha:g}/255"}
+    style = {**look("srflow"), "linestyle": "-", **BARS}
+    attacked = {**style, "label": f"attacked, α = {alpha:g}/255"}
     draw_intervals(left, values, over_images("output_rgb"), **attacked)
     true = {"color": INPUT, "marker": "D", "ls": "--", "label": "against the true image", **BARS}
     draw_intervals(left, values, over_images("psnr"), **true)
     left.set(xlabel="heat of the seeds", ylabel="PSNR, RGB (dB), less the border")
     left.legend()
-    draw_intervals(right, values, over_images("spread"), **look)
+    draw_intervals(right, values, over_images("spread"), **style)
     right.set(xlabel="heat of the seeds", ylabel="per-pixel std over seeds", ylim=(0, None))
     figure.tight_layout()
     return figure

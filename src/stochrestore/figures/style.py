@@ -3,81 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
 
 from stochrestore.metrics.intervals import Interval
 
-COLORS = {
-    "robust_sine": "#3493FF",
-    "erratic_sine": "#0072B2",
-    "robust_gan": "#C68200",
-    "erratic_gan": "#A53F00",
-    "robust_sto_gan": "#009E73",
-    "sto_gan": "#A8477F",
-    "posterior_sampler": "#222222",
-    "posterior_mean": "#8C8C8C",
-    "avoiding_hole": "#0072B2",
-    "crossing_hole": "#A53F00",
-    "edsr": "#0072B2",
-    "esrgan": "#A53F00",
-    "srflow": "#009E73",
+Dashes: TypeAlias = str | tuple[int, tuple[float, ...]]
+_DASHES = (0, (7.0, 2.0, 1.0, 2.0, 1.0, 2.0))
+# The name of each estimator, its colour, its marker and the dashes of its line.
+_LOOKS: dict[str, tuple[str, str, str, Dashes]] = {
+    "robust_sine": ("X̂ (α = 1)", "#3493FF", "P", ""),
+    "erratic_sine": ("X̂ (α = 50)", "#0072B2", "X", ""),
+    "robust_gan": ("RobustGAN", "#C68200", "s", "--"),
+    "erratic_gan": ("ErraticGAN", "#A53F00", "^", "-."),
+    "robust_sto_gan": ("RobustStoGAN", "#009E73", "o", "-"),
+    "sto_gan": ("StoGAN", "#A8477F", "v", ":"),
+    "posterior_sampler": ("posterior sampler", "#222222", "D", _DASHES),
+    "posterior_mean": ("posterior mean", "#8C8C8C", "*", ""),
+    "avoiding_hole": ("X̂₁", "#0072B2", "", ""),
+    "crossing_hole": ("X̂₂", "#A53F00", "", ""),
+    "edsr": ("EDSR", "#0072B2", "o", "-"),
+    "esrgan": ("ESRGAN", "#A53F00", "^", "-."),
+    "srflow": ("SRFlow", "#009E73", "s", ":"),
 }
+NAMES = {key: name for key, (name, *_) in _LOOKS.items()}
+"""The name of each estimator in figures and tables."""
+
+COLORS = {key: color for key, (_, color, *_) in _LOOKS.items()}
 """The colour of each estimator in all figures.
 
 The hues are Okabe and Ito's, which colour-blind readers can distinguish. Those of their colours
 that are too light for lines on white are darkened to a contrast of 3:1.
 """
 
-MARKERS = {
-    "robust_sine": "P",
-    "erratic_sine": "X",
-    "robust_gan": "s",
-    "erratic_gan": "^",
-    "robust_sto_gan": "o",
-    "sto_gan": "v",
-    "posterior_sampler": "D",
-    "posterior_mean": "*",
-    "edsr": "o",
-    "esrgan": "^",
-    "srflow": "s",
-}
+MARKERS = {key: marker for key, (*_, marker, _) in _LOOKS.items() if marker}
 """The marker of each estimator that figures show as points, for readers without colours."""
 
-LINES: dict[str, str | tuple[int, tuple[float, ...]]] = {
-    "robust_gan": "--",
-    "erratic_gan": "-.",
-    "robust_sto_gan": "-",
-    "sto_gan": ":",
-    "posterior_sampler": (0, (7, 2, 1, 2, 1, 2)),
-    "edsr": "-",
-    "esrgan": "-.",
-    "srflow": ":",
-}
+LINES = {key: dashes for key, (*_, dashes) in _LOOKS.items() if dashes}
 """The dashes of each estimator that figures show as lines; -- is the attacked input in Fig. 8."""
 
-NAMES = {
-    "robust_sine": "X̂ (α = 1)",
-    "erratic_sine": "X̂ (α = 50)",
-    "robust_gan": "RobustGAN",
-    "erratic_gan": "ErraticGAN",
-    "robust_sto_gan": "RobustStoGAN",
-    "sto_gan": "StoGAN",
-    "posterior_sampler": "posterior sampler",
-    "posterior_mean": "posterior mean",
-    "avoiding_hole": "X̂₁",
-    "crossing_hole": "X̂₂",
-    "edsr": "EDSR",
-    "esrgan": "ESRGAN",
-    "srflow": "SRFlow",
-}
-"""The name of each estimator in figures and tables."""
+BESIDE: dict[str, Any] = {"textcoords": "offset points"}
+"""For an annotation whose text stands a few points beside its place."""
 
 DATA = "#C9CED6"
 """The colour of data and supports."""
+
+
+def look(key: str) -> dict[str, Any]:
+    """The colour, marker and dashes of an estimator's line."""
+    return {"color": COLORS[key], "marker": MARKERS[key], "linestyle": LINES[key]}
+
+
+def panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -> Any:
+    """A figure of a size in inches, and a grid of axes (rows, columns) whose labels fit."""
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
 
 
 def draw_intervals(

@@ -19,7 +19,7 @@ from stochrestore.estimators.zigzag import (
     lipschitz_bound,
     optimal_transport,
 )
-from stochrestore.figures.style import COLORS, DATA
+from stochrestore.figures.style import BESIDE, COLORS, DATA
 from stochrestore.problems.finite import FiniteProblem
 
 if TYPE_CHECKING:  # names of results only: a chapter does not depend on the other's experiment
@@ -30,6 +30,7 @@ Array = NDArray[np.float64]
 
 PERCEPTUAL_INDEX = r"$W_2(p_X,\, p_{\hat X})$"
 INK, MUTED = COLORS["posterior_sampler"], "#6B7280"
+IN_DATA = {"angles": "xy", "scale_units": "xy", "scale": 1}  # arrows as long as they say
 CURVE, FREE, WRONG = COLORS["erratic_sine"], COLORS["robust_sto_gan"], COLORS["erratic_gan"]
 
 
@@ -56,9 +57,8 @@ def output_distributions(
         for (row, column), p in np.ndenumerate(table):
             if p > 5e-4:
                 shade = "white" if p > 0.6 * largest else INK
-                axis.text(
-                    column, row, f"{100 * p:.0f}", ha="center", va="center", color=shade, fontsize=9
-                )
+                middle = {"ha": "center", "va": "center", "fontsize": 9, "color": shade}
+                axis.text(column, row, f"{100 * p:.0f}", **middle)
         axis.set_title(title, fontsize=10, fontweight="bold")
         axis.set(xticks=range(levels), yticks=range(levels))
         axis.set_xlabel(f"known pixel y\n\n{captions[title]}", fontsize=8.5)
@@ -105,13 +105,13 @@ def perception_distortion(curves: Mapping[str, Curve], mmse: float) -> Figure:
         axis.plot(curve.mse / mmse, curve.wasserstein, line, color=color, lw=2, label=label)
     sampler, best = curves["consistent, stochastic"], curves["least MSE"]
     slip = best.inconsistency[-1]
-    for curve, color, text, place, side in (
-        (sampler, FREE, "posterior sampler:\nMSE exactly doubled", (2.04, 0.06), "left"),
-        (best, WRONG, f"perfect quality,\nbut E‖HX̂ − Y‖² = {slip:.2f}", (1.0, 0.05), "left"),
+    for curve, color, text, place in (
+        (sampler, FREE, "posterior sampler:\nMSE exactly doubled", (2.04, 0.06)),
+        (best, WRONG, f"perfect quality,\nbut E‖HX̂ − Y‖² = {slip:.2f}", (1.0, 0.05)),
     ):
         end = (curve.mse[-1] / mmse, curve.wasserstein[-1])
         axis.plot(*end, "o", color=color, ms=8, clip_on=False)
-        axis.text(*place, text, fontsize=8.5, color=color, ha=side)
+        axis.text(*place, text, fontsize=8.5, color=color)
     axis.plot(1, sampler.wasserstein[0], "s", color=COLORS["posterior_mean"], ms=8)
     axis.text(1.07, 0.61, "MMSE estimator", fontsize=8.5, color=MUTED)
     axis.set(
@@ -126,12 +126,9 @@ def gan_training(histories: Mapping[str, GanHistory]) -> Figure:
     """W₂ of the marginals, and of the conditionals given Y, during the training of exact GANs."""
     figure, axes = plt.subplots(1, len(histories), figsize=(8.4, 3.1), sharey=True)
     for axis, (title, history) in zip(axes, histories.items(), strict=True):
-        axis.plot(
-            history.step, history.conditional, color=WRONG, lw=2, label="given Y, to the posterior"
-        )
-        axis.plot(
-            history.step, history.marginal, color=INK, lw=1.4, ls="--", label="marginal, to p_X"
-        )
+        given, marginal = "given Y, to the posterior", "marginal, to p_X"
+        axis.plot(history.step, history.conditional, color=WRONG, lw=2, label=given)
+        axis.plot(history.step, history.marginal, color=INK, lw=1.4, ls="--", label=marginal)
         axis.set(title=title, xlabel="step", yscale="log", ylim=(1e-7, 5))
     axes[0].set_ylabel("W₂")
     axes[0].legend(fontsize=8.5)
@@ -172,22 +169,9 @@ def figure_6(f: int) -> Figure:
     x = torch.cartesian_prod(first, torch.linspace(0.06, 0.94, 9, dtype=torch.float64))
     for axis, (title, transport) in zip(axes, maps.items(), strict=True):
         _draw_zigzag(axis, f)
-        step = transport(x, f) - x
-        axis.quiver(
-            x[:, 0],
-            x[:, 1],
-            step[:, 0],
-            step[:, 1],
-            angles="xy",
-            scale_units="xy",
-            scale=1,
-            width=0.0035,
-            headwidth=5,
-            color=INK,
-            alpha=0.75,
-            zorder=3,
-        )
-        axis.plot(x[:, 0], x[:, 1], "o", ms=2, color=INK, alpha=0.75)
+        step, drawn = transport(x, f) - x, {"color": INK, "alpha": 0.75}
+        axis.quiver(*x.T, *step.T, **IN_DATA, width=0.0035, headwidth=5, zorder=3, **drawn)
+        axis.plot(x[:, 0], x[:, 1], "o", ms=2, **drawn)
         axis.set(title=title, xlabel="X⁽¹⁾ = Y")
     axes[0].set_ylabel("X⁽²⁾")
     figure.tight_layout()
@@ -198,13 +182,8 @@ def _draw_zigzag(axis: Axes, f: int) -> None:
     axis.add_patch(Rectangle((0, 0), 1, 1, facecolor=DATA, alpha=0.55, edgecolor="none"))
     kinks = torch.linspace(0, 1, 2 * f + 1, dtype=torch.float64)
     axis.plot(kinks, Zigzag(f).curve(kinks), color=CURVE, lw=2.2, zorder=2)
-    axis.set(
-        xlim=(-0.02, 1.02),
-        ylim=(-0.02, 1.02),
-        aspect="equal",
-        xticks=[0, 0.5, 1],
-        yticks=[0, 0.5, 1],
-    )
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axis.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     axis.grid(False)
 
 
@@ -223,35 +202,19 @@ def wasserstein_against_frequency(
     seen = mean > 2 * error  # the other estimates of W₂² cannot be distinguished from 0
     middle = np.sqrt(mean[seen])
     ends = [middle - np.sqrt((mean - error)[seen]), np.sqrt((mean + error)[seen]) - middle]
-    left.errorbar(
-        np.array(few)[seen],
-        middle,
-        ends,
-        fmt="D",
-        ms=4,
-        capsize=3,
-        color=FREE,
-        label="the same, corrected for their number",
-    )
+    bars = {"fmt": "D", "ms": 4, "capsize": 3, "label": "the same, corrected for their number"}
+    left.errorbar(np.array(few)[seen], middle, ends, color=FREE, **bars)
     level = float(np.mean([sampled[f].reference.mean() for f in few]))
     left.axhline(level, color=MUTED, lw=1, ls=":")
-    left.annotate(
-        "two samples of X, where the truth is 0",
-        (frequencies[-1], level),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-        color=MUTED,
-    )
+    said, place = "two samples of X, where the truth is 0", (frequencies[-1], level)
+    left.annotate(said, place, (0, 4), **BESIDE, ha="right", fontsize=8, color=MUTED)
     left.set(xscale="log", yscale="log", xlabel="f", ylabel=PERCEPTUAL_INDEX)
     left.legend(fontsize=8, loc="lower left")
     first = np.array(frequencies[:6])
     bound = np.array([Zigzag(int(f)).transport_bound() for f in first])
     lower = np.array([Zigzag(int(f)).distance_bound() for f in first])
-    right.fill_between(
-        first, lower / bound, 1, color=DATA, alpha=0.55, label="between the two bounds"
-    )
+    between = {"color": DATA, "alpha": 0.55, "label": "between the two bounds"}
+    right.fill_between(first, lower / bound, 1, **between)
     right.plot(first, exact[:6] / bound, "-o", ms=4, color=CURVE, label="exact")
     right.set(xscale="log", xlabel="f", ylabel="W₂ / T₀'s bound (Eq. 14)", ylim=(0.88, 1.01))
     right.legend(fontsize=8, loc="lower right")
@@ -263,55 +226,29 @@ def wasserstein_against_frequency(
     return figure
 
 
-def trade_off(
-    damped: Mapping[int, TradeOff], erratic: Sequence[int], largest_slope: float = 200
-) -> Figure:
+def trade_off(damped: Mapping[int, TradeOff], erratic: Sequence[int]) -> Figure:
     """W₂ against slope: zigzags, the posterior, and the region without deterministic estimators."""
     figure, axis = plt.subplots(figsize=(7.6, 4.3))
-    slopes = np.geomspace(0.02, largest_slope, 300)
+    slopes = np.geomspace(0.02, 200, 300)
     bound = np.array([lipschitz_bound(float(s)) for s in slopes])
     axis.fill_between(slopes, 1e-4, bound, color=DATA, alpha=0.55, lw=0)
     axis.plot(slopes, bound, color=MUTED, lw=1.5)
-    axis.text(
-        0.04, 0.02, "no deterministic consistent\nestimator is here", color="#374151", fontsize=10
-    )
-    for k, family in enumerate(damped.values()):
-        axis.plot(
-            family.slope,
-            family.wasserstein,
-            color=CURVE,
-            lw=1,
-            alpha=0.45,
-            label="zigzags damped about ½" if k == 0 else None,
-        )
+    nobody = "no deterministic consistent\nestimator is here"
+    axis.text(0.04, 0.02, nobody, color="#374151", fontsize=10)
+    label: str | None = "zigzags damped about ½"
+    for family in damped.values():
+        axis.plot(family.slope, family.wasserstein, color=CURVE, lw=1, alpha=0.45, label=label)
+        label = None  # one entry in the legend for all
     points = [Zigzag(f) for f in erratic]
-    axis.plot(
-        [z.slope for z in points],
-        [z.wasserstein() for z in points],
-        "o",
-        color=CURVE,
-        ms=6,
-        label="the paper's zigzags, f = " + ", ".join(map(str, erratic)),
-    )
-    axis.plot(
-        slopes[0],
-        bound[0],
-        "s",
-        color=COLORS["posterior_mean"],
-        ms=9,
-        label="posterior mean, slope 0",
-        clip_on=False,
-    )
-    axis.plot(
-        slopes[0],
-        1.4e-3,
-        "D",
-        color=INK,
-        ms=9,
-        label="posterior sampler, slope 0 and W₂ 0 (off the axes)",
-        clip_on=False,
-    )
-    axis.set(xscale="log", yscale="log", xlim=(slopes[0], largest_slope), ylim=(1.4e-3, 0.5))
+    slope, distance = [z.slope for z in points], [z.wasserstein() for z in points]
+    label = f"the paper's zigzags, f = {', '.join(map(str, erratic))}"
+    axis.plot(slope, distance, "o", color=CURVE, ms=6, label=label)
+    for height, marker, color, label in (
+        (bound[0], "s", COLORS["posterior_mean"], "posterior mean, slope 0"),
+        (1.4e-3, "D", INK, "posterior sampler, slope 0 and W₂ 0 (off the axes)"),
+    ):
+        axis.plot(slopes[0], height, marker, color=color, ms=9, label=label, clip_on=False)
+    axis.set(xscale="log", yscale="log", xlim=(slopes[0], slopes[-1]), ylim=(1.4e-3, 0.5))
     axis.set(xlabel="slope L: how far X̂⁽²⁾ moves per unit of y", ylabel=PERCEPTUAL_INDEX)
     axis.legend(fontsize=8.5, loc="lower left", bbox_to_anchor=(0.02, 0.06))
     return figure

@@ -13,7 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse
 from torch import Tensor
 
-from stochrestore.figures.style import COLORS, DATA, LINES, MARKERS, NAMES
+from stochrestore.figures.style import (
+    BESIDE,
+    COLORS,
+    DATA,
+    LINES,
+    MARKERS,
+    NAMES,
+    look,
+    panels,
+)
 from stochrestore.problems.toy import Ring
 
 Rows = Sequence[Mapping[str, Any]]
@@ -48,15 +57,8 @@ def supports_and_samples(
         limit: half the width and half the height of the axes.
         column: the width of a column in inches.
     """
-    figure, axes = plt.subplots(
-        2,
-        len(names),
-        figsize=(column * len(names), 2 * column * limit[1] / limit[0] + 0.85),
-        dpi=170,
-        sharex=True,
-        sharey=True,
-        layout="constrained",
-    )
+    size = (column * len(names), 2 * column * limit[1] / limit[0] + 0.85)
+    figure, axes = panels(2, len(names), size, dpi=170, sharex=True, sharey=True)
     for name, (top, bottom) in zip(names, axes.T, strict=True):
         color = COLORS[name]
         draw_support(top)
@@ -143,12 +145,8 @@ def variant_table(rows: Rows) -> pd.DataFrame:
     groups = data.groupby(["variant", "estimator"], sort=False)[list(columns)]
     digits = {"precision": 2, "recall": 3, "sensitivity": 2}
     table = groups.agg(lambda values: mean_and_spread(values, digits[str(values.name)]))
-    table = (
-        table.rename(columns=columns)
-        .unstack("estimator")
-        .swaplevel(axis=1)
-        .sort_index(axis=1, sort_remaining=False)
-    )
+    table = table.rename(columns=columns).unstack("estimator").swaplevel(axis=1)
+    table = table.sort_index(axis=1, sort_remaining=False)
     table = table.reindex(VARIANT_NAMES).rename(index=VARIANT_NAMES, columns=NAMES)
     return table.rename_axis(index="change", columns=(None, None))
 
@@ -172,11 +170,8 @@ def tradeoff(
         epsilon: ε, which turns √R̃ into a root-mean-square slope √R̃/ε.
     """
     figure, axis = plt.subplots(figsize=(7.6, 4.6))
-    curve = (
-        pd.DataFrame(sine)
-        .groupby("alpha")
-        .agg(slope=("sensitivity", "first"), recall=("recall", "mean"), spread=("recall", "std"))
-    )
+    columns = {"slope": ("sensitivity", "first"), "spread": ("recall", "std")}
+    curve = pd.DataFrame(sine).groupby("alpha").agg(recall=("recall", "mean"), **columns)
     curve["slope"] /= epsilon
     color = COLORS["erratic_sine"]
     axis.plot(curve.slope, curve.recall, color=color, lw=1.5, label="X̂_α, α = 1 … 100")
@@ -185,14 +180,9 @@ def tradeoff(
     _draw_trajectory(axis, pd.DataFrame(trajectory), epsilon)
     _draw_models(axis, pd.DataFrame(models), epsilon)
     axis.axvline(ceiling / epsilon, color=COLORS["posterior_sampler"], lw=1, ls=":")
-    axis.annotate(
-        "what the exact\nposterior needs",
-        (ceiling / epsilon, 0.5),
-        xytext=(-6, 0),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8.5,
-    )
+    place = (ceiling / epsilon, 0.5)
+    said = "what the exact\nposterior needs"
+    axis.annotate(said, place, (-6, 0), **BESIDE, ha="right", fontsize=8.5)
     axis.set(xscale="log", xlabel="√R̃ / ε: root-mean-square slope (lower is more robust)")
     axis.set(ylabel="recall", ylim=(-0.03, 1.06))
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
@@ -201,33 +191,19 @@ def tradeoff(
 
 def _draw_trajectory(axis: Axes, data: pd.DataFrame, epsilon: float) -> None:
     path = data.groupby("step")[["sensitivity", "recall"]].mean()
-    axis.plot(
-        path.sensitivity / epsilon,
-        path.recall,
-        "--o",
-        ms=2.5,
-        lw=0.8,
-        color=COLORS["erratic_gan"],
-        alpha=0.6,
-        label="ErraticGAN while it trains",
-    )
+    style: dict[str, Any] = {"ms": 2.5, "lw": 0.8, "alpha": 0.6, "color": COLORS["erratic_gan"]}
+    label = "ErraticGAN while it trains"
+    axis.plot(path.sensitivity / epsilon, path.recall, "--o", label=label, **style)
 
 
 def _draw_models(axis: Axes, data: pd.DataFrame, epsilon: float) -> None:
     for name, group in data.groupby("estimator", sort=False):
         if name == "posterior_mean":  # its slope 0 cannot be on a logarithmic axis
             continue
-        slope = group["sensitivity"] / epsilon
+        slope, recall, key = group["sensitivity"] / epsilon, group["recall"], str(name)
+        style: dict[str, Any] = {"fmt": MARKERS[key], "color": COLORS[key], "label": NAMES[key]}
         axis.errorbar(
-            slope.mean(),
-            group["recall"].mean(),
-            xerr=slope.std(),
-            yerr=group["recall"].std(),
-            fmt=MARKERS[str(name)],
-            ms=8,
-            capsize=0,
-            color=COLORS[str(name)],
-            label=NAMES[str(name)],
+            slope.mean(), recall.mean(), recall.std(), slope.std(), ms=8, capsize=0, **style
         )
 
 
@@ -250,31 +226,14 @@ def weight_sweep(
     pairs = {"robust_gan": "erratic_gan", "robust_sto_gan": "sto_gan"}
     for axis, quantity in zip(axes, ("slope", "recall"), strict=True):
         for name, without in pairs.items():
-            rows = data[data.estimator == name]
-            sns.lineplot(
-                rows,
-                x="weight",
-                y=quantity,
-                ax=axis,
-                errorbar="sd",
-                marker=MARKERS[name],
-                linestyle=LINES[name],
-                color=COLORS[name],
-                label=NAMES[name],
-            )
+            rows, style = data[data.estimator == name], {**look(name), "label": NAMES[name]}
+            sns.lineplot(rows, x="weight", y=quantity, ax=axis, errorbar="sd", **style)
             level = baseline[baseline.estimator == without][quantity].mean()
             axis.axhline(level, color=COLORS[name], lw=1, ls=LINES[name])
         for weight, text in ((printed, "as printed"), (chosen, "used here")):
             axis.axvline(weight, color="#6B7280", lw=1, ls=":")
-            axis.annotate(
-                text,
-                (weight, 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(3, -9),
-                textcoords="offset points",
-                fontsize=8,
-                color="#4B5563",
-            )
+            top = {"xycoords": ("data", "axes fraction"), "fontsize": 8, "color": "#4B5563"}
+            axis.annotate(text, (weight, 1.0), (3, -9), **BESIDE, **top)
         axis.set(xscale="log", xlabel="λ_R, of R̃/ε²")
     axes[0].axhline(ceiling / epsilon, color=COLORS["posterior_sampler"], lw=1)
     axes[0].set(yscale="log", ylabel="√R̃ / ε")

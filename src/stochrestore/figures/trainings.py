@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from stochrestore.figures.images import QUANTITIES, Rows
-from stochrestore.figures.style import COLORS, LINES, NAMES
+from stochrestore.figures.style import NAMES, look
 
 
 def controls_table(rows: Rows) -> pd.DataFrame:
@@ -68,8 +68,8 @@ def curves(records: Mapping[str, Rows]) -> Figure:
                 if points:
                     steps = [row["step"] for row in points]
                     values = [row[quantity] for row in points]
-                    look = {"color": COLORS[name], "linestyle": LINES[name]}
-                    axis.plot(steps, values, label=label, linewidth=1.3, alpha=0.85, **look)
+                    style = {**look(name), "marker": "", "linewidth": 1.3, "alpha": 0.85}
+                    axis.plot(steps, values, label=label, **style)
                     label = ""  # one entry in the legend for all networks of a kind
         axis.set(title=QUANTITIES[quantity][0], xlabel="step")
         if quantity == "fid":

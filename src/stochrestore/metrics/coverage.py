@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from stochrestore.errors import require
-from stochrestore.metrics.intervals import TAIL, Interval, share_interval
+from stochrestore.metrics.intervals import TAIL, Interval, check_repeats, share_interval
 
 TILE = 2048
 """The number of points whose distances to all centres are computed together."""
@@ -60,10 +60,9 @@ def coverage_interval(
     """
     shapes = tuple(points.shape), tuple(centres.shape)
     fits = points.ndim == centres.ndim == 2 and points.shape[1] == centres.shape[1]
-    require(
-        fits and len(centres) >= 2, "coverage_interval: shapes", shapes, "(N, d), (M, d), M ≥ 2"
-    )
-    require(repeats >= 40, "coverage_interval: repeats", repeats, "an integer ≥ 40")
+    allowed = "(N, d), (M, d), M ≥ 2"
+    require(fits and len(centres) >= 2, "coverage_interval: shapes", shapes, allowed)
+    check_repeats(repeats)
     balls = _Balls(points, centres, k)
     shares, covered = [], torch.zeros(len(points), device=points.device)
     for _ in range(repeats):

@@ -8,7 +8,6 @@ number that is measured through it is shown with this name.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,9 +22,8 @@ from torch import Tensor, nn
 from stochrestore import store
 from stochrestore.errors import InputError, require
 from stochrestore.metrics.images import check_images
-from stochrestore.metrics.torchvision_ops import import_piq
-from stochrestore.networks.attributes import AttributeNetwork
-from stochrestore.networks.fashion import FashionNetwork
+from stochrestore.metrics.torchvision_ops import hub_file, import_piq
+from stochrestore.networks.features import NETWORKS, with_channels
 
 FeatureName = Literal["pixels", "centre", "inception", "attributes", "fashion"]
 
@@ -94,11 +92,9 @@ def feature_extractor(
 
     Args:
         name: ``"pixels"``: all pixels, (N, C·S·S); ``"centre"``: the pixels of the central 8×8
-            square, (N, C·8·8); ``"attributes"``: the output of the shipped
-            :class:`~stochrestore.networks.attributes.AttributeNetwork`, (N, 96);
-            ``"fashion"``: the output of the shipped
-            :class:`~stochrestore.networks.fashion.FashionNetwork`, (N, 64); ``"inception"``: the
-            output of piq's InceptionV3, which the paper uses, (N, 2048).
+            square, (N, C·8·8); ``"attributes"``, (N, 96), and ``"fashion"``, (N, 64): the output
+            of the shipped :class:`~stochrestore.networks.features.FeatureNetwork`;
+            ``"inception"``: the output of piq's InceptionV3, which the paper uses, (N, 2048).
         inception_weights: the file with the weights of ``"inception"``. Without it, the file in
             torch.hub's cache is read. Nothing is downloaded.
         device: the device on which the network computes.
@@ -110,20 +106,15 @@ def feature_extractor(
         return FeatureExtractor(name, lambda images: images.flatten(1), device)
     if name == "centre":
         return FeatureExtractor(name, lambda images: _centre(images).flatten(1), device)
-    if name == "attributes":
-        attributes = AttributeNetwork()
-        store.load(attributes, store.shipped("features") / "attributes.safetensors")
-        attributes = attributes.to(device).eval()
-        return FeatureExtractor(name, lambda images: attributes(_rgb(images)), device)
-    if name == "fashion":
-        clothes = FashionNetwork()
-        store.load(clothes, store.shipped("features") / "fashion.safetensors")
-        return FeatureExtractor(name, clothes.to(device).eval(), device)
+    if name in NETWORKS:
+        network = NETWORKS[name]()
+        store.load(network, store.shipped("features") / f"{name}.safetensors")
+        return FeatureExtractor(name, network.to(device).eval(), device)
     allowed = "'pixels', 'centre', 'inception', 'attributes' or 'fashion'"
     require(name == "inception", "features", name, allowed)
     inception = load_inception(inception_weights).to(device).eval()
     return FeatureExtractor(
-        name, lambda images: inception(_rgb(images))[0].flatten(1), device, batch=64
+        name, lambda images: inception(with_channels(images, 3))[0].flatten(1), device, batch=64
     )
 
 
@@ -137,18 +128,14 @@ def load_inception(path: Path | str | None = None) -> nn.Module:
         InputError: the file is missing, or its sha256 is wrong. The message has the address from
             which the file can be fetched.
     """
-    path = Path(path) if path else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    path = Path(path) if path else hub_file(INCEPTION_FILE)
+    what, advice = f"inception weights {path}", f"fetch {INCEPTION_ADDRESS} and put it there"
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        reason = f"{error.strerror}; fetch {INCEPTION_ADDRESS} and put it there"
-        raise InputError(f"inception weights {path}: {reason}") from None
+        digest = store.sha256_of(path, what)
+    except InputError as error:
+        raise InputError(f"{error}; {advice}") from None
     if not digest.startswith(INCEPTION_SHA256):
-        reason = (
-            f"sha256 is {digest[:8]}…, not {INCEPTION_SHA256}…; fetch {INCEPTION_ADDRESS} again"
-        )
-        raise InputError(f"inception weights {path}: {reason}")
+        raise InputError(f"{what}: sha256 is {digest[:8]}…, not {INCEPTION_SHA256}…; {advice}")
     weights = torch.load(path, map_location="cpu", weights_only=True)
     piq: Any = import_piq()
     module = import_module(piq.feature_extractors.InceptionV3.__module__)
@@ -170,10 +157,3 @@ def _centre(images: Tensor) -> Tensor:
     """
     first = [max(0, (side - CENTRE) // 2) for side in images.shape[2:]]
     return images[:, :, first[0] : first[0] + CENTRE, first[1] : first[1] + CENTRE]
-
-
-def _rgb(images: Tensor) -> Tensor:
-    """(N, 3, S, S) from (N, 1 or 3, S, S)."""
-    channels = images.shape[1]
-    require(channels in (1, 3), "features of a network: channels of images", channels, "1 or 3")
-    return images.expand(-1, 3, -1, -1)

@@ -81,7 +81,7 @@ def mean_interval(values: Tensor, *, generator: torch.Generator, repeats: int = 
         InputError: values that are empty, not one-dimensional, NaN or infinite (as the PSNR of
             equal images), or fewer than 40 repeats.
     """
-    _check_repeats(repeats)
+    check_repeats(repeats)
     where = "mean_interval: shape"
     require(values.ndim == 1 and len(values) > 0, where, tuple(values.shape), "(N,), N ≥ 1")
     wrong = int((~values.isfinite()).sum())
@@ -136,7 +136,7 @@ def frechet_interval(
     Raises:
         InputError: as :func:`frechet_distance`, or fewer than 40 repeats.
     """
-    _check_repeats(repeats)
+    check_repeats(repeats)
     value = frechet_distance(real, fake)
     # Threads of several BLAS libraries wait for each other: small matrices take 25 times as long.
     small = real.shape[1] <= 512
@@ -176,6 +176,6 @@ def _around(value: float, replicates: Tensor) -> Interval:
     return Interval(value, min(low, value), max(high, value))
 
 
-def _check_repeats(repeats: int) -> None:
-    # Fewer leave nothing beyond the outermost percentiles.
+def check_repeats(repeats: int) -> None:
+    """Refuse fewer than 40, which leave nothing beyond the outermost percentiles."""
     require(repeats >= 40, "bootstrap: repeats", repeats, "an integer ≥ 40")

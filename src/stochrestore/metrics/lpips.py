@@ -6,7 +6,6 @@ downloaded.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from functools import cache
 from importlib import import_module
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 
 from stochrestore.errors import InputError, require
 from stochrestore.metrics.images import check_images
-from stochrestore.metrics.torchvision_ops import import_piq
+from stochrestore.metrics.torchvision_ops import hub_file, import_piq
+from stochrestore.store import sha256_of
 
 VGG_FILE = "vgg16-397923af.pth"
 """The weights of torchvision's VGG16; the name ends in the first digits of the sha256."""
@@ -32,7 +32,7 @@ LEAST_SIDE = 16
 
 def missing_weights() -> tuple[str, ...]:
     """The names of those of the two files that are not in the cache."""
-    return tuple(name for name in (VGG_FILE, LINEAR_FILE) if not _cached(name).is_file())
+    return tuple(name for name in (VGG_FILE, LINEAR_FILE) if not hub_file(name).is_file())
 
 
 @torch.no_grad()
@@ -53,19 +53,15 @@ def lpips(a: Tensor, b: Tensor) -> Tensor:
     require(side >= LEAST_SIDE, "lpips: side", side, f"at least {LEAST_SIDE}")
     for images in (a, b):
         check_images("lpips", images)
-    found: Tensor = _metric(_cached(VGG_FILE), _cached(LINEAR_FILE))(a, b)
+    found: Tensor = _metric(hub_file(VGG_FILE), hub_file(LINEAR_FILE))(a, b)
     return found
-
-
-def _cached(name: str) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
 @cache
 def _metric(vgg: Path, linear: Path) -> Any:
     """piq's metric from two files; its own constructor would download them."""
     digest = VGG_FILE.partition("-")[2].partition(".")[0]
-    if not _sha256(vgg).startswith(digest):
+    if not sha256_of(vgg, f"LPIPS weights {vgg.name}").startswith(digest):
         raise InputError(f"LPIPS weights {vgg.name}: sha256 does not begin with {digest}")
     weights = _read(linear)
     if not (isinstance(weights, list) and len(weights) == len(LAYERS)):
@@ -80,14 +76,6 @@ def _metric(vgg: Path, linear: Path) -> Any:
     }
     features.load_state_dict(state)
     return piq.ContentLoss(features, LAYERS, weights, reduction="none", normalize_features=True)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"LPIPS weights {path.name}: {error.strerror}") from None
 
 
 def _read(path: Path) -> Any:

@@ -87,14 +87,13 @@ def precision_recall(
 
 
 @torch.no_grad()
-def knn_radii(x: Tensor, k: int, *, mode: Mode = "exact", tile: int = TILE) -> Tensor:
+def knn_radii(x: Tensor, k: int, *, mode: Mode = "exact") -> Tensor:
     """The distance from each sample to its k-th nearest neighbour among the other samples.
 
     Args:
         x: samples, (N, d), float32 or float64.
         k: 1 ≤ k < N.
         mode: as in :func:`precision_recall`.
-        tile: side of the blocks of distances.
 
     Returns:
         (N,): float64, or x's dtype in mode ``"piq"``.
@@ -102,10 +101,10 @@ def knn_radii(x: Tensor, k: int, *, mode: Mode = "exact", tile: int = TILE) -> T
     Raises:
         InputError: ill-shaped, non-finite or too few samples, or an unknown mode.
     """
-    _check_options(mode, tile)
+    _check_options(mode, TILE)
     _check_samples("knn_radii: x", x, k)
     radii, _ = _METHODS[mode]
-    return radii(x, k, tile)
+    return radii(x, k, TILE)
 
 
 class _Sieve:

@@ -22,6 +22,11 @@ DECLARED = ("nms", "qnms")
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
+def hub_file(name: str) -> Path:
+    """Where torch.hub's cache keeps a file of weights, which piq's metrics read."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
+
+
 def import_piq() -> ModuleType:
     """The module ``piq``, which the paper's metrics come from, for any build of torch.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stochrestore.estimators.base import no_seed
+from stochrestore.estimators.base import Deterministic
 from stochrestore.networks.rrdb import conv3x3
 
 RANGE = 255.0
@@ -17,7 +17,7 @@ MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of the DIV2K photographs, as a fraction of the range."""
 
 
-class EDSR(nn.Module):
+class EDSR(Deterministic, nn.Module):
     """×4 super-resolution; the network is deterministic, with Z = 0.
 
     Args:
@@ -39,10 +39,6 @@ class EDSR(nn.Module):
         doublings = (layer for _ in range(2) for layer in doubled(features))
         self.tail = nn.Sequential(nn.Sequential(*doublings), conv3x3(features, 3))
         self.add_mean = MeanShift(+1)
-
-    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
-        """Zeros, (n, N, 1)."""
-        return no_seed(y, n)
 
     def forward(self, y: Tensor, z: Tensor | None = None) -> Tensor:
         """y (N, 3, h, w) in [0, 1] → x̂ (N, 3, 4h, 4w), not clamped; z is not used."""

@@ -16,7 +16,7 @@ from stochrestore.estimators.base import no_seed, normal_seed, uniform_seed
 SeedDistribution = Literal["uniform", "normal"]
 
 
-def fully_connected(width: int, fan_in: int = 2, fan_out: int = 1) -> nn.Sequential:
+def fully_connected(width: int, fan_in: int = 2) -> nn.Sequential:
     """The network of Table 2: four hidden layers of ``width`` units, each followed by ReLU."""
     sizes = [fan_in, width, width, width, width]
     hidden = [
@@ -24,7 +24,7 @@ def fully_connected(width: int, fan_in: int = 2, fan_out: int = 1) -> nn.Sequent
         for rows, columns in pairwise(sizes)
         for layer in (nn.Linear(rows, columns), nn.ReLU(inplace=True))
     ]
-    return nn.Sequential(*hidden, nn.Linear(width, fan_out))
+    return nn.Sequential(*hidden, nn.Linear(width, 1))
 
 
 class MLPEstimator(nn.Module):

@@ -125,11 +125,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     tensors = {_bare(str(name)): tensor for name, tensor in state.items()}
-    others = [
-        name
-        for name, value in tensors.items()
-        if not (isinstance(value, Tensor) and name.isprintable())
-    ]
+    fits = {k: isinstance(x, Tensor) and k.isprintable() for k, x in tensors.items()}
+    others = [name for name, good in fits.items() if not good]
     allowed = "tensors only, under printable names"
     require(bool(tensors) and not others, f"weights {path.name}", others[:_SHOWN], allowed)
     twice = len(tensors) < len(state)
@@ -216,17 +213,11 @@ def _filled(network: Network, state: dict[str, Tensor], path: Path) -> Network:
     """
     expected = official_shapes(network)
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    both = ((name, found[name], here) for name, here in expected.items() if name in found)
     wrong = [
         *_some("missing", [name for name in expected if name not in found]),
         *_some("unexpected", [name for name in found if name not in expected]),
-        *_some(
-            "of another shape",
-            [
-                f"{name} {found[name]}, here {shape}"
-                for name, shape in expected.items()
-                if name in found and found[name] != shape
-            ],
-        ),
+        *_some("of another shape", [f"{n} {a}, here {b}" for n, a, b in both if a != b]),
     ]
     if wrong:
         kind = type(network).__name__

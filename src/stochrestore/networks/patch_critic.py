@@ -9,15 +9,11 @@ from torch import Tensor, nn
 
 
 class PatchCritic(nn.Module):
-    """A logit for each overlapping patch of an image: x (N, 3, H, W) → (N, H/8, W/8).
+    """A logit for each overlapping patch of an image: x (N, 3, H, W) → (N, H/8, W/8)."""
 
-    Args:
-        width: channels of the first convolution; twice and four times as many follow.
-    """
-
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        widths = (3, width, 2 * width, 4 * width)
+        widths = (3, 32, 64, 128)
         self.halving = nn.ModuleList(
             nn.Conv2d(fan_in, fan_out, 4, stride=2, padding=1)
             for fan_in, fan_out in pairwise(widths)

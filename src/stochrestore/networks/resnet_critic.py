@@ -39,12 +39,8 @@ class ResNetCritic(nn.Module):
         centred: bool = False,
     ) -> None:
         super().__init__()
-        require(
-            size >= 16 and size & (size - 1) == 0,
-            "ResNetCritic: size",
-            size,
-            "a power of 2, at least 16",
-        )
+        fits = size >= 16 and size & (size - 1) == 0
+        require(fits, "ResNetCritic: size", size, "a power of 2, at least 16")
         self.centred = centred
         stages = int(math.log2(size))
         widths = [width * min(2**stage, 16) for stage in range(stages)]

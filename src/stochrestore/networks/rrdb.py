@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stochrestore.estimators.base import no_seed
+from stochrestore.estimators.base import Deterministic
 
 RESIDUAL_SCALE = 0.2
 """The factor of each residual."""
 NEGATIVE_SLOPE = 0.2
 
 
-class RRDBNet(nn.Module):
+class RRDBNet(Deterministic, nn.Module):
     """×4 super-resolution by residual-in-residual dense blocks (RRDBs); deterministic, Z = 0.
 
     Args:
@@ -36,10 +36,6 @@ class RRDBNet(nn.Module):
         self.upconv2 = conv3x3(features, features)
         self.HRconv = conv3x3(features, features)
         self.conv_last = conv3x3(features, 3)
-
-    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
-        """Zeros, (n, N, 1)."""
-        return no_seed(y, n)
 
     def forward(self, y: Tensor, z: Tensor | None = None) -> Tensor:
         """y (N, 3, h, w) in [0, 1] → x̂ (N, 3, 4h, 4w), not clamped; z is not used."""

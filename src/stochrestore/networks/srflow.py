@@ -67,12 +67,8 @@ class SRFlow(nn.Module):
     ) -> None:
         super().__init__()
         require(heat >= 0, "SRFlow: heat", heat, "a number ≥ 0")
-        require(
-            all(0 <= block < blocks for block in stacked),
-            "SRFlow: stacked",
-            stacked,
-            f"numbers of RRDBs, 0 to {blocks - 1}",
-        )
+        known = all(0 <= block < blocks for block in stacked)
+        require(known, "SRFlow: stacked", stacked, f"numbers of RRDBs, 0 to {blocks - 1}")
         self.RRDB = RRDBNet(features, blocks, growth)
         self.flowUpsamplerNet = Flow(features * (1 + len(stacked)), steps, hidden)
         self.stacked = tuple(stacked)

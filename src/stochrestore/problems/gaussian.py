@@ -32,13 +32,10 @@ class GaussianProblem:
     def __post_init__(self) -> None:
         psd_root(self.covariance, "GaussianProblem.covariance (Σ)")
         shape, n = np.shape(self.degradation), len(self.covariance)
-        require(
-            len(shape) == 2 and shape[1] == n, "GaussianProblem.degradation (H)", shape, f"(m, {n})"
-        )
+        where = "GaussianProblem.degradation (H)"
+        require(len(shape) == 2 and shape[1] == n, where, shape, f"(m, {n})")
         finite = bool(np.isfinite(self.degradation).all())
-        require(
-            finite, "GaussianProblem.degradation (H)", self.degradation.tolist(), "finite numbers"
-        )
+        require(finite, where, self.degradation.tolist(), "finite numbers")
         smallest = float(np.linalg.eigvalsh(self.input_covariance)[0])
         invertible = smallest > 1e-12 * float(np.trace(self.input_covariance))
         require(invertible, "HΣHᵀ: smallest eigenvalue", smallest, "> 0")

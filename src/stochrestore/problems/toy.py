@@ -103,12 +103,9 @@ class Ring:
     inner: tuple[float, float] = (0.44, 0.6)
 
     def __post_init__(self) -> None:
-        require(
-            all(0 < i < o < math.inf for i, o in zip(self.inner, self.outer, strict=True)),
-            "Ring.inner, Ring.outer",
-            (self.inner, self.outer),
-            "semi-axes with 0 < inner < outer along both coordinates",
-        )
+        inside = all(0 < i < o < math.inf for i, o in zip(self.inner, self.outer, strict=True))
+        allowed = "semi-axes with 0 < inner < outer along both coordinates"
+        require(inside, "Ring.inner, Ring.outer", (self.inner, self.outer), allowed)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
         """n draws of X, (n, 2), float64, by rejection of points in the hole."""
@@ -141,6 +138,11 @@ class Ring:
     def posterior_mean(self, y: Tensor) -> Tensor:
         """0, by symmetry; it lies in the hole, outside the support of p_X."""
         return torch.zeros_like(y)
+
+
+def midpoints(n: int) -> Tensor:
+    """(i + ½)/n, i < n: the middles of n equal parts of [0, 1], float64."""
+    return (torch.arange(n, dtype=torch.float64) + 0.5) / n
 
 
 def triangle_wave(phase: Tensor) -> Tensor:
