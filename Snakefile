@@ -31,7 +31,7 @@ THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
 LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 INDEX = "_build/html/index.html"
 GENERATED = {"executed", "__pycache__"}
-RUNS = [str(p) for p in Path("book/reference/runs").glob("*.json")]
+RUNS = [str(p) for part in ("runs", "plans") for p in Path("book/reference", part).glob("*.json")]
 PROSE = [str(p) for p in Path("book").rglob("*.*") if p.is_file() and p.parent.name not in GENERATED]
 EXERCISES = [str(p) for p in notebook.sources(Path("notebooks/exercises"))]  # a page's downloads
 
@@ -153,11 +153,11 @@ def grid(experiment):
     """The records of an experiment's trainings, once it is known that these can begin."""
 
     def records(_):
-        wanted = workflow.resource_settings.default_resources.parsed.get("slurm_partition", "")
+        resources = workflow.resource_settings.default_resources or {}
+        sent = not workflow.local_exec and "slurm_partition" in resources
         try:
-            found = cluster.records(
-                experiment, PRESET, SETTINGS, "" if workflow.local_exec else str(wanted)
-            )
+            partition = str(resources["slurm_partition"].raw) if sent else ""
+            found = cluster.records(experiment, PRESET, SETTINGS, partition)
         except InputError as error:  # Snakemake would show it as an error of this file
             print(f"stochrestore: {error}", file=sys.stderr, flush=True)
             os._exit(2)
