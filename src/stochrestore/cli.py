@@ -173,6 +173,7 @@ def plan(
     if as_json:
         print(json.dumps(plans.record(preset), indent=1))
         return
+    missing = doctor.missing(preset, data or [])
     assumed = rate or plans.rate_of(preset)
     table = plans.table(plans.rows(preset), assumed)
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
@@ -184,7 +185,6 @@ def plan(
     print(
         f"hours: of {where} at {assumed:.3g} TFLOP/s, {'given' if rate else 'assumed'}; see --rate"
     )
-    missing = doctor.missing(preset, data or [])
     for finding in missing:
         print(f"missing: {finding.what}: {finding.said}\n    → {finding.advice}")
     raise typer.Exit(bool(missing))

@@ -23,7 +23,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NODES = ("one", "two")
-SETTINGS = ("data=faces", "steps=300", *sys.argv[1:])
+GIVEN = {"data": "faces", "steps": "300"} | dict(word.split("=") for word in sys.argv[1:])
+SETTINGS = [f"{name}={value}" for name, value in GIVEN.items()]
 GRID = ("--preset", "smoke", *(word for setting in SETTINGS for word in ("-p", setting)))
 COPIED = ("src", "notebooks", "profiles", "book/reference", "Snakefile", "_config.yml")
 
@@ -47,7 +48,7 @@ MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SlurmdTimeout=10
-KillWait=15
+KillWait=30
 ReturnToService=2
 MinJobAge=600
 {nodes}
@@ -149,20 +150,23 @@ def disturbed_grid(cluster, root):
         return None
 
     disturbed = []
-    name, _, job, node = wait(next_one, 180, "a training with a checkpoint")
+    name, _, job, node = wait(next_one, 600, "a training with a checkpoint")
     say(f"node {node} is lost while job {job} trains {name}")
     cluster.lose(node, job)
     wait(lambda: "down" in cluster.ask("sinfo", "-h", "-n", node, "-o", "%T"), 90, "a lost node")
     cluster.start("slurmd", "-D", "-N", node, name=node)
 
-    name, _, job, _ = wait(next_one, 180, "a training with a checkpoint")
+    name, _, job, _ = wait(next_one, 600, "a training with a checkpoint")
     say(f"job {job} is cancelled, which trains {name}")
     cluster.ask("scancel", job)
 
-    name, pid, job, _ = wait(next_one, 180, "a training with a checkpoint")
-    os.kill(pid, signal.SIGSTOP)  # or it might be done before; SLURM lets it go on to end it
+    name, pid, job, _ = wait(next_one, 600, "a training with a checkpoint")
+    os.kill(pid, signal.SIGSTOP)  # or it might be done before
     cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=1")
-    wait(lambda: pid not in pids(), 240, "the end at a time limit")
+    state = ("squeue", "-h", "-t", "all", "-j", job, "-o", "%T")
+    wait(lambda: cluster.ask(*state).strip() != "RUNNING", 240, "the time limit")
+    os.kill(pid, signal.SIGCONT)  # SLURM has asked it to end, and kills it after KillWait
+    wait(lambda: pid not in pids(), 60, "the end at a time limit")
     said = (weights / "logs" / f"{name}.log").read_text("utf-8")
     assert "interrupted; the same command continues" in said, said
     say(f"job {job} was ended by its time limit, which trains {name}")

@@ -277,7 +277,7 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         parts += [f"## {titles.get(name, name)}", *_section(name, own)]
     parts += [
         "## What the trainings cost",
-        "Counted by `stochrestore plan` before anyone starts them: the steps and operations of each "
+        "Counted by `stochrestore plan` before anyone starts: the steps and operations of each "
         "training, its hours at the rate given, the tensors and images that it holds at once, and "
         "the disk that all weights take, with one checkpoint after the plus. `stochrestore plan "
         "paper` also says what is missing; `profiles/README.md`, how the trainings are sent to a "
