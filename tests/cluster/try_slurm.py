@@ -125,6 +125,7 @@ def disturbed_grid(cluster, root):
     """Send the trainings as jobs, and disturb three of them; returns once all are done."""
     began = time.monotonic()
     options = ("--slurm-init-seconds-before-status-checks", "3", "--slurm-no-account")
+    options += ("--slurm-status-command", "squeue")  # there is no accounting
     command = [sys.executable, "-m", "snakemake", "sr_grid", *options]
     command += ["--workflow-profile", "profiles/slurm", "--config", "preset=smoke", *SETTINGS]
     log = (cluster.folder / "snakemake.out").open("wb")
