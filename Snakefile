@@ -8,7 +8,8 @@ from pathlib import Path
 from snakemake.logging import get_event, logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from stochrestore.book import build, notebook, pages, provenance
+from stochrestore.book import build, cluster, notebook, pages, provenance
+from stochrestore.errors import InputError
 
 
 def is_error(record):
@@ -30,7 +31,7 @@ THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
 LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 INDEX = "_build/html/index.html"
 GENERATED = {"executed", "__pycache__"}
-RUNS = [str(p) for p in Path("book/reference/runs").glob("*.json")]
+RUNS = [str(p) for part in ("runs", "plans") for p in Path("book/reference", part).glob("*.json")]
 PROSE = [str(p) for p in Path("book").rglob("*.*") if p.is_file() and p.parent.name not in GENERATED]
 EXERCISES = [str(p) for p in notebook.sources(Path("notebooks/exercises"))]  # a page's downloads
 
@@ -141,32 +142,71 @@ rule html:
         """
 
 
-# The grid of trainings of Fig. 4, `snakemake sr_grid --cores 2`: all image sets, or those of
-# `--config data=digits`. A training that was interrupted continues from its checkpoint.
-GRID = Path("_build/weights/sr_scaling") / PRESET
+# The trainings of Fig. 4 and of Fig. 1 and Table 1, `snakemake sr_grid inpaint_grid --cores 2`, or
+# as jobs of a cluster (profiles/README.md). What `--config` gives besides the preset are settings,
+# such as data=digits. A training that was interrupted continues from its checkpoint.
+SETTINGS = {name: value for name, value in config.items() if name != "preset"}
+WEIGHTS = Path("_build/weights")
 
 
-def grid(_):
-    from stochrestore.experiments import sr_scaling
+def grid(experiment):
+    """The records of an experiment's trainings, once it is known that these can begin."""
 
-    settings = sr_scaling.Settings.load(PRESET, data=config.get("data", "all"))
-    return [f"{GRID}/{name}.json" for name in sr_scaling.all_jobs(settings)]
+    def records(_):
+        resources = workflow.resource_settings.default_resources or {}
+        sent = not workflow.local_exec and "slurm_partition" in resources
+        try:
+            partition = str(resources["slurm_partition"].raw) if sent else ""
+            found = cluster.records(experiment, PRESET, SETTINGS, partition)
+        except InputError as error:  # Snakemake would show it as an error of this file
+            print(f"stochrestore: {error}", file=sys.stderr, flush=True)
+            os._exit(2)
+        (WEIGHTS / experiment / PRESET / "shared").touch()
+        return found
+
+    return records
+
+
+def need(name):
+    """A resource of a training."""
+    return lambda wildcards: cluster.needs(wildcards.experiment, PRESET, wildcards.job)[name]
 
 
 rule sr_grid:
     input:
-        grid,
+        grid("sr_scaling"),
 
 
-rule sr_train:
+rule inpaint_grid:
+    input:
+        grid("inpaint"),
+
+
+rule train:
     output:
-        GRID / "{data}/x{scale}/{model}-seed{seed}.json",
+        WEIGHTS / "{experiment}" / PRESET / "{job}.json",
+    log:
+        WEIGHTS / "{experiment}" / PRESET / "logs/{job}.log",
     wildcard_constraints:
-        data="[a-z]+",
-        scale="[0-9]+",
-        seed="[0-9]+",
-        model="(robust|erratic)_gan|(robust_)?sto_gan",  # robust or not × stochastic or not
+        experiment="sr_scaling|inpaint",
+        job=".+-seed[0-9]+",
+    params:
+        folder=lambda wildcards: WEIGHTS / wildcards.experiment / PRESET,
+        settings=[f"{name}={value}" for name, value in SETTINGS.items()],
     threads: 1
+    resources:
+        runtime=need("runtime"),
+        mem_mb=need("mem_mb"),
+        gpu=need("gpu"),
     shell:
-        "OMP_NUM_THREADS=1 stochrestore train sr_scaling --preset {PRESET} -p data={wildcards.data} "
-        "--only {wildcards.data}/x{wildcards.scale}/{wildcards.model}-seed{wildcards.seed} -o {GRID}"
+        """
+        echo 'Training {wildcards.experiment} {wildcards.job}'
+        test -e {params.folder}/shared || {{
+            echo "stochrestore: $(hostname) does not see {params.folder}: it must be shared" >&2
+            exit 2
+        }}
+        options=()
+        for setting in {params.settings:q}; do options+=(-p "$setting"); done
+        OMP_NUM_THREADS=1 TQDM_MININTERVAL=60 stochrestore train {wildcards.experiment} \
+            --preset {PRESET} "${{options[@]}}" --only {wildcards.job} -o {params.folder} 2>> {log}
+        """

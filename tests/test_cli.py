@@ -35,6 +35,9 @@ REFUSED = [(["run", *arguments], words) for arguments, words in REFUSED] + [
     (["claims", "--check"], ["claims: pages: got ", "allowed: executed notebooks"]),
     (["doctor", "--html", "missing"], ["--html: got 'missing'", "built pages"]),
     (["doctor", "--preset", "huge"], ["preset: got 'huge'"]),
+    (["plan", "huge"], ["preset: got 'huge'", "smoke, laptop, gpu, paper"]),
+    (["plan", "gpu", "--data", "cats:/x"], ["--data: got 'cats'; allowed: none at this preset"]),
+    (["collect", "missing"], ["collect: got 'missing'"]),
     (["pages", "missing"], ["pages: got 'missing'", "executed notebooks"]),
     (["book", "--preset", "Smoke"], ["PRESET: got 'Smoke'"]),
 ]

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,38 @@ def test_shipped_weights_are_what_their_records_say():
         network = MLPEstimator(record["settings"]["width"], stochastic=True)
         assert store.load(network, path)["history"][-1]["step"] == record["settings"]["steps"]
     assert sum(p.stat().st_size for p in folder.rglob("*")) < 10e6
+
+
+def test_what_is_held_is_held_once_and_free_afterwards(tmp_path):
+    with store.held(tmp_path / "a" / "lock", "it is done"):
+        with pytest.raises(InputError, match=r"^it is done by process \d+ on .*; wait for it"):
+            store.held(tmp_path / "a" / "lock", "it is done").__enter__()
+        with store.held(tmp_path / "a" / "other", "another"):
+            pass
+    with store.held(tmp_path / "a" / "lock", "it is done"):
+        pass
+    assert not list((tmp_path / "a").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/deep.* cannot be written: Not a directory"):
+        store.check_folder(tmp_path / "file" / "deep")
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_a_machine_whose_clock_is_another_is_named(tmp_path, monkeypatch, ahead):
+    store.check_folder(tmp_path)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + ahead)
+    with pytest.raises(InputError, match=rf"clocks differ: .* is \{-ahead:+d} s from the clock of"):
+        store.check_folder(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_are_written_together_or_none_is(tmp_path):
+    (tmp_path / "kept").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="folder cannot be written"):
+        store.write_all({tmp_path / "kept": b"new", tmp_path / "folder": b"no file"})
+    assert not list(tmp_path.glob("*.partial"))

@@ -23,11 +23,14 @@ from stochrestore.book import (
     runs,
     submissions,
 )
+from stochrestore.book import collect as book_collect
 from stochrestore.book import pages as book_pages
 from stochrestore.book import pdf as book_pdf
 from stochrestore.data import downloads
 from stochrestore.errors import InputError, require
+from stochrestore.experiments import plan as plans
 from stochrestore.experiments import registry
+from stochrestore.store import check_folder
 from stochrestore.training.jobs import select, train_jobs
 from stochrestore.training.loop import TrainingDiverged
 
@@ -131,6 +134,7 @@ def train(
     module = registry.trained(experiment)
     settings = module.Settings.load(preset, **_assignments(parameter, experiment))
     folder = _or_default(output, Path("_build") / "weights" / experiment / preset)
+    check_folder(folder)
     commit, dirty = provenance.revision(provenance.checkout())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
     try:
@@ -146,6 +150,54 @@ def train(
         print("stochrestore: interrupted; the same command continues", file=sys.stderr)
         raise typer.Exit(130) from None
     print(f"{experiment} ({preset}): {folder}")
+
+
+@app.command()
+def plan(
+    preset: Annotated[str, typer.Argument(help="smoke, laptop, gpu or paper")],
+    rate: Annotated[
+        float | None, typer.Option(min=1e-6, help="operations a second that are reached, TFLOP/s")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="where data are, e.g. celeba:PATH; may be repeated")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print a record as JSON")] = False,
+) -> None:
+    """Say what a preset's trainings cost before anyone starts them, and what they still need.
+
+    The status is 1 if something is missing.
+    """
+    require(preset in config.PRESETS, "preset", preset, ", ".join(config.PRESETS))
+    if as_json:
+        print(json.dumps(plans.record(preset), indent=1))
+        return
+    missing = doctor.missing(preset, data or [])
+    assumed = rate or plans.rate_of(preset)
+    table = plans.table(plans.rows(preset), assumed)
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for row in table:
+        print(
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        )
+    where = "a GPU" if preset in plans.ON_GPU else "one thread of a processor"
+    print(
+        f"hours: of {where} at {assumed:.3g} TFLOP/s, {'given' if rate else 'assumed'}; see --rate"
+    )
+    for finding in missing:
+        print(f"missing: {finding.what}: {finding.said}\n    → {finding.advice}")
+    raise typer.Exit(bool(missing))
+
+
+@app.command()
+def collect(
+    folder: Annotated[Path, typer.Argument(help="a folder of weights or of executed notebooks")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="replace what is there and differs")
+    ] = False,
+) -> None:
+    """Take finished trainings and executed notebooks of another machine, after checking them."""
+    for path in book_collect.collect(folder, replace=replace):
+        print(path)
 
 
 @app.command()

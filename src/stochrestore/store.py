@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from contextlib import suppress
+import os
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,10 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import nn
 
 from stochrestore.errors import InputError
+
+#: Seconds that the clocks of machines which share a folder may differ by: what is older than what
+#: it was made from is made again.
+CLOCKS_MAY_DIFFER = 60
 
 
 def shipped(experiment: str) -> Path:
@@ -33,14 +40,18 @@ def save(module: nn.Module, path: Path, record: dict[str, Any], *, half: bool = 
     Args:
         half: store numbers in half precision; loading brings them back to the module's own.
     """
-    state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
-    if half:
-        state = {k: t.half() if t.is_floating_point() else t for k, t in state.items()}
-    state = {name: tensor.contiguous() for name, tensor in state.items()}
-    data = tensors_to_bytes(state)
+    data = to_bytes(module, half=half)
     digest = sha256([data])
     write_atomically(path, data)
     write_record(path.with_suffix(".json"), {"sha256": digest, **record})
+
+
+def to_bytes(module: nn.Module, *, half: bool = False) -> bytes:
+    """What :func:`save` writes of a module's weights."""
+    state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+    if half:
+        state = {k: t.half() if t.is_floating_point() else t for k, t in state.items()}
+    return tensors_to_bytes({name: tensor.contiguous() for name, tensor in state.items()})
 
 
 def load(module: nn.Module, path: Path) -> dict[str, Any]:
@@ -126,8 +137,12 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record as JSON, whole or not at all."""
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, text.encode("utf-8"))
+    write_atomically(path, record_bytes(record))
+
+
+def record_bytes(record: dict[str, Any]) -> bytes:
+    """What :func:`write_record` writes."""
+    return (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -136,13 +151,89 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         InputError: the folder cannot be written, or is full; nothing half-written stays.
     """
-    partial = path.with_name(f"{path.name}.partial")  # one name: what a kill left is replaced
+    write_all({path: data})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write each file beside its target; once all are there, move them into place, in order.
+
+    Raises:
+        InputError: a folder cannot be written, or is full; nothing half-written stays.
+    """
+    # one name each: what a kill left is replaced
+    partial = {path: path.with_name(f"{path.name}.partial") for path in files}
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial[path].write_bytes(data)
+        for path, written in partial.items():
+            written.replace(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
     finally:
-        with suppress(OSError):
-            partial.unlink()
+        for written in partial.values():
+            with suppress(OSError):
+                written.unlink()
+
+
+@contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock during the ``with`` block, or until the process ends; the file is removed then.
+
+    Args:
+        path: the file of the lock, which may lie in a folder that several machines share.
+        what: what is done under the lock, for the line that says that it is done already.
+
+    Raises:
+        InputError: another process holds it, or the file cannot be written.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # not on Windows
+        yield
+        return
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read() or "another process"
+                raise InputError(f"{what} by {holder}; wait for it, or end it") from None
+            try:
+                if path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                    continue  # removed by the one who held it
+            except FileNotFoundError:
+                continue
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written, or whose machine has another time than this one.
+
+    Raises:
+        InputError: in one line.
+    """
+    probe = folder / f".probe-{platform.node()}-{os.getpid()}"
+    before = time.time()
+    write_atomically(probe, b"")
+    ahead = probe.stat().st_mtime - before
+    probe.unlink()
+    if abs(ahead) > CLOCKS_MAY_DIFFER:
+        raise InputError(
+            f"clocks differ: {folder} is {ahead:+.0f} s from the clock of {platform.node()}; "
+            f"allowed: {CLOCKS_MAY_DIFFER} s. Set them by NTP"
+        )

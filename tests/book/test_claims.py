@@ -36,8 +36,7 @@ def claim(identity="coin.a", relation="> 0.1", **changes):
 @pytest.fixture
 def registry(monkeypatch):
     known = [claim(), claim("coin.b", "< 0.1"), claim("dice.a", notebook="dice")]
-    for module in (claims, claims_page):
-        monkeypatch.setattr(module, "registry", lambda: {c.id: c for c in known})
+    monkeypatch.setattr(claims, "registry", lambda: {c.id: c for c in known})
 
 
 def verdict(satisfies, interval):

@@ -95,3 +95,21 @@ def test_cut_weights_are_to_be_restored(tmp_path):
     finding = doctor._weights(path)
     assert not finding.good
     assert "git checkout" in finding.advice
+
+
+def test_what_a_preset_still_needs_comes_with_the_command(monkeypatch, data_folder, tmp_path):
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    missing = {finding.what: finding for finding in doctor.missing("paper")}
+    assert {"data celeba", "data imagenet64", "data set5", "GPU"} <= missing.keys()
+    assert "pip install" in missing["Snakemake's plugin for SLURM"].advice
+    assert "`stochrestore data fetch set5`" in missing["data set5"].advice
+    assert "mmlab.ie.cuhk.edu.hk" in missing["data celeba"].advice
+    (tmp_path / "img_align_celeba").mkdir()
+    (tmp_path / "img_align_celeba" / "000001.jpg").touch()
+    there = {finding.what for finding in doctor.missing("paper", [f"celeba:{tmp_path}"])}
+    assert "data celeba" not in there
+    assert "data imagenet64" in there
+    with pytest.raises(InputError, match="--data: got 'cats'; allowed: celeba, imagenet64"):
+        doctor.missing("paper", ["cats:/x"])
+    assert not {what for what in (f.what for f in doctor.missing("smoke")) if "data" in what}

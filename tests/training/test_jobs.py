@@ -6,13 +6,25 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import torch
 
+from stochrestore import store
 from stochrestore.errors import InputError
-from stochrestore.experiments import inpaint, registry, sr_networks, toy_gans, toy_tradeoff, trained
+from stochrestore.experiments import (
+    inpaint,
+    registry,
+    sr_networks,
+    sr_scaling,
+    toy_gans,
+    toy_tradeoff,
+    trained,
+)
+from stochrestore.training.adversarial import AlternatingTrainer
 from stochrestore.training.jobs import Method, finished, load, select, train_job, train_jobs
 from stochrestore.training.loop import TrainingDiverged
 
@@ -231,6 +243,82 @@ def command(folder, *options):
     script = "from stochrestore.cli import main; main()"
     fixed = ["train", "toy_tradeoff", "--preset", "smoke"]
     return [sys.executable, "-c", script, *fixed, "-o", str(folder), *options]
+
+
+@pytest.mark.parametrize("where", ["critic_loss", "estimator_loss", "state_dict"])
+def test_a_request_to_end_within_a_step_leaves_a_checkpoint_after_it(
+    tmp_path, once, monkeypatch, where
+):
+    rarely = replace(toy_gans.METHOD, points=1)  # no checkpoint of its own before the last step
+    calls, original = [], getattr(AlternatingTrainer, where)
+
+    def called(trainer):
+        calls.append(trainer.step)
+        if len(calls) == (3 if where != "state_dict" else 1):
+            signal.raise_signal(signal.SIGTERM)
+        return original(trainer)
+
+    monkeypatch.setattr(AlternatingTrainer, where, called)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_job(job_of(), tmp_path, rarely, progress=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    state = torch.load(next(tmp_path.rglob("*.pt")), weights_only=True)
+    assert state["step"] == (3 if where != "state_dict" else SMOKE.steps)
+    train_job(job_of(), tmp_path, rarely, progress=False)
+    assert weights(tmp_path).read_bytes() == once[weights(tmp_path).name]
+
+
+def test_a_measurement_that_is_interrupted_is_made_again(tmp_path, once):
+    def ends(network, job):
+        ends.calls += 1
+        if ends.calls == 4:
+            raise KeyboardInterrupt
+        return toy_gans.METHOD.evaluate(network, job)
+
+    ends.calls = 0
+    with pytest.raises(KeyboardInterrupt):
+        train_job(job_of(), tmp_path, replace(toy_gans.METHOD, evaluate=ends), progress=False)
+    train_job(job_of(), tmp_path, toy_gans.METHOD, progress=False)
+    record = "robust_sto_gan-seed0.json"
+    assert (
+        json.loads((tmp_path / record).read_text())["history"]
+        == json.loads(once[record])["history"]
+    )
+
+
+def test_one_process_at_a_time_trains_a_network(tmp_path):
+    lock = tmp_path / "checkpoints" / f"{job_of().name}.lock"
+    with store.held(lock, "robust_sto_gan-seed0 is being trained"):
+        with pytest.raises(InputError, match=rf"trained into .* by process {os.getpid()} on "):
+            train_job(job_of(), tmp_path, toy_gans.METHOD, progress=False)
+        assert not list(tmp_path.rglob("*.json"))
+    train_job(job_of(), tmp_path, toy_gans.METHOD, progress=False)
+    assert not lock.exists()
+
+
+def test_a_name_in_full_means_this_training_alone():
+    jobs = toy_gans.all_jobs(SMOKE.model_copy(update={"runs": 12}))
+    assert [job.name for job in select(jobs, only="sto_gan-seed1")] == ["sto_gan-seed1"]
+    assert len(select(jobs, only="sto_gan-seed")) == 12
+
+
+def test_two_workers_train_side_by_side(tmp_path):
+    settings = registry.load("sr_scaling", "smoke", data="faces", steps=10)
+    train_jobs(sr_scaling.all_jobs(settings).values(), tmp_path, sr_scaling.METHOD, workers=2)
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("*.json")]
+    spans = [[datetime.fromisoformat(time) for time in record["ran"]] for record in records]
+    assert len(spans) == 12
+    last = max(begin for begin, _ in spans)  # from then on there is nothing for the other worker
+    alone = [
+        begin
+        for begin, end in spans
+        if begin < last
+        and not any(b <= end and begin <= e for b, e in spans if (b, e) != (begin, end))
+    ]
+    assert not alone
 
 
 def children_of(process):

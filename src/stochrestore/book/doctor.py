@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
-from stochrestore.book import provenance
+from stochrestore.book import cluster, provenance
 from stochrestore.book.offline import external_references
 from stochrestore.data import downloads
-from stochrestore.errors import InputError
+from stochrestore.data.images import WITH_PATH
+from stochrestore.errors import InputError, require
+from stochrestore.experiments import plan
 
+_PUBLISHED = {
+    "celeba": "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+    "imagenet64": "https://image-net.org/download-images (downsampled, 64×64)",
+}
 _INSTALL = "install the versions of requirements.lock: `make book` does"
 _RESTORE = "restore it from the repository: `git checkout -- src/stochrestore/weights`"
 _FREE = 2  # GiB that notebooks, pages and a training's checkpoints may take
@@ -62,6 +70,48 @@ def _inception() -> Finding:
         return Finding("Inception's weights", True, str(path))
     advice = f"only the features of the paper need them: fetch {INCEPTION_ADDRESS} to {path}"
     return Finding("Inception's weights", True, "not there", advice)
+
+
+def missing(preset: str, given: Iterable[str] = ()) -> list[Finding]:
+    """What the trainings of a preset, and Appendix G at it, need and this machine lacks.
+
+    Args:
+        given: where data are that cannot be fetched, as ``KIND:PATH``.
+
+    Raises:
+        InputError: what is given is of no kind that the preset trains on.
+    """
+    found = [_torch(), _piq(), _disk()]
+    paths = {kind: path for kind, _, path in (each.partition(":") for each in given)}
+    kinds = {kind for kinds in plan.PAPER_DATA.values() for kind in kinds}
+    kinds = kinds if preset == "paper" else set()
+    for kind in paths:
+        require(kind in kinds, "--data", kind, ", ".join(sorted(kinds)) or "none at this preset")
+    found += [_images(kind, paths.get(kind, "")) for kind in sorted(kinds)]
+    if preset == "paper":
+        found += [finding for finding in (*data(), _inception()) if finding.advice]
+    if preset in plan.ON_GPU:
+        found += [finding for finding in (_gpu(), _plugin()) if finding.advice]
+    return [finding for finding in found if finding.advice]
+
+
+def _images(kind: str, path: str) -> Finding:
+    """Whether the folder of a data set that others hand out has its layout."""
+    layout = WITH_PATH[kind].partition(", a folder with ")[2]
+    get = f"get it from {_PUBLISHED[kind]}, and plan with --data {kind}:PATH"
+    if not path:
+        return Finding(f"data {kind}", False, "no folder is named", get)
+    folder = Path(path).expanduser()
+    first = layout.split()[0].removesuffix("/").removesuffix(",")
+    good = any(folder.glob(f"{first}*")) or any(folder.glob(f"*/{first}*"))
+    said = str(folder) if good else f"{folder} does not hold {layout}"
+    return Finding(f"data {kind}", good, said, "" if good else get)
+
+
+def _plugin() -> Finding:
+    if find_spec("snakemake_executor_plugin_slurm"):
+        return Finding("Snakemake's plugin for SLURM", True, "installed")
+    return Finding("Snakemake's plugin for SLURM", True, "not installed", cluster.INSTALL)
 
 
 def weights() -> list[Finding]:

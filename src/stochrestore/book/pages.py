@@ -16,11 +16,11 @@ import yaml
 from PIL import Image
 
 from stochrestore import config
-from stochrestore.book import claims_page, equations, notebook, provenance, runs
+from stochrestore.book import claims_page, cluster, equations, notebook, provenance, runs
 from stochrestore.book.claims import MIME_TYPE, measured_text, table, verdict_text
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError, require
-from stochrestore.experiments import registry
+from stochrestore.experiments import plan, registry
 
 Record = Mapping[str, Any]
 
@@ -267,6 +267,13 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         own += [(run, f"at {run.at}") for run in more if run.notebook == name]
         parts += [f"## {titles.get(name, name)}", *_section(name, own)]
     parts += [
+        "## What the trainings cost",
+        "Counted by `stochrestore plan` before anyone starts: the steps and operations of each "
+        "training, its hours at the rate given, the tensors and images that it holds at once, and "
+        "the disk that all weights take, with one checkpoint after the plus. `stochrestore plan "
+        "paper` also says what is missing; `profiles/README.md`, how the trainings are sent to a "
+        "cluster.",
+        *(_planned(preset) for preset in plan.ON_GPU),
         "## What a wrong parameter says",
         "Names and values are checked before anything runs. What does not fit ends "
         "`stochrestore run` in one line:",
@@ -312,6 +319,16 @@ def _cost(run: Run, when: str) -> str:
     texts = (duration(run.seconds), processor, memory, disk, run.device, when)
     whole = (text.replace(" ", "\N{NO-BREAK SPACE}") for text in texts)
     return f"| `{run.preset}` | {' | '.join(whole)} |"
+
+
+def _planned(preset: str) -> str:
+    """The table of a preset's plan, as it was kept."""
+    planned = cluster.recorded_plan(preset)
+    head, *rows = plan.table(planned["rows"], planned["rate"])
+    aligned = ["|:--|:--|:--|--:|--:|--:|--:|--:|--:|"]
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    table = "\n".join([lines[0], *aligned, *lines[1:]])
+    return f"Preset `{preset}`, on a GPU that reaches {planned['rate']:g} TFLOP/s:\n\n{table}"
 
 
 def _refusals() -> Iterator[str]:

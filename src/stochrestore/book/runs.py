@@ -92,14 +92,11 @@ def of_pages(folder: Path) -> list[Run]:
     return [run for run in found if run]
 
 
-def keep(page: Path, folder: Path) -> Path:
-    """Write the record of the run that made an executed notebook, and return its path.
-
-    An earlier record of this notebook at this preset and kind of device is replaced.
+def to_keep(page: Path) -> Run:
+    """The run that made an executed notebook, if its record may be kept.
 
     Raises:
-        InputError: the page is no executed notebook, parameters besides the preset were given, or
-            the folder cannot be written.
+        InputError: the page is no executed notebook, or parameters besides the preset were given.
     """
     run = of_page(page) if page.suffix == ".ipynb" and page.exists() else None
     if run is None or run.given:
@@ -107,7 +104,18 @@ def keep(page: Path, folder: Path) -> Path:
             f"keep: got {str(page)!r}; "
             "allowed: a notebook that `stochrestore run` executed without -p"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def keep(page: Path, folder: Path) -> Path:
+    """Write the record of the run that made an executed notebook, and return its path.
+
+    An earlier record of this notebook at this preset and kind of device is replaced.
+
+    Raises:
+        InputError: see :func:`to_keep`; or the folder cannot be written.
+    """
+    run = to_keep(page)
     write_record(folder / run.file, run.model_dump(mode="json"))
     return folder / run.file
 

@@ -27,7 +27,7 @@ from stochrestore.losses import RobustnessScale
 from stochrestore.networks.mlp import ImageMLP, MLPCritic
 from stochrestore.networks.resnet_critic import ResNetCritic
 from stochrestore.networks.unet import StatisticsPerSeed, UNet
-from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
+from stochrestore.training.adversarial import AlternatingTrainer, Images, TrainingSettings
 from stochrestore.training.jobs import MODELS, Job, Method, Model
 from stochrestore.training.loop import Metrics
 
@@ -197,8 +197,14 @@ def he_initialisation(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def build_trainer(job: Job, *, degradation: Degradation) -> AlternatingTrainer:
-    """Networks, data and generator of a training, all decided by its seed."""
+def build_trainer(
+    job: Job, *, degradation: Degradation, train: Images | None = None
+) -> AlternatingTrainer:
+    """Networks, data and generator of a training, all decided by its seed.
+
+    Args:
+        train: the training images; default: those that the job's settings name.
+    """
     settings, device = job.settings, job.settings.torch_device()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
@@ -213,7 +219,7 @@ def build_trainer(job: Job, *, degradation: Degradation) -> AlternatingTrainer:
     return AlternatingTrainer(
         estimator,
         critic,
-        images(settings).train,
+        images(settings).train if train is None else train,
         degradation(settings).degrade,
         settings.model_copy(update={"robustness_seeds": seeds}),
         generator=torch.Generator().manual_seed(job.seed),

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -154,9 +155,24 @@ def train_job(
         tensorboard: folder for the losses, to be watched with TensorBoard.
 
     Raises:
+        InputError: another process trains it into this folder.
         TrainingDiverged: going on makes no sense; the line names the job.
     """
+    lock = folder / "checkpoints" / f"{job.name}.lock"
+    with store.held(lock, f"{job.name} is being trained into {folder}"):
+        _train(job, folder, method, about or {}, tensorboard, progress)
+
+
+def _train(
+    job: Job,
+    folder: Path,
+    method: Method,
+    about: Mapping[str, Any],
+    tensorboard: Path | None,
+    progress: bool,
+) -> None:
     keep_freed_memory()
+    began = datetime.now(UTC)
     start = [load(job.start, folder, method)[0]] if job.start else []
     trainer = method.build(job, *start)
     decided = {"job": job.name, "seed": job.seed}
@@ -171,7 +187,7 @@ def train_job(
             checkpoint=checkpoint,
             checkpoint_every=min(every, 1000),
             belongs_to={**job.recorded(), **decided, **data},
-            code=str((about or {}).get("commit", "")),
+            code=str(about.get("commit", "")),
             label=job.name,
             progress=progress,
             log=_tensorboard(tensorboard / job.name) if tensorboard else lambda losses: None,
@@ -184,13 +200,14 @@ def train_job(
         **decided,
         "settings": job.recorded(),
         **data,
-        **(about or {}),
+        **about,
         "history": trainer.history,
         **trainer.findings(),
         **found,
         "device": trainer.device.type,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seconds": round(trainer.seconds, 1),
+        "ran": [f"{time:%FT%TZ}" for time in (began, datetime.now(UTC))],  # without earlier pieces
     }
     target = job.path(folder)
     if job.keep_weights:
@@ -237,12 +254,12 @@ def select(
     stochastic: bool | None = None,
     robust: bool | None = None,
 ) -> list[Job]:
-    """The jobs whose name begins with ``only``, of the models asked for.
+    """The job named ``only``, or those whose name begins so, of the models asked for.
 
     Raises:
         InputError: there are none.
     """
-    named = [job for name, job in jobs.items() if name.startswith(only)]
+    named = [jobs[only]] if only in jobs else [j for n, j in jobs.items() if n.startswith(only)]
     names = sorted({name.rsplit("-", 1)[0] for name in jobs})
     require(bool(named), "only", only, f"the beginning of one of {', '.join(names)}")
     chosen = [

@@ -11,11 +11,13 @@ from __future__ import annotations
 import ctypes
 import math
 import platform
+import signal
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,6 +52,25 @@ def float32_as(precision: str = "float32") -> Iterator[None]:
     finally:
         torch.backends.cudnn.allow_tf32 = before[0]
         torch.set_float32_matmul_precision(before[1])
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and a request to end wait until the end of the ``with`` block."""
+    numbers = (int(signal.SIGINT), int(signal.SIGTERM))
+    before = {n: handler for n in numbers if callable(handler := signal.getsignal(n))}
+    if threading.current_thread() is not threading.main_thread():
+        before = {}  # signals reach the main thread only
+    came: list[tuple[int, Any]] = []
+    for number in before:
+        signal.signal(number, lambda *arrived: came.append(arrived))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            before[came[0][0]](*came[0])
 
 
 class TrainingDiverged(RuntimeError):
@@ -123,6 +144,8 @@ class Trainer(ABC):
     ) -> None:
         """Run to the last step, from the checkpoint where there is one.
 
+        Ctrl-C and SIGTERM end it after the step that they find it in, and write a checkpoint.
+
         Args:
             evaluate: measures the network it is given; must draw from a generator of its own.
             evaluate_every: steps between two rows of ``history``: the latest mean losses, and
@@ -143,32 +166,51 @@ class Trainer(ABC):
         belongs_to = {k: v for k, v in decided_by.items() if k not in self.may_change}
         if checkpoint is not None and checkpoint.exists():
             self._continue(checkpoint, belongs_to, code)
-        started = time.perf_counter() - self.seconds
+        started, first = time.perf_counter() - self.seconds, self.step
+
+        def save() -> None:
+            self.mean_losses()  # raises where they say that it is not worth keeping
+            if checkpoint is not None:
+                checkpoints.save({**self.state_dict(), "code": code}, belongs_to, checkpoint)
+
+        def measure() -> None:
+            row = self.mean_losses()
+            if evaluate:
+                with self.averaged_weights():
+                    row.update(evaluate(self.network))
+            self.history.append(row)  # last, so that one that was interrupted is made again
+
         bar = tqdm(
             None, label, self.steps, initial=self.step, leave=False, disable=silent(progress)
         )
-        with bar, float32_as(self.precision):
-            while self.step < self.steps:
-                self.advance()
-                bar.update()
-                self.seconds = time.perf_counter() - started
-                measured = self.step % evaluate_every == 0
-                saved = checkpoint is not None and self.step % checkpoint_every == 0
-                reported = self.step % REPORT_EVERY == 0 or self.step == self.steps
-                if not (measured or saved or reported):
-                    continue
-                losses = self.mean_losses()
-                if reported:
-                    log(losses)
-                    bar.set_postfix(self._described(losses, rate=bar.format_dict["rate"] or 0.0))
-                if measured:
-                    self.history.append(losses)
-                    if evaluate:
-                        with self.averaged_weights():
-                            losses.update(evaluate(self.network))
-                if saved and checkpoint is not None:
-                    state = {**self.state_dict(), "code": code}
-                    checkpoints.save(state, belongs_to, checkpoint)
+        try:
+            with bar, float32_as(self.precision):
+                if self._unmeasured(evaluate_every):
+                    measure()
+                while self.step < self.steps:
+                    with uninterrupted():
+                        self.advance()
+                    bar.update()
+                    self.seconds = time.perf_counter() - started
+                    if self.step % REPORT_EVERY == 0 or self.step == self.steps:
+                        losses = self.mean_losses()
+                        log(losses)
+                        rate = bar.format_dict["rate"] or 0.0
+                        bar.set_postfix(self._described(losses, rate=rate))
+                    if self._unmeasured(evaluate_every):
+                        measure()
+                    if self.step % checkpoint_every == 0 or self.step == self.steps:
+                        save()
+        except BaseException as interruption:
+            if not isinstance(interruption, Exception) and self.step > first:
+                with suppress(TrainingDiverged), uninterrupted():
+                    save()
+            raise
+
+    def _unmeasured(self, every: int) -> bool:
+        """Whether the history lacks its row of the present step."""
+        last = self.history[-1]["step"] if self.history else 0
+        return self.step % every == 0 and self.step > last
 
     def _continue(self, checkpoint: Path, belongs_to: Mapping[str, Any], code: str) -> None:
         """Take up what a checkpoint holds, if this training wrote it."""

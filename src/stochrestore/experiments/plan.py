@@ -1,0 +1,250 @@
+"""What the trainings of a preset cost, counted before anyone starts one.
+
+A step of each is carried out on tensors that have shapes and no numbers: its operations and its
+memory are those of the training, and are counted in seconds.
+"""
+
+from __future__ import annotations
+
+import io
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from stochrestore import store
+from stochrestore.data.images import BUILT_IN
+from stochrestore.experiments import registry
+from stochrestore.experiments.image_gans import ImageSettings
+from stochrestore.training.adversarial import AlternatingTrainer
+from stochrestore.training.jobs import Job, Method, read_record
+
+EXPERIMENTS = ("toy_tradeoff", "inpaint", "sr_scaling")
+"""The experiments whose networks are trained at the larger presets; those of App. G are loaded."""
+PAPER_DATA = {"inpaint": ("celeba",), "sr_scaling": ("celeba", "imagenet64")}
+"""The data of the paper's trainings, which its preset leaves to ``-p data=KIND:PATH``."""
+STATED_RATE = 5.0
+"""TFLOP/s, where none is given for a GPU. Networks as small as these leave most of one idle."""
+PROCESS = 1500 * 2**20
+"""Bytes that a process of the library holds beside the tensors of a training, at most."""
+ON_GPU = ("gpu", "paper")
+"""The presets that are planned for a GPU."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one training costs.
+
+    Args:
+        steps: updates of the estimator, and of the critic.
+        operations: multiplications and additions in convolutions and products of matrices, of all
+            steps. What is measured along the training is not counted.
+        memory: the most bytes of tensors that a step holds, with the networks' and Adam's own.
+        images: bytes of the training set.
+        weights: bytes of the file of weights; 0 where only a record is kept.
+        checkpoint: bytes of the checkpoint, which is removed when the training ends.
+    """
+
+    steps: int
+    operations: int
+    memory: int
+    images: int
+    weights: int
+    checkpoint: int
+
+    def hours(self, rate: float) -> float:
+        """How long it takes at a rate in TFLOP/s."""
+        return self.operations / rate / 1e12 / 3600
+
+
+class Meter(TorchDispatchMode):
+    """Counts the operations in its ``with`` block, and the bytes of the tensors made there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = self.held = self.peak = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Carry out an operation, and count it."""
+        given = dict(kwargs or {})
+        result = func(*args, **given)
+        if count := flop_registry.get(func._overloadpacket):
+            self.operations += count(*args, **given, out_val=result)
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._hold(tensor.untyped_storage())
+        return result
+
+    def _hold(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self._sizes:
+            self._sizes[storage._cdata] = storage.nbytes()
+            self.held += storage.nbytes()
+            self.peak = max(self.peak, self.held)
+            weakref.finalize(storage, self._free, storage._cdata)
+
+    def _free(self, identity: int) -> None:
+        self.held -= self._sizes.pop(identity)
+
+
+def settings_of(preset: str, experiment: str) -> list[Any]:
+    """The settings of an experiment's trainings at a preset, one for each kind of data."""
+    kinds = PAPER_DATA.get(experiment, ()) if preset == "paper" else ()
+    model = registry.trained(experiment).Settings
+    data = [{"data": f"{kind}:{kind.upper()}"} for kind in kinds]
+    return [model.load(preset, **changes) for changes in data or [{}]]
+
+
+def jobs(preset: str) -> Iterator[tuple[str, Job]]:
+    """Every training of a preset, each with its experiment's name."""
+    for experiment in EXPERIMENTS:
+        for settings in settings_of(preset, experiment):
+            for job in registry.trained(experiment).all_jobs(settings).values():
+                yield experiment, job
+
+
+def cost(experiment: str, job: Job) -> Cost:
+    """What a training costs."""
+    s, step = job.settings, torch.arange(job.settings.steps)
+    penalised = step % s.r1_every == 0
+    robust = ((step + 1) % s.robustness_every == 0) & (step >= s.robustness_start)
+    robust &= s.robustness_weight > 0
+    kinds = [
+        (n, _step(experiment, job, penalised=r1, robust=l_r))
+        for r1, l_r in product((False, True), repeat=2)
+        if (n := int(((penalised == r1) & (robust == l_r)).sum()))
+    ]
+    if isinstance(s, ImageSettings):
+        images = s.training_images * s.pixels * (4 if s.kind in BUILT_IN else 1)
+    else:
+        images = s.training_samples * 8
+    any_kind = kinds[0][1]
+    return Cost(
+        steps=s.steps,
+        operations=sum(n * each.operations for n, each in kinds),
+        memory=max(each.memory for _, each in kinds),
+        images=images,
+        weights=any_kind.weights * job.keep_weights,
+        checkpoint=any_kind.checkpoint,
+    )
+
+
+_COUNTED: dict[tuple[Any, ...], Cost] = {}
+_SHAPES = (
+    *("shape", "batch_size", "width", "critic_width", "seed_dims", "seed_layer", "precision"),
+    *("robustness_seeds", "seeds_at_once", "attack_steps", "ema_decay"),
+)
+"""The settings that one step's cost depends on."""
+
+
+def _step(experiment: str, job: Job, *, penalised: bool, robust: bool) -> Cost:
+    """What one step costs, with or without R1 and L_R; steps of one shape are counted once."""
+    shapes = [getattr(job.settings, name, None) for name in _SHAPES]
+    method = registry.trained(experiment).METHOD
+    key = (*shapes, method.half, job.stochastic, penalised, robust)
+    if key not in _COUNTED:
+        r1_every, weight = (1 if penalised else 2), float(robust)  # of step 1
+        alone = {"robustness_every": 1, "robustness_start": 0, "robustness_weight": weight}
+        here = {"steps": 1, "device": "cpu", "compile": False, "r1_every": r1_every, **alone}
+        changed = replace(job, settings=job.settings.model_copy(update=here))
+        _COUNTED[key] = _counted(changed, method)
+    return _COUNTED[key]
+
+
+def _counted(job: Job, method: Method) -> Cost:
+    is_image = isinstance(job.settings, ImageSettings)
+    train = {"train": torch.empty(2, *job.settings.shape)} if is_image else {}
+    trainer = method.build(job, **train)
+    assert isinstance(trainer, AlternatingTrainer)
+    for optimizer in (trainer.estimator_optimizer, trainer.critic_optimizer):
+        for parameter in optimizer.param_groups[0]["params"]:  # as after a step
+            averages = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[parameter] = {"step": torch.tensor(0.0), **averages}
+    trainer.step, state = 1, io.BytesIO()
+    torch.save(trainer.state_dict(), state)
+    own = sum(t.nbytes for t in tree_leaves(trainer.state_dict()) if isinstance(t, torch.Tensor))
+    with FakeTensorMode(allow_non_fake_inputs=True), Meter() as meter:
+        trainer.update()
+    weights = len(store.to_bytes(trainer.network, half=method.half))
+    return Cost(1, meter.operations, own + meter.peak, 0, weights, len(state.getvalue()))
+
+
+def rows(preset: str) -> list[dict[str, Any]]:
+    """What a preset's trainings cost, ready for JSON: one row for those that cost the same.
+
+    A row has the experiment, the data, the model's key, how many trainings there are, and what
+    each of them costs, as in :class:`Cost`.
+    """
+    alike: dict[tuple[str, str, str, Cost], int] = {}
+    for experiment, job in jobs(preset):
+        kind = getattr(job.settings, "kind", "disk")
+        place = (experiment, kind, job.key, cost(experiment, job))
+        alike[place] = alike.get(place, 0) + 1
+    return [
+        {"experiment": experiment, "data": data, "model": model, "trainings": n, **vars(each)}
+        for (experiment, data, model, each), n in alike.items()
+    ]
+
+
+@cache
+def processor_rate() -> float:
+    """TFLOP/s of one thread of a processor, from the records of shipped networks of faces."""
+    module, folder = registry.trained("sr_scaling"), store.shipped("sr_scaling")
+    jobs = module.all_jobs(module.Settings.load("laptop", data="faces")).values()
+    operations = sum(cost("sr_scaling", job).operations for job in jobs)
+    return operations / sum(read_record(job, folder)["seconds"] for job in jobs) / 1e12
+
+
+def rate_of(preset: str) -> float:
+    """TFLOP/s that are assumed for a preset where none are given."""
+    return STATED_RATE if preset in ON_GPU else processor_rate()
+
+
+def record(preset: str) -> dict[str, Any]:
+    """The plan of a preset, ready for JSON, with the rate that is assumed for it, TFLOP/s."""
+    return {"preset": preset, "rate": round(rate_of(preset), 4), "rows": rows(preset)}
+
+
+def cost_of(row: Mapping[str, Any]) -> Cost:
+    """What each training of a row costs."""
+    return Cost(**{name: row[name] for name in Cost.__annotations__})
+
+
+def table(rows: Iterable[Mapping[str, Any]], rate: float) -> list[list[str]]:
+    """The head, the rows and the sum of a plan, as texts.
+
+    The disk is that of all trainings' weights and, after the plus, of one training's checkpoint.
+
+    Args:
+        rows: of :func:`rows`.
+        rate: operations that are carried out in a second, TFLOP/s.
+    """
+    head = ["experiment", "data", "model", "trainings", "steps", "PFLOP", "hours", "memory", "disk"]
+    body = []
+    trainings, operations, hours, disk, largest = 0, 0, 0.0, 0, 0
+    for row in rows:
+        n, each = row["trainings"], cost_of(row)
+        held, left = each.memory + each.images, n * each.weights
+        trainings, operations = trainings + n, operations + n * each.operations
+        hours, disk = hours + n * each.hours(rate), disk + left + n * each.checkpoint
+        largest = max(largest, held)
+        texts = (row["experiment"], row["data"], row["model"], str(n), f"{each.steps:,}")
+        numbers = (f"{each.operations / 1e15:.3g}", f"{each.hours(rate):.2g}", size(held))
+        body.append([*texts, *numbers, f"{size(left)} + {size(each.checkpoint)}"])
+    whole = [f"{operations / 1e15:.0f}", f"{hours:.0f}", size(largest), size(disk)]
+    return [head, *body, ["all", "", "", str(trainings), "", *whole]]
+
+
+def size(n: int) -> str:
+    """A number of bytes as text: ``12 MiB``."""
+    return f"{n / 2**30:.1f} GiB" if n >= 2**30 else f"{n / 2**20:.3g} MiB"

@@ -1,0 +1,138 @@
+"""Grids as jobs of a cluster: what is refused in one line, what each job asks for."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stochrestore import config
+from stochrestore.book import cluster, provenance
+from stochrestore.errors import InputError
+from stochrestore.experiments import plan
+
+ROOT = Path(__file__).parents[2]
+
+
+def program(folder, name, text):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A path with stand-ins for SLURM's commands."""
+    program(tmp_path / "bin", "sbatch", "exit 1")
+    program(tmp_path / "bin", "sinfo", "echo main; echo gpu")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}/bin")
+    return tmp_path / "bin"
+
+
+def refusal(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cluster.executor()
+    assert "\n" not in ended.value.code
+    return ended.value.code
+
+
+def test_without_slurm_nothing_is_sent(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(cluster, "find_spec", lambda name: name)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert refusal(capsys).startswith("stochrestore: no SLURM here: sbatch and sinfo")
+
+
+def test_without_the_plugin_nothing_is_sent(monkeypatch, slurm, capsys):
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    assert "plugin for SLURM is not installed: install it by `pip" in refusal(capsys)
+
+
+def test_a_controller_that_does_not_answer_is_quoted(monkeypatch, slurm, capsys):
+    monkeypatch.setattr(cluster, "find_spec", lambda name: name)
+    assert cluster.executor() == "slurm"
+    program(slurm, "sinfo", "echo reasons >&2; echo unable to contact controller >&2; exit 1")
+    assert refusal(capsys) == "stochrestore: SLURM does not answer: unable to contact controller"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "checkout", lambda: tmp_path)
+    return tmp_path
+
+
+FACES = {"data": "faces", "steps": 5}
+
+
+def test_a_partition_that_is_not_there_is_named(slurm, root):
+    assert len(cluster.records("sr_scaling", "smoke", FACES, "gpu")) == 12
+    with pytest.raises(InputError, match="partition: got 'huge'; allowed: main, gpu"):
+        cluster.records("sr_scaling", "smoke", FACES, "huge")
+
+
+def test_a_grid_of_other_settings_is_not_begun_in_the_same_folder(root):
+    first = cluster.records("inpaint", "smoke", FACES)[0]
+    path = root / first
+    path.parent.mkdir(parents=True)
+    settings = {"steps": 7}
+    path.write_text(json.dumps({"seed": 0, "settings": settings, "versions": {}}))
+    with pytest.raises(
+        InputError, match=r"inpaint/smoke holds faces/robust_gan-seed0 trained with"
+    ):
+        cluster.records("inpaint", "smoke", FACES)
+    assert json.loads(path.read_text())["settings"] == settings
+
+
+def test_a_folder_that_cannot_be_written_is_refused(root):
+    (root / "_build").touch()
+    with pytest.raises(InputError, match=r"_build/weights/inpaint/smoke.* cannot be written"):
+        cluster.records("inpaint", "smoke", FACES)
+
+
+def test_wrong_settings_are_refused(root):
+    with pytest.raises(InputError, match="steps: got 'many'"):
+        cluster.records("inpaint", "smoke", {"steps": "many"})
+    assert not list(root.iterdir())
+
+
+@pytest.mark.parametrize("preset", config.PRESETS)
+def test_every_training_of_a_grid_asks_for_what_is_planned(preset):
+    for experiment, job in plan.jobs(preset):
+        if experiment == "toy_tradeoff":
+            continue
+        needs = cluster.needs(experiment, preset, job.name)
+        assert 10 < needs["runtime"] <= 24 * 60
+        assert 1500 < needs["mem_mb"] < 20_000
+        assert needs["gpu"] == (preset in ("gpu", "paper"))
+
+
+def test_the_profile_repeats_what_it_replaces():
+    default, slurm = (
+        yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text("utf-8"))
+        for name in ("default", "slurm")
+    )
+    assert default.items() <= slurm.items()
+
+
+@pytest.mark.parametrize("options", [[], ["--default-resources", "slurm_partition=huge"]])
+def test_snakemake_itself_says_one_line(tmp_path, options):
+    """The command of profiles/README.md, where SLURM's commands are missing or refuse."""
+    if options:
+        pytest.importorskip("snakemake_executor_plugin_slurm")
+        program(tmp_path, "sbatch", "exit 1")
+        program(tmp_path, "sinfo", "echo main")
+    command = [sys.executable, "-m", "snakemake", "sr_grid", "--workflow-profile", "profiles/slurm"]
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}/bin"}
+    done = subprocess.run(
+        [*command, *options, "--config", "preset=smoke", "data=faces", "steps=5"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode
+    said = [line for line in done.stderr.splitlines() if "Using workflow specific" not in line]
+    assert len(said) == 1, done.stderr
+    assert said[0].startswith("stochrestore: ")

@@ -1,0 +1,120 @@
+"""What a plan counts is what trainings cost: operations, memory and disk of small ones."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from stochrestore.config import PRESETS
+from stochrestore.experiments import inpaint, plan, registry, toy_gans
+from stochrestore.training.jobs import train_job
+
+PLANS = Path(__file__).parents[2] / "book" / "reference" / "plans"
+
+
+def small(experiment, name, **changes):
+    settings = registry.load(experiment, "smoke", device="cpu", **changes)
+    return registry.trained(experiment).all_jobs(settings)[name]
+
+
+SMALL = {
+    "U-Net": ("inpaint", "faces/robust_sto_gan-seed0", {"steps": 7, "r1_every": 2}),
+    "late L_R": ("inpaint", "faces/robust_gan-seed0", {"steps": 7, "robustness_start": 4}),
+    "bf16": ("sr_scaling", "faces/x4/sto_gan-seed0", {"data": "faces", "precision": "bf16"}),
+    "MLP": ("inpaint", "digits/robust_sto_gan-seed0", {"data": "digits", "steps": 7}),
+    "toy": ("toy_tradeoff", "robust_gan-seed0", {"steps": 7}),
+}
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_the_operations_are_those_of_the_training(case):
+    experiment, name, changes = SMALL[case]
+    job = small(experiment, name, **changes)
+    trainer = registry.trained(experiment).METHOD.build(job)
+    with plan.Meter() as meter:
+        for _ in range(trainer.steps):
+            trainer.advance()
+    assert plan.cost(experiment, job).operations == meter.operations > 0
+
+
+def most_held(events):
+    """The most bytes that the allocator gave out at once."""
+    held, most = 0, 0
+    for event in sorted(events, key=lambda each: each.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+@pytest.mark.parametrize("case", ["U-Net", "MLP"])
+def test_the_memory_is_what_the_allocator_gives_out(case):
+    experiment, name, changes = SMALL[case]
+    job = small(experiment, name, **changes)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        trainer = registry.trained(experiment).METHOD.build(job)
+        for _ in range(trainer.steps):
+            trainer.update()
+            trainer.step += 1
+    measured = most_held(profiled.profiler.kineto_results.events())
+    found = plan.cost(experiment, job)
+    assert found.memory + found.images == pytest.approx(measured, rel=0.25)
+
+
+def test_the_disk_is_what_a_training_leaves(tmp_path, monkeypatch):
+    job = small("inpaint", "faces/sto_gan-seed0")
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)  # of the checkpoint
+    train_job(job, tmp_path, inpaint.METHOD, progress=False)
+    found = plan.cost("inpaint", job)
+    assert found.weights == job.path(tmp_path).stat().st_size
+    checkpoint = next(tmp_path.rglob("*.pt")).stat().st_size
+    assert found.checkpoint == pytest.approx(checkpoint, rel=0.25)
+
+
+def test_a_training_of_which_the_record_alone_is_kept_leaves_no_weights():
+    jobs = toy_gans.all_jobs(registry.load("toy_tradeoff", "smoke"))
+    kept = [plan.cost("toy_tradeoff", job).weights for job in jobs.values() if job.keep_weights]
+    records = [plan.cost("toy_tradeoff", j).weights for j in jobs.values() if not j.keep_weights]
+    assert all(kept)
+    assert not any(records)
+
+
+def test_the_papers_trainings_of_images_are_28():
+    images = [job for experiment, job in plan.jobs("paper") if experiment != "toy_tradeoff"]
+    assert len(images) == 28
+    assert {job.settings.steps for job in images} == {1_200_000}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_kept_plan_is_that_of_the_presets(preset):
+    """All steps and numbers of trainings; operations of the smallest, to count them in seconds."""
+    kept = json.loads((PLANS / f"{preset}.json").read_text("utf-8"))["rows"]
+    trainings = {}
+    for experiment, job in plan.jobs(preset):
+        place = (experiment, getattr(job.settings, "kind", "disk"), job.key, job.settings.steps)
+        trainings.setdefault(place, []).append(job)
+    counted = {}
+    for row in kept:
+        place = tuple(row[name] for name in ("experiment", "data", "model", "steps"))
+        counted[place] = counted.get(place, 0) + row["trainings"]
+    assert counted == {place: len(jobs) for place, jobs in trainings.items()}
+    for place, jobs in trainings.items():
+        if place[:3] in (("toy_tradeoff", "disk", "sto_gan"), ("inpaint", "celeba", "erratic_gan")):
+            costs = {plan.cost(place[0], job).operations for job in jobs}
+            rows = [r for r in kept if (r["experiment"], r["data"], r["model"]) == place[:3]]
+            assert costs <= {row["operations"] for row in rows}
+
+
+def test_the_sum_is_of_all_trainings():
+    rows = [
+        {"experiment": "a", "data": "b", "model": "c", "trainings": n, "steps": 10, "images": 0}
+        | {"operations": 36 * 10**14, "memory": 2**30, "weights": 2**20, "checkpoint": 2**21}
+        for n in (1, 2)
+    ]
+    head, *body, whole = plan.table(rows, rate=1.0)
+    assert len({len(line) for line in (head, *body, whole)}) == 1
+    assert body[1] == ["a", "b", "c", "2", "10", "3.6", "1", "1.0 GiB", "2 MiB + 2 MiB"]
+    assert whole == ["all", "", "", "3", "", "11", "3", "1.0 GiB", "9 MiB"]
+    assert torch.is_grad_enabled()
