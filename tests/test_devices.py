@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import pretended_device
 import sr_networks as small
 from pretended_device import OnGpu, files_remember_devices, pretended_gpu
 from stochrestore import store
@@ -128,6 +129,7 @@ def test_super_resolution(gpu, tmp_path):
     assert on_gpu(srflow_robustness.load_or_train(official)["edsr"])
 
 
+FEATURES = (attributes, fashion)
 JOBS = {
     "toy": (toy_gans, "toy_tradeoff", "robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 3}),
     "unet": (inpaint, "inpaint", "faces/robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 3}),
@@ -136,6 +138,66 @@ JOBS = {
     "esrgan": (sr_networks, "srflow_robustness", "esrgan", {"esrgan_steps": 3}),
     "srflow": (sr_networks, "srflow_robustness", "srflow", {"srflow_steps": 3}),
 }
+
+
+STEPS = {
+    **{name: (*job, 1) for name, job in JOBS.items()},
+    "fashion": (inpaint, "inpaint", "fashion/robust_sto_gan-seed0", {"data": "fashion"}, 1),
+    "digits": (inpaint, "inpaint", "digits/robust_gan-seed0", {"data": "digits"}, 1),
+    "pinned": (inpaint, "inpaint", "fashion/robust_sto_gan-seed0", {"data": "fashion"}, 0),
+    "features": (attributes, "attributes", "attributes", {"training_images": 64}, 1),
+    "classifier": (fashion, "fashion", "fashion", {}, 1),
+}
+"""A training of each kind; 0: its images do not fit on the GPU."""
+
+
+def test_what_waits_for_the_gpu_is_seen(gpu):
+    x, here = torch.ones(3, device="cuda"), torch.ones(3)
+    wanted = {
+        "item": lambda: x[0].item(),
+        "tolist": lambda: x.tolist(),
+        "cpu": lambda: x.cpu(),
+        "to": lambda: here.to("cuda"),
+        "tensor": lambda: torch.tensor([1.0], device="cuda"),
+        "__bool__": lambda: bool(x[0]),
+        "__float__": lambda: float(x[0]),
+        "__repr__": lambda: print(x),
+        "__format__": lambda: f"{x[0]:.2f}",
+        "nonzero": lambda: x.nonzero(),
+        "__getitem__": lambda: x[x > 0],
+        "linalg_inv": lambda: torch.linalg.inv(torch.ones(1, 1, device="cuda")),
+    }
+    for name, use in wanted.items():
+        with pretended_device.waits() as found:
+            use()
+        assert found[0].startswith(name), name
+    with pretended_device.waits() as found:
+        y = here.pin_memory().to("cuda", non_blocking=True)
+        (x + y)[:2].sum()
+        assert len(x) == 3
+    assert found == []
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_host_never_waits_for_the_gpu_within_a_step(gpu, name, tmp_path, monkeypatch):
+    """But where losses are read, every hundred steps."""
+    module, experiment, key, changes, fits = STEPS[name]
+    if not fits:
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda device=None: (0, 0))
+    changes = {"batch_size": 16, "steps": 9, **changes} if module in FEATURES else changes
+    settings = registry.settings(experiment).load("smoke", **changes)
+    job = module.all_jobs(settings)[key]
+    start = [module.METHOD.network(job.start)] if job.start else []
+    trainer = module.METHOD.build(job, *start)
+    with pretended_device.waits() as found:
+        for _ in range(3):  # with R1 and L_R, and without
+            trainer.advance()
+    assert found == []
+    assert trainer.losses.device.type == "cuda"
+    trainer.load_state_dict(trainer.state_dict())
+    with pretended_device.waits() as found:
+        trainer.advance()
+    assert found == []
 
 
 def start_of(job, folder, method):

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from stochrestore.config import Preset
+from stochrestore.estimators.base import on_device
 from stochrestore.experiments.trained import TrainedSettings
 from stochrestore.networks.attributes import DIMS, SIZE, AttributeNetwork
 from stochrestore.problems.faces.distribution import Faces
@@ -96,7 +97,7 @@ class AttributesTrainer(SupervisedTrainer):
     def loss(self) -> Tensor:
         """Of a random batch; see :func:`loss`."""
         rows = torch.randint(len(self.faces.images), (self.batch_size,), generator=self.generator)
-        batch = LabelledFaces(*(tensor[rows].to(self.device) for tensor in self.faces))
+        batch = LabelledFaces(*(on_device(part[rows], self.device) for part in self.faces))
         return loss(self.reader, batch)
 
     def findings(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from stochrestore.config import Preset
 from stochrestore.data import fashion
+from stochrestore.estimators.base import on_device
 from stochrestore.experiments.augmentation import blurred, noise_and_blur
 from stochrestore.experiments.trained import TrainedSettings
 from stochrestore.networks.fashion import DIMS, FashionNetwork
@@ -80,8 +81,9 @@ class FashionTrainer(SupervisedTrainer):
         part = self.data["train"]
         rows = torch.randint(len(part.labels), (self.batch_size,), generator=self.generator)
         images = noise_and_blur(part.pixels[rows].float() / 255, generator=self.generator)
-        logits = self.classifier(images.to(self.device))
-        return F.cross_entropy(logits, part.labels[rows].to(self.device), label_smoothing=0.05)
+        logits = self.classifier(on_device(images, self.device))
+        labels = on_device(part.labels[rows], self.device)
+        return F.cross_entropy(logits, labels, label_smoothing=0.05)
 
     def findings(self) -> dict[str, Any]:
         """The accuracy on validation images: as they are, with noise, and blurred."""

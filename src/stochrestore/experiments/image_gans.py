@@ -14,6 +14,8 @@ from torch import nn
 
 from stochrestore.data.images import (
     ALL_DATA,
+    ByteImages,
+    Images,
     ImageSet,
     digest,
     is_known,
@@ -22,6 +24,7 @@ from stochrestore.data.images import (
 )
 from stochrestore.degradations import ImageDegradation
 from stochrestore.estimators.base import Estimator
+from stochrestore.estimators.batches import free_memory
 from stochrestore.experiments.trained import TrainedSettings
 from stochrestore.losses import RobustnessScale
 from stochrestore.networks.mlp import ImageMLP, MLPCritic
@@ -149,6 +152,17 @@ def images(settings: ImageSettings) -> ImageSet:
     return found
 
 
+def near(kept: Images, device: torch.device) -> Images:
+    """Images on a GPU where half of its free memory holds them, else where they are.
+
+    Then a batch is gathered there and nothing is sent; else every batch is.
+    """
+    if device.type == "cpu":
+        return kept
+    stored = kept.pixels if isinstance(kept, ByteImages) else kept
+    return kept.to(device) if 2 * stored.nbytes <= free_memory(device) else kept
+
+
 Degradation = Callable[[Any], ImageDegradation]
 """D for an experiment's settings."""
 
@@ -225,7 +239,7 @@ def build_trainer(job: Job, *, degradation: Degradation) -> AlternatingTrainer:
     return AlternatingTrainer(
         estimator,
         critic,
-        images(settings).train,
+        near(images(settings).train, device),
         degradation(settings).degrade,
         settings.model_copy(update={"robustness_seeds": seeds}),
         generator=torch.Generator().manual_seed(job.seed),

@@ -172,7 +172,7 @@ class Trainer(ABC):
 
     def _continue(self, checkpoint: Path, belongs_to: Mapping[str, Any], code: str) -> None:
         """Take up what a checkpoint holds, if this training wrote it."""
-        state = checkpoints.load(checkpoint, belongs_to, self.device)
+        state = checkpoints.load(checkpoint, belongs_to)
         reached, wanted = state["step"], f"at most {self.steps}, the steps asked for"
         require(reached <= self.steps, f"checkpoint {checkpoint}: step", reached, wanted)
         if state["code"] != code:
@@ -221,9 +221,9 @@ class Trainer(ABC):
         """Continue from ``state``."""
         for name in self.parts:
             getattr(self, name).load_state_dict(state[name])
-        self.step, self.losses, self.history = state["step"], state["losses"], state["history"]
-        self.seconds = state["seconds"]
-        self.generator.set_state(state["generator"].cpu())
+        self.step, self.history, self.seconds = state["step"], state["history"], state["seconds"]
+        self.losses = state["losses"].to(self.device)
+        self.generator.set_state(state["generator"])
 
 
 def keep_freed_memory() -> None:
