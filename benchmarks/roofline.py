@@ -118,6 +118,8 @@ def _finish(device: torch.device) -> None:
 def trainings(preset: str, device: str, **changes: Any) -> Iterator[tuple[str, Job, Method]]:
     """Name, job and method of one training of each kind, of few images."""
     settings = registry.load("inpaint", preset, device=device, **changes)
+    if settings.seeds_at_once == "auto" and device == "cpu":  # its trial would count
+        settings = settings.model_copy(update={"seeds_at_once": None})
     few = max(settings.batch_size, settings.k + 2)
     if settings.kind == "faces":
         settings = settings.model_copy(update={"training_images": few, "validation_images": few})
