@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from stochrestore import config
-from stochrestore.book import claims_page, equations, notebook, provenance, runs
+from stochrestore.book import claims_page, equations, notebook, provenance, runs, speed
 from stochrestore.book.claims import MIME_TYPE, measured_text, verdict_text
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError, require
@@ -276,6 +276,7 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         own += [(run, f"at {run.at}") for run in more if run.notebook == name]
         parts += [f"## {titles.get(name, name)}", *_section(name, own)]
     parts += [
+        speed.page(provenance.checkout()),
         "## What a wrong parameter says",
         "Names and values are checked before anything runs. What does not fit ends "
         "`stochrestore run` in one line:",

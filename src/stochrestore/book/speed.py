@@ -25,8 +25,8 @@ it was done at the same commit, and an interrupted training continues from its c
 
 What is repeated to the bit: on one GPU, two runs of the same commit with the same versions draw the
 same numbers, because every draw is made on the processor. Their arithmetic is the same only with
-`deterministic=True`, which sets `torch.use_deterministic_algorithms` and turns
-`cudnn.benchmark` off; before it, cuBLAS needs the variable `CUBLAS_WORKSPACE_CONFIG=:4096:8`.
+`stochrestore train … -p deterministic=true`. It calls `torch.use_deterministic_algorithms`, turns
+`cudnn.benchmark` off and sets `CUBLAS_WORKSPACE_CONFIG=:4096:8` unless the variable is set.
 Without it, gradients of convolutions and of interpolation are summed in an order that changes.
 Another kind of GPU, another version, or the processor agree up to rounding, which the
 training magnifies. TF32 and bf16 hold for trainings only, and are set back after them;

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import platform
 import sys
 import time
@@ -52,6 +53,29 @@ def float32_as(precision: str = "float32") -> Iterator[None]:
         torch.set_float32_matmul_precision(before[1])
 
 
+@contextmanager
+def repeated_to_the_bit(wanted: bool = True) -> Iterator[None]:
+    """A GPU sums in one order during the ``with`` block, where that is wanted.
+
+    cuBLAS reads its variable when it is first used, so this comes before anything is computed.
+
+    Raises:
+        RuntimeError: PyTorch has no such algorithm for what is computed.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
 class TrainingDiverged(RuntimeError):
     """Going on makes no sense: a loss is not finite, or the critic has won for good."""
 
@@ -77,6 +101,8 @@ class Trainer(ABC):
     """Settings that may differ when a checkpoint is continued."""
     precision = "float32"
     """How a GPU computes; see :func:`float32_as`."""
+    deterministic = False
+    """Whether it sums in one order; see :func:`repeated_to_the_bit`."""
 
     def __init__(
         self,
@@ -147,7 +173,7 @@ class Trainer(ABC):
         bar = tqdm(
             None, label, self.steps, initial=self.step, leave=False, disable=silent(progress)
         )
-        with bar, float32_as(self.precision):
+        with bar, float32_as(self.precision), repeated_to_the_bit(self.deterministic):
             while self.step < self.steps:
                 self.advance()
                 bar.update()
