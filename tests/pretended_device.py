@@ -37,7 +37,7 @@ WAITING = {
     *(torch.linalg.cholesky, torch.linalg.eigh, torch.linalg.svd, torch.bincount, Tensor.bincount),
 }
 _to, _save, _load, _module_to = Tensor.to, torch.save, torch.load, nn.Module.to
-_grouped = _foreach_utils._group_tensors_by_device_and_dtype
+_autocast, _grouped = torch.autocast, _foreach_utils._group_tensors_by_device_and_dtype
 
 
 class OnGpu(Tensor):
@@ -243,6 +243,7 @@ def pretended_gpu():
         files_remember_devices(),
         patch("torch.cuda.is_available", lambda: True),
         patch("torch.cuda.mem_get_info", lambda device=None: (80 * 2**30, 80 * 2**30)),
+        patch("torch.autocast", lambda device, dtype: _autocast("cpu", dtype)),
         patch("torch.nn.Module.to", module_to),
         patch("torch.nn.utils.clip_grad._group_tensors_by_device_and_dtype", grouped),
         Pretend(),

@@ -47,7 +47,7 @@ def test_seeds_are_halved_where_memory_ends(monkeypatch):
     """A share of the memory that holds few of the seeds."""
     changed = {"seeds_at_once": "auto", "batch_size": 64, "width": 32, "robustness_seeds": 16}
     trainer = inpaint.METHOD.build(job(**changed))
-    free, total = torch.cuda.mem_get_info()
+    _, total = torch.cuda.mem_get_info()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 1.5e9 / total))
     try:
         for _ in range(3):
@@ -64,7 +64,7 @@ def test_a_checkpoint_continues_on_the_other_device(name, tmp_path):
     for first, second in (("cuda", "cpu"), ("cpu", "cuda")):
         folder = tmp_path / first
         jobs = {
-            device: module.all_jobs(registry.load(experiment, "smoke", device=device, **changes))
+            device: module.all_jobs(test_devices.load(experiment, device=device, **changes))
             for device in ("cpu", "cuda")
         }
         test_devices.start_of(jobs["cpu"][key], folder, module.METHOD)
