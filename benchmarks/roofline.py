@@ -179,10 +179,10 @@ def speeds(
 
 def speed_record(preset: str, device: str, **changes: Any) -> dict[str, Any]:
     """The measurement of :func:`speeds` on this machine, for the page on running."""
-    where = torch.device(device)
+    where, about = torch.device(device), _about()
     rows = list(speeds(trainings(preset, device, **changes), peak_of(where)))
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else machine()
-    return {"kind": "measured", "device": name, "preset": preset, **_about(), "rows": rows}
+    return {"kind": "measured", "device": name, "preset": preset, **about, "rows": rows}
 
 
 def estimate_record(card: str, preset: str, datas: Iterable[str]) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def estimate_record(card: str, preset: str, datas: Iterable[str]) -> dict[str, A
 
     Each operation takes what its arithmetic, its bytes or its launch need, whichever is longest.
     """
-    rows = []
+    rows, about = [], _about()
     for data in datas:
         for name, job, method in trainings(preset, "cpu", data=data):
             if method is inpaint.METHOD:
@@ -211,7 +211,7 @@ def estimate_record(card: str, preset: str, datas: Iterable[str]) -> dict[str, A
                 rows.append(row)
     return {
         **{"kind": "estimate", "device": card, "preset": preset, "launch": LAUNCH},
-        **_about(),
+        **about,
         "rows": rows,
     }
 

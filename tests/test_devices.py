@@ -101,6 +101,7 @@ def test_official_networks(gpu, tmp_path):
 
 
 SHORT, FEW_FACES = {"steps": 3, "batch_size": 16}, {"training_images": 64, "held_out": 32}
+X4 = {"data": "faces", "steps": 3}
 JOBS = {
     "toy": (toy_gans, "toy_tradeoff", "robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 3}),
     "unet": (inpaint, "inpaint", "faces/robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 3}),
@@ -109,7 +110,7 @@ JOBS = {
     "esrgan": (sr_networks, "srflow_robustness", "esrgan", {"esrgan_steps": 3}),
     "srflow": (sr_networks, "srflow_robustness", "srflow", {"srflow_steps": 3}),
     "mlp": (inpaint, "inpaint", "digits/robust_gan-seed0", {"data": "digits", "steps": 3}),
-    "scaling": (sr_scaling, "sr_scaling", "faces/x4/robust_sto_gan-seed0", {"data": "faces"}),
+    "scaling": (sr_scaling, "sr_scaling", "faces/x4/robust_sto_gan-seed0", X4),
     "attributes": (attributes, "attributes", "attributes", {**SHORT, **FEW_FACES}),
     "classifier": (fashion, "fashion", "fashion", SHORT),
 }

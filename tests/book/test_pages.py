@@ -224,7 +224,7 @@ def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run
     assert page.count("| not measured |") == len(config.PRESETS) * len(provenance.notebooks()) - 1
     assert page.count("stochrestore: ") == 4
     headings = [t for t in MarkdownIt().parse(page) if t.type == "heading_open"]
-    assert len(headings) == 3 + len(provenance.notebooks())  # no fence swallows what follows
+    assert len(headings) == 4 + len(provenance.notebooks())  # no fence swallows what follows
     assert "seed: got 1.5 (float); allowed: a valid integer" in page
 
 
