@@ -8,7 +8,7 @@ READY  := .venv/.ready
 FOREIGN := $(shell test -s $(READY) && ! pwd -P | cmp -s - $(READY) && echo foreign)
 
 .DEFAULT_GOAL := help
-.PHONY: help book pdf class test bench lock clean
+.PHONY: help book pdf class test bench gpu lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1 —/p' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: $(READY)  ## the book, then lint, types, order of imports, notebooks and t
 
 bench: $(READY)  ## measure what the library promises, in ten minutes; table and _build/bench.json
 	@$(BIN)/python -m benchmarks --full
+
+gpu: $(READY)  ## on a machine with a GPU: its tests, the reference run, speeds, Figure 8; continues where it ended
+	@.ci/gpu
 
 # The CUDA libraries are torch's own dependencies: it brings those that suit the machine.
 lock: $(READY)  ## requirements.lock from pyproject.toml; pins that still fit stay (remove it to renew all)

@@ -31,7 +31,7 @@ THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
 LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 INDEX = "_build/html/index.html"
 GENERATED = {"executed", "__pycache__"}
-RUNS = [str(p) for part in ("runs", "plans") for p in Path("book/reference", part).glob("*.json")]
+RUNS = [str(p) for p in Path("book/reference").glob("*/*.json")]  # runs, plans, speed
 PROSE = [str(p) for p in Path("book").rglob("*.*") if p.is_file() and p.parent.name not in GENERATED]
 EXERCISES = [str(p) for p in notebook.sources(Path("notebooks/exercises"))]  # a page's downloads
 

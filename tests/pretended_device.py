@@ -3,14 +3,17 @@
 Within :func:`pretended_gpu`, ``cuda`` is there, and a tensor that is put on it is a
 :class:`OnGpu`. As with a GPU, what mixes it with a tensor elsewhere fails, as does taking its
 numbers to NumPy, drawing with a generator of the processor, and loading it where there is no GPU.
+:func:`waits` lists what makes the host wait for a GPU.
 """
 
+import traceback
 from contextlib import contextmanager
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import _foreach_utils
 from torch.utils._pytree import tree_leaves, tree_map
 
 GPU = torch.device("cuda", 0)
@@ -24,7 +27,17 @@ INDEXING = {Tensor.__getitem__, Tensor.__setitem__}
 #: What makes no exception for the numbers (tensors without dimensions) of the processor.
 STRICT = {torch.cat, torch.stack, torch.where}
 TO_NUMPY = {Tensor.numpy, Tensor.__array__}
+#: What needs numbers of the GPU on the host: it waits until they are computed.
+WAITING = {
+    *(Tensor.item, Tensor.tolist, Tensor.__bool__, Tensor.__float__, Tensor.__int__),
+    *(Tensor.__index__, Tensor.is_nonzero, Tensor.__repr__),
+    *(Tensor.__format__, Tensor.__contains__, Tensor.nonzero, torch.nonzero, torch.equal),
+    *(Tensor.equal, torch.allclose, Tensor.allclose, Tensor.masked_select, torch.masked_select),
+    *(Tensor.unique, torch.unique, Tensor.inverse, torch.inverse, torch.linalg.inv),
+    *(torch.linalg.cholesky, torch.linalg.eigh, torch.linalg.svd, torch.bincount, Tensor.bincount),
+}
 _to, _save, _load, _module_to = Tensor.to, torch.save, torch.load, nn.Module.to
+_autocast, _grouped = torch.autocast, _foreach_utils._group_tensors_by_device_and_dtype
 
 
 class OnGpu(Tensor):
@@ -48,11 +61,48 @@ class OnGpu(Tensor):
         kwargs = kwargs or {}
         if func in TO_NUMPY:
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu()")
+        if func in WAITING or (func in INDEXING and selects(args[0], args[1])):
+            wait(func.__name__)
+        if func is Tensor.__format__:  # of a subclass, PyTorch formats no number
+            return args[0].item().__format__(args[1])
         check(func, args, kwargs)
         return super().__torch_function__(func, types, args, kwargs)
 
     def __deepcopy__(self, memo):
         return self.clone().detach().requires_grad_(self.requires_grad)
+
+
+LISTS = []
+"""Those that :func:`waits` fills."""
+
+
+@contextmanager
+def waits():
+    """A list of what makes the host wait for the GPU in the ``with`` block, and where."""
+    found = []
+    LISTS.append(found)
+    try:
+        yield found
+    finally:
+        LISTS.remove(found)
+
+
+def wait(what):
+    for found in LISTS:
+        frames = [f for f in traceback.extract_stack() if "/stochrestore/" in f.filename]
+        found.append(f"{what}, {frames[-1].name}:{frames[-1].lineno}" if frames else what)
+
+
+def selects(indexed, index):
+    """Whether the host must see the index, or send it."""
+    if not isinstance(indexed, OnGpu):
+        return False
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(
+        isinstance(x, list)
+        or (isinstance(x, Tensor) and (not isinstance(x, OnGpu) or x.dtype == torch.bool))
+        for x in parts
+    )
 
 
 def check(func, args, kwargs):
@@ -95,7 +145,13 @@ class Pretend(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func is Tensor.to or func is Tensor.cpu or func is Tensor.cuda:
             return moved(func, args, kwargs)
+        if func is Tensor.pin_memory:
+            pinned = args[0].clone()
+            pinned.is_locked = True
+            return pinned
         if is_gpu(kwargs.get("device")):
+            if func in (torch.tensor, torch.as_tensor):
+                wait(func.__name__)
             generator = kwargs.get("generator")
             if generator is not None and generator.device.type != "cuda":
                 raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
@@ -119,6 +175,9 @@ def moved(func, args, kwargs):
         dtype = {"dtype": dtypes[-1]} if dtypes else {}
         found = _to(x, "cpu", **{**plain, **dtype})
         away = gpu != isinstance(x, OnGpu)
+        free = gpu and kwargs.get("non_blocking") and getattr(x, "is_locked", False)
+        if away and not free:
+            wait(func.__name__)
         if away and found is x:  # on another device, it is another tensor
             found = x.clone()
         return found.as_subclass(OnGpu if gpu else Tensor)
@@ -168,13 +227,25 @@ def files_remember_devices():
         yield
 
 
+def grouped(tensorlists, with_indices=False):
+    """By device and dtype, as PyTorch's optimisers and clipping ask for; the device pretended."""
+    found = _grouped(tensorlists, with_indices)
+    return {
+        (GPU if isinstance(lists[0][0], OnGpu) else device, dtype): (lists, indices)
+        for (device, dtype), (lists, indices) in found.items()
+    }
+
+
 @contextmanager
 def pretended_gpu():
     """A machine with a GPU, for the time of the ``with`` block."""
     with (
         files_remember_devices(),
         patch("torch.cuda.is_available", lambda: True),
+        patch("torch.cuda.mem_get_info", lambda device=None: (80 * 2**30, 80 * 2**30)),
+        patch("torch.autocast", lambda device, dtype: _autocast("cpu", dtype)),
         patch("torch.nn.Module.to", module_to),
+        patch("torch.nn.utils.clip_grad._group_tensors_by_device_and_dtype", grouped),
         Pretend(),
     ):
         yield GPU

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from benchmarks import srflow
+from benchmarks import roofline, srflow
 from benchmarks.measure import Row, isolated, peak_bytes
 from benchmarks.training_step import (
     STEPS,
@@ -67,3 +67,43 @@ def allocate(mebibytes):
 
 def test_peak_memory_sees_what_a_process_takes():
     assert isolated(allocate, 200) == pytest.approx(1, abs=0.1)
+
+
+def test_operations_and_bytes_are_counted_without_computing():
+    """Of a product: 2·n·m·k operations; both factors are read, and the result is written."""
+    with roofline.Work() as work:
+        torch.ones(2, 3) @ torch.ones(3, 5)
+    assert work.calls[-1] == (2 * 2 * 3 * 5, 4 * (6 + 15 + 10))
+    peak = roofline.Peak({"float32": 60.0}, 124.0)
+    work.calls = [(60, 124), (0, 248), (120, 0)]
+    assert work.seconds(peak, "float32") == 1 + 2 + 2
+    assert work.seconds(peak, "float32", launch=1.5) == 1.5 + 2 + 2
+
+
+def small_trainings():
+    wanted = {"digits/robust_sto_gan", "edsr"}
+    found = roofline.trainings("smoke", "cpu", data="digits")
+    return [training for training in found if training[0] in wanted]
+
+
+def test_trainings_are_measured_beside_what_their_work_allows():
+    peak = roofline.Peak(dict.fromkeys(("float32", "tf32", "bf16"), 1e13), 1e12)
+    rows = list(roofline.speeds(small_trainings(), peak, repeats=1))
+    assert [row["training"] for row in rows] == ["digits/robust_sto_gan", "edsr"]
+    assert all(0 < row["images_s"] < row["most_images_s"] for row in rows)
+
+
+def test_counting_moves_no_weight():
+    _, job, method = small_trainings()[0]
+    trainer = roofline.trainer_of(job, method)
+    before = [p.clone() for p in trainer.network.parameters()]
+    work = roofline.work_of(trainer)
+    assert all(map(torch.equal, before, trainer.network.parameters()))
+    counted = sum(n for n, _ in work.calls)
+    with roofline.Work() as real:
+        fresh = roofline.trainer_of(job, method)
+        real.calls.clear()
+        for _ in range(roofline.cycle_of(fresh)):
+            fresh.update()
+            fresh.step += 1
+    assert counted == sum(n for n, _ in real.calls)

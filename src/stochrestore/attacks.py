@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from stochrestore.errors import require
-from stochrestore.estimators.base import Estimator, restore, squared_distance
+from stochrestore.estimators.base import Estimator, on_device, restore, squared_distance
+from stochrestore.estimators.batches import SeedBatches, SeedsAtOnce
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Attack:
         start: ``"random"`` draws δ uniformly from the ball; ``"zero"`` starts at δ = 0, where
             the objective's gradient vanishes, so that Adam never moves (see the book's page
             on reading the paper closely).
-        seeds_at_once: how many seeds pass through the estimator together; None for all. Fewer
-            seeds need less memory and change the result by rounding only.
+        seeds_at_once: how many seeds pass through the estimator together; None for all,
+            ``"auto"`` for as many as fit into memory. Fewer seeds need less memory and change the
+            result by rounding only.
     """
 
     radius: float
@@ -38,7 +40,7 @@ class Attack:
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     start: Literal["random", "zero"] = "random"
-    seeds_at_once: int | None = None
+    seeds_at_once: SeedsAtOnce = None
 
     def __post_init__(self) -> None:
         require(
@@ -50,8 +52,7 @@ class Attack:
         require(self.steps >= 1, "Attack.steps", self.steps, "an integer ≥ 1")
         require(math.isfinite(self.lr) and self.lr > 0, "Attack.lr", self.lr, "a number > 0")
         require(self.start in ("random", "zero"), "Attack.start", self.start, "'random' or 'zero'")
-        at_once = self.seeds_at_once
-        require(at_once is None or at_once >= 1, "Attack.seeds_at_once", at_once, "None or ≥ 1")
+        _require_seeds(self.seeds_at_once, "Attack.seeds_at_once")
 
 
 def worst_perturbation(
@@ -81,15 +82,15 @@ def worst_perturbation(
     Returns:
         δ, of y's shape.
     """
+    batches = SeedBatches(estimator, y, z, attack.seeds_at_once)
     if clean is None:
-        with torch.no_grad():
-            clean = restore(estimator, y, z, seeds_at_once=attack.seeds_at_once)
+        clean = _clean(estimator, y, z, batches)
     clean = clean.detach()
     delta = initial_perturbation(y, attack, generator=generator)
     mean, variance = torch.zeros_like(y), torch.zeros_like(y)
     beta1, beta2 = attack.betas
     for step in range(1, attack.steps + 1):
-        gradient = _ascent_direction(estimator, y, delta, z, clean, attack.seeds_at_once)
+        gradient = _ascent_direction(estimator, y, delta, z, clean, batches)
         mean = beta1 * mean + (1 - beta1) * gradient
         variance = beta2 * variance + (1 - beta2) * gradient.square()
         mean_hat, variance_hat = mean / (1 - beta1**step), variance / (1 - beta2**step)
@@ -98,23 +99,37 @@ def worst_perturbation(
     return delta
 
 
+def _require_seeds(at_once: SeedsAtOnce, where: str) -> None:
+    fits = at_once >= 1 if isinstance(at_once, int) else at_once in (None, "auto")
+    require(fits, where, at_once, "None, 'auto' or ≥ 1")
+
+
+@torch.no_grad()
+def _clean(estimator: Estimator, y: Tensor, z: Tensor, batches: SeedBatches) -> Tensor:
+    """G(y, z), (S, N, …)."""
+    return batches.run(lambda n: restore(estimator, y, z, seeds_at_once=n))
+
+
 def _ascent_direction(
     estimator: Estimator,
     y: Tensor,
     delta: Tensor,
     z: Tensor,
     clean: Tensor,
-    seeds_at_once: int | None,
+    batches: SeedBatches,
 ) -> Tensor:
     """The gradient in δ of the mean over seeds of ‖G(y, z) − G(y + δ, z)‖₂², of δ's shape."""
     delta = delta.detach().requires_grad_(True)
-    at_once = seeds_at_once or len(z)
-    total = torch.zeros_like(y)
-    for some, target in zip(z.split(at_once), clean.split(at_once), strict=True):
-        moved = restore(estimator, y + delta, some)
-        objective = squared_distance(moved, target).sum() / len(z)
-        total += torch.autograd.grad(objective, delta)[0]
-    return total
+
+    def direction(at_once: int) -> Tensor:
+        total = torch.zeros_like(y)
+        for some, target in zip(z.split(at_once), clean.split(at_once), strict=True):
+            moved = restore(estimator, y + delta, some)
+            objective = squared_distance(moved, target).sum() / len(z)
+            total += torch.autograd.grad(objective, delta)[0]
+        return total
+
+    return batches.run(direction)
 
 
 def initial_perturbation(y: Tensor, attack: Attack, *, generator: torch.Generator) -> Tensor:
@@ -126,7 +141,7 @@ def initial_perturbation(y: Tensor, attack: Attack, *, generator: torch.Generato
     direction = torch.randn((rows, dims), **options)  # type: ignore[call-overload]
     direction = direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-30)
     radius = attack.radius * torch.rand((rows, 1), **options) ** (1 / dims)  # type: ignore[call-overload]
-    return (radius * direction).reshape(y.shape).to(y.device)
+    return on_device((radius * direction).reshape(y.shape), y.device)
 
 
 def project_on_ball(delta: Tensor, radius: float) -> Tensor:
@@ -146,7 +161,8 @@ class SignAttack:
         start: ``"random"`` draws δ uniformly from [−α, α]; ``"zero"`` starts at δ = 0, where the
             gradient of the distance to the clean output is 0, so that the attack never moves.
         low, high: the range of y.
-        seeds_at_once: how many seeds pass through the estimator together; None for all.
+        seeds_at_once: how many seeds pass through the estimator together; None for all,
+            ``"auto"`` for as many as fit into memory.
         images_at_once: how many inputs pass together; None for all. Both change the result by
             rounding only.
     """
@@ -156,7 +172,7 @@ class SignAttack:
     start: Literal["random", "zero"] = "random"
     low: float = 0.0
     high: float = 1.0
-    seeds_at_once: int | None = None
+    seeds_at_once: SeedsAtOnce = None
     images_at_once: int | None = None
 
     def __post_init__(self) -> None:
@@ -170,9 +186,11 @@ class SignAttack:
         require(
             self.start in ("random", "zero"), "SignAttack.start", self.start, "'random' or 'zero'"
         )
-        for name in ("seeds_at_once", "images_at_once"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"SignAttack.{name}", value, "None or ≥ 1")
+        _require_seeds(self.seeds_at_once, "SignAttack.seeds_at_once")
+        at_once = self.images_at_once
+        require(
+            at_once is None or at_once >= 1, "SignAttack.images_at_once", at_once, "None or ≥ 1"
+        )
 
 
 def sign_attack(
@@ -206,7 +224,7 @@ def sign_attack(
     delta = torch.zeros_like(y)
     if attack.start == "random":
         unit = torch.rand(y.shape, generator=generator, dtype=y.dtype, device=generator.device)
-        delta = attack.radius * (2 * unit.to(y.device) - 1)
+        delta = attack.radius * (2 * on_device(unit, y.device) - 1)
     at_once = attack.images_at_once or len(y)
     groups = torch.arange(len(y), device=y.device).split(at_once)
     if reference is not None:
@@ -227,13 +245,13 @@ def _sign_steps(
     attack: SignAttack,
 ) -> Tensor:
     """The perturbed inputs after all steps that follow the first δ."""
+    batches = SeedBatches(estimator, y, z, attack.seeds_at_once)
     if target is None:
-        with torch.no_grad():
-            target = restore(estimator, y, z, seeds_at_once=attack.seeds_at_once)
+        target = _clean(estimator, y, z, batches)
     low, high = attack.low - y, attack.high - y
     for _ in range(attack.steps):
         delta = delta.clamp(low, high)
-        gradient = _ascent_direction(estimator, y, delta, z, target, attack.seeds_at_once)
+        gradient = _ascent_direction(estimator, y, delta, z, target, batches)
         moved = delta + attack.radius / attack.steps * gradient.sign()
         delta = moved.clamp(-attack.radius, attack.radius)
     return (y + delta).clamp(attack.low, attack.high)

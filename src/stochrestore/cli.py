@@ -202,19 +202,42 @@ def collect(
 
 @app.command()
 def reference(
-    data: Annotated[str, typer.Argument(help="set5, set14, bsd100, or several joined by +")],
+    experiment: Annotated[
+        str, typer.Argument(help="a chapter, e.g. inpaint; or srflow_robustness -p data=set5")
+    ],
     preset: Preset = "laptop",
     parameter: Parameters = None,
-    output: Annotated[Path | None, _output("the folder book/reference")] = None,
+    output: Annotated[
+        Path | None,
+        _output(
+            "folder; default: book/reference for Figure 8, which needs no training, "
+            "else _build/reference/<experiment>-<preset>"
+        ),
+    ] = None,
 ) -> None:
-    """Run Figure 8 on a benchmark, and write its numbers, figure and page for the book."""
-    from stochrestore.book import reference  # draws, which a machine that only trains need not
+    """Make one large run, and keep it: networks, curves, executed notebook, numbers and a page.
 
-    given = _assignments(parameter, "srflow_robustness")
-    settings = registry.load("srflow_robustness", preset, **{**given, "data": data})
-    folder = _or_default(output, reference.FOLDER)
-    execute.writable(folder / "srflow.json")  # before the hour, not after it
-    print(reference.write(reference.measure(settings, given), folder))
+    When interrupted, call it again to continue.
+    """
+    # They draw, which a machine that only trains need not.
+    from stochrestore.book import reference, reference_run
+
+    require(experiment in registry.CHAPTERS, "experiment", experiment, ", ".join(registry.CHAPTERS))
+    given = _assignments(parameter, experiment)
+    if experiment == "srflow_robustness":
+        settings = registry.load(experiment, preset, **given)
+        folder = _or_default(output, reference.FOLDER)
+        execute.writable(folder / "srflow.json")  # before the hour, not after it
+        given.pop("data", None)
+        print(reference.write(reference.measure(settings, given), folder))
+        return
+    folder = _or_default(output, f"_build/reference/{experiment}-{preset}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+    try:
+        print(reference_run.make(experiment, preset, given, folder))
+    except KeyboardInterrupt:
+        print("stochrestore: interrupted; the same command continues", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @app.command()

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from stochrestore.attacks import Attack, worst_perturbation
 from stochrestore.errors import require
-from stochrestore.estimators.base import Estimator, restore, squared_distance
+from stochrestore.estimators.base import Estimator, squared_distance
+from stochrestore.estimators.batches import restore_in_batches
 
 Critic = Callable[[Tensor], Tensor]
 R1Convention = Literal["half", "full"]
@@ -80,9 +81,10 @@ def robustness_loss(
     Returns:
         A scalar.
     """
-    clean = restore(estimator, y, z, seeds_at_once=attack.seeds_at_once)
+    at_once = attack.seeds_at_once
+    clean = restore_in_batches(estimator, y, z, at_once)
     delta = worst_perturbation(estimator, y, z, attack, generator=generator, clean=clean)
-    moved = restore(estimator, y + delta, z, seeds_at_once=attack.seeds_at_once)
+    moved = restore_in_batches(estimator, y + delta, z, at_once)
     sensitivity = squared_distance(clean, moved).mean()
     divisor = {"sum": 1.0, "mean": float(clean[0, 0].numel()), "slope": attack.radius**2}
     require(scale in divisor, "robustness_loss: scale", scale, ", ".join(divisor))

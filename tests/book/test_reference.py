@@ -20,9 +20,14 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
     smoke = registry.load("srflow_robustness", "smoke")
     train_jobs(training.all_jobs(smoke).values(), folder / "weights", training.METHOD)
-    options = ("train=false", f"weights={folder / 'weights'}", "alphas=[2.0, 8.0]")
+    options = (
+        "data=photographs",
+        "train=false",
+        f"weights={folder / 'weights'}",
+        "alphas=[2.0, 8.0]",
+    )
     arguments = [text for option in options for text in ("-p", option)]
-    command = ["stochrestore", "reference", "photographs", "--preset", "smoke", *arguments]
+    command = ["stochrestore", "reference", "srflow_robustness", "--preset", "smoke", *arguments]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", [*command, "-o", str(folder)])
         with pytest.raises(SystemExit) as end:
@@ -41,7 +46,8 @@ def test_numbers_figure_and_page_are_written(made):
     assert (made / "srflow_photographs.png").read_bytes().startswith(b"\x89PNG")
     page = (made / "srflow_photographs.md").read_text()
     for said in (
-        'stochrestore reference photographs --preset smoke -p train=false -p weights="weights"',
+        "stochrestore reference srflow_robustness --preset smoke -p data=photographs",
+        '-p train=false -p weights="weights"',
         record["commit"][:12],
         record["weights"]["srflow"][:16],
         "srflow_photographs.png",

@@ -1,5 +1,6 @@
 """The alternating loop: what one step does, resuming to the bit, and its failure paths."""
 
+import os
 import subprocess
 import sys
 import time
@@ -285,6 +286,27 @@ def test_the_precision_is_set_for_the_training_and_set_back(precision, expected,
     with pytest.raises(ZeroDivisionError), loop.float32_as(precision):
         raise ZeroDivisionError
     assert arithmetic() == before
+
+
+def order():
+    return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_training_can_be_repeated_to_the_bit_and_the_flags_are_set_back(wanted, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before, seen = order(), []
+    run = trainer()
+    run.deterministic = wanted
+    losses = run.critic_loss
+    monkeypatch.setattr(run, "critic_loss", lambda: (seen.append(order()), losses())[1])
+    run.train(progress=False)
+    assert set(seen) == {(True, False) if wanted else before}
+    with pytest.raises(ZeroDivisionError), loop.repeated_to_the_bit(wanted):
+        raise ZeroDivisionError
+    assert order() == before
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == wanted
 
 
 def test_networks_are_measured_in_float32():

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from stochrestore import config
-from stochrestore.book import claims_page, cluster, equations, notebook, provenance, runs
+from stochrestore.book import claims_page, cluster, equations, notebook, provenance, runs, speed
 from stochrestore.book.claims import MIME_TYPE, measured_text, table, verdict_text
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError, require
@@ -267,6 +267,7 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         own += [(run, f"at {run.at}") for run in more if run.notebook == name]
         parts += [f"## {titles.get(name, name)}", *_section(name, own)]
     parts += [
+        speed.page(provenance.checkout()),
         "## What the trainings cost",
         "Counted by `stochrestore plan` before anyone starts: the steps and operations of each "
         "training, its hours at the rate given, the tensors and images that it holds at once, and "

@@ -115,7 +115,7 @@ def markdown(record: Record, name: str) -> str:
     data = parameters["data"]
     command = " ".join(
         [
-            f"stochrestore reference {data} --preset {record['preset']}",
+            f"stochrestore reference srflow_robustness --preset {record['preset']} -p data={data}",
             *(f"-p {name}={json.dumps(value)}" for name, value in record["given"].items()),
         ]
     )

@@ -86,6 +86,13 @@ def sample(estimator: Estimator, y: Tensor, *, generator: torch.Generator) -> Te
     return estimator(y, estimator.seed(y, 1, generator=generator)[0])
 
 
+def on_device(x: Tensor, device: torch.device) -> Tensor:
+    """x on a device. A GPU fetches it from locked memory, so that the host does not wait."""
+    if device.type != "cuda" or x.device.type != "cpu":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
 def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     """‖a − b‖₂² of each restoration: (S, N, …) → (S, N)."""
     return (a - b).flatten(2).square().sum(2)
@@ -99,11 +106,11 @@ def no_seed(y: Tensor, n: int) -> Tensor:
 def uniform_seed(y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
     """n seeds Z ~ U[0, 1] for each input, (n, N, 1)."""
     z = torch.rand(n, y.shape[0], 1, generator=generator, dtype=y.dtype, device=generator.device)
-    return z.to(y.device)
+    return on_device(z, y.device)
 
 
 def normal_seed(y: Tensor, n: int, dims: int = 1, *, generator: torch.Generator) -> Tensor:
     """n seeds Z ~ N(0, I) for each input, (n, N, dims)."""
     shape = (n, y.shape[0], dims)
     z = torch.randn(shape, generator=generator, dtype=y.dtype, device=generator.device)
-    return z.to(y.device)
+    return on_device(z, y.device)

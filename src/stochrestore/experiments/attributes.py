@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from stochrestore.estimators.base import on_device
 from stochrestore.experiments import recognisers
 from stochrestore.experiments.recognisers import all_jobs as all_jobs
 from stochrestore.problems.faces.distribution import Faces
@@ -73,7 +74,7 @@ class AttributesTrainer(recognisers.RecogniserTrainer):
     def loss(self) -> Tensor:
         """Of a random batch; see :func:`loss`."""
         rows = self.random_rows(len(self.faces.images))
-        batch = LabelledFaces(*(tensor[rows].to(self.device) for tensor in self.faces))
+        batch = LabelledFaces(*(on_device(part[rows], self.device) for part in self.faces))
         return loss(self.reader, batch)
 
     def findings(self) -> dict[str, Any]:

@@ -13,6 +13,10 @@ class DeviceSettings(ExperimentSettings):
 
     device: str = Field("auto", description="auto, cpu, cuda")
 
+    deterministic: bool = Field(
+        False, description="whether a training on a GPU is repeated to the bit, and takes longer"
+    )
+
     @field_validator("device")
     @classmethod
     def _present_device(cls, device: str) -> str:

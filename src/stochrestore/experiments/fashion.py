@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from stochrestore.data import fashion
+from stochrestore.estimators.base import on_device
 from stochrestore.experiments import recognisers
 from stochrestore.experiments.augmentation import blurred, noise_and_blur
 from stochrestore.experiments.recognisers import all_jobs as all_jobs
@@ -60,8 +61,9 @@ class FashionTrainer(recognisers.RecogniserTrainer):
         part = self.data["train"]
         rows = self.random_rows(len(part.labels))
         images = noise_and_blur(part.pixels[rows].float() / 255, generator=self.generator)
-        logits = self.reader(images.to(self.device))
-        return F.cross_entropy(logits, part.labels[rows].to(self.device), label_smoothing=0.05)
+        logits = self.reader(on_device(images, self.device))
+        labels = on_device(part.labels[rows], self.device)
+        return F.cross_entropy(logits, labels, label_smoothing=0.05)
 
     def findings(self) -> dict[str, Any]:
         """The accuracy on validation images: as they are, with noise, and blurred."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stochrestore.data.images import Images
 from stochrestore.degradations import ImageDegradation
-from stochrestore.estimators.base import Estimator, sample
+from stochrestore.estimators.base import Estimator, on_device, sample
 from stochrestore.experiments.augmentation import blurred
 from stochrestore.experiments.evaluation import Row, features_for, restorations
 from stochrestore.experiments.image_gans import Degradation, ImageSettings, build_critic, images
@@ -81,7 +81,7 @@ def two_sample_accuracy(
 
     def drawn(part: Images) -> Tensor:
         rows = torch.randint(len(part), (settings.batch_size,), generator=generator)
-        return part[rows].to(device)
+        return on_device(part[rows], device)
 
     for _ in range(settings.fresh_critic_steps):
         real, others = drawn(data.train), drawn(data.train)

@@ -14,6 +14,8 @@ from torch import nn
 
 from stochrestore.data.images import (
     ALL_DATA,
+    ByteImages,
+    Images,
     ImageSet,
     digest,
     is_known,
@@ -22,12 +24,13 @@ from stochrestore.data.images import (
 )
 from stochrestore.degradations import ImageDegradation
 from stochrestore.estimators.base import Estimator
+from stochrestore.estimators.batches import free_memory
 from stochrestore.experiments.trained import TrainedSettings
 from stochrestore.losses import RobustnessScale
 from stochrestore.networks.mlp import ImageMLP, MLPCritic
 from stochrestore.networks.resnet_critic import ResNetCritic
 from stochrestore.networks.unet import StatisticsPerSeed, UNet
-from stochrestore.training.adversarial import AlternatingTrainer, Images, TrainingSettings
+from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
 from stochrestore.training.jobs import MODELS, Job, Method, Model
 from stochrestore.training.loop import Metrics
 
@@ -152,6 +155,17 @@ def images(settings: ImageSettings) -> ImageSet:
     return found
 
 
+def near(kept: Images, device: torch.device) -> Images:
+    """Images on a GPU where half of its free memory holds them, else where they are.
+
+    Then a batch is gathered there and nothing is sent; else every batch is.
+    """
+    if device.type == "cpu":
+        return kept
+    stored = kept.pixels if isinstance(kept, ByteImages) else kept
+    return kept.to(device) if 2 * stored.nbytes <= free_memory(device) else kept
+
+
 Degradation = Callable[[Any], ImageDegradation]
 """D for an experiment's settings."""
 
@@ -219,7 +233,7 @@ def build_trainer(
     return AlternatingTrainer(
         estimator,
         critic,
-        images(settings).train if train is None else train,
+        near(images(settings).train if train is None else train, device),
         degradation(settings).degrade,
         settings.model_copy(update={"robustness_seeds": seeds}),
         generator=torch.Generator().manual_seed(job.seed),

@@ -17,7 +17,7 @@ from stochrestore.data.photographs import (
     training_pairs,
 )
 from stochrestore.data.resize import low_resolution
-from stochrestore.estimators.base import Estimator, sample
+from stochrestore.estimators.base import Estimator, on_device, sample
 from stochrestore.experiments.trained import TrainedSettings
 from stochrestore.losses import critic_gan_loss, estimator_gan_loss, r1_penalty
 from stochrestore.metrics.psnr import psnr
@@ -179,7 +179,7 @@ class SRTrainer(SupervisedTrainer):
         """The negative log-likelihood of a flow; else L1, for ESRGAN with the GAN loss."""
         x, y = self._draw()
         if isinstance(self.network, SRFlow):
-            noise = torch.rand(x.shape, generator=self.generator).to(x.device) - 0.5
+            noise = on_device(torch.rand(x.shape, generator=self.generator), self.device) - 0.5
             return self.network.nll(x + noise * (self.recipe.dequantisation / 255), y).mean()
         restored = self.network(y)
         loss = (restored - x).abs().mean()
@@ -194,7 +194,7 @@ class SRTrainer(SupervisedTrainer):
         return critic_gan_loss(self.critic(x), self.critic(fake)) + penalty
 
     def _draw(self) -> list[Tensor]:
-        return [images.to(self.device) for images in self._batch(self.generator)]
+        return [on_device(images, self.device) for images in self._batch(self.generator)]
 
     def _batch(self, generator: torch.Generator) -> list[Tensor]:
         """x and y of a random batch."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, field_validator
@@ -22,7 +22,8 @@ from stochrestore.data.benchmarks import PHOTOGRAPHS, as_tensors, load_pairs
 from stochrestore.data.downloads import BENCHMARKS
 from stochrestore.data.photographs import SCALE, Pair, digest
 from stochrestore.data.resize import bicubic_upscale
-from stochrestore.estimators.base import Estimator, restore
+from stochrestore.estimators.base import Estimator
+from stochrestore.estimators.batches import restore_in_batches
 from stochrestore.estimators.tiling import Tiled
 from stochrestore.experiments.sr_networks import METHOD, NETWORKS, NetworkSettings, all_jobs
 from stochrestore.experiments.trained import trained_weights
@@ -66,8 +67,10 @@ class Settings(NetworkSettings):
     attack_reference: Literal["output", "image"] = Field(
         "output", description="what to move away from: the clean output, or the true image"
     )
-    seeds_at_once: int | None = Field(
-        None, ge=1, description="seeds that pass together; fewer need less memory; None: all"
+    seeds_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None,
+        description="seeds that pass together; fewer need less memory; auto: as many as fit; "
+        "None: all",
     )
     images_at_once: int | None = Field(
         None, ge=1, description="images that pass together; None: 128×128 pixels in all"
@@ -220,7 +223,7 @@ def restored(network: Estimator, y: Tensor, z: Tensor, settings: Settings) -> Te
     passes = zip(y.split(at_once), z.split(at_once, 1), strict=True)
     with torch.no_grad():
         parts = [
-            restore(network, *one, seeds_at_once=settings.seeds_at_once).clamp(0, 1).cpu()
+            restore_in_batches(network, *one, settings.seeds_at_once).clamp(0, 1).cpu()
             for one in passes
         ]
     return torch.cat(parts, 1).nan_to_num_(0.0)

@@ -17,6 +17,7 @@ from torch import Tensor
 from stochrestore.attacks import Attack, worst_perturbation
 from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator, restore, squared_distance
+from stochrestore.estimators.batches import restore_in_batches
 
 
 @torch.no_grad()
@@ -30,10 +31,10 @@ def sensitivity(
         z: seeds, (S, N, K).
     """
     at_once = attack.seeds_at_once
-    clean = restore(estimator, y, z, seeds_at_once=at_once)
+    clean = restore_in_batches(estimator, y, z, at_once)
     with torch.enable_grad():
         delta = worst_perturbation(estimator, y, z, attack, generator=generator, clean=clean)
-    moved = restore(estimator, y + delta, z, seeds_at_once=at_once)
+    moved = restore_in_batches(estimator, y + delta, z, at_once)
     return squared_distance(moved, clean).mean().item()
 
 

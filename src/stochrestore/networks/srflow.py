@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stochrestore.errors import require
+from stochrestore.estimators.base import on_device
 from stochrestore.networks.rrdb import RRDBNet
 
 MINIMAL_SCALE = 1e-4
@@ -79,7 +80,7 @@ class SRFlow(nn.Module):
         h, w = (side + side % 2 for side in y.shape[-2:])
         shape = (n, y.shape[0], 48 * h * w)
         z = torch.randn(shape, generator=generator, dtype=y.dtype, device=generator.device)
-        return self.heat * z.to(y.device)
+        return self.heat * on_device(z, y.device)
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, 3, h, w) in [0, 1], z (N, K) → x̂ (N, 3, 4h, 4w), not clamped."""

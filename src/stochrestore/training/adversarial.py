@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, ClassVar, Literal, Protocol
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from stochrestore.attacks import Attack
-from stochrestore.estimators.base import Estimator, sample
+from stochrestore.estimators.base import Estimator, on_device, sample
+from stochrestore.estimators.batches import SeedBatches
 from stochrestore.losses import (
     R1Convention,
     RobustnessScale,
@@ -36,6 +38,11 @@ class Images(Protocol):
 
     def __len__(self) -> int:
         """N."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
         ...
 
     def __getitem__(self, index: Tensor) -> Tensor:
@@ -65,8 +72,10 @@ class TrainingSettings(BaseModel):
     robustness_every: int = Field(1, ge=1, description="L_R enters every n-th estimator step")
     robustness_start: int = Field(0, ge=0, description="first steps, which are trained without L_R")
     robustness_seeds: int = Field(50, ge=1, description="seeds averaged in Eq. 6")
-    seeds_at_once: int | None = Field(
-        None, ge=1, description="seeds that pass together; fewer need less memory; None: all"
+    seeds_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None,
+        description="seeds that pass together; fewer need less memory; auto: as many as fit; "
+        "None: all",
     )
     epsilon: float = Field(1e-3, gt=0, description="ε, the attack's radius")
     attack_steps: int = Field(4, ge=1, description="Adam steps of the attack")
@@ -133,6 +142,7 @@ class AlternatingTrainer(Trainer):
         self.estimator, self.critic = estimator, critic
         self.images, self.degrade, self.settings = images, degrade, settings
         self.measured, self.precision = measured(estimator), settings.precision
+        self.seeds_that_fit: int | None = None
         self.estimator_optimizer = self._adam(estimator, settings.lr)
         self.critic_optimizer = self._adam(critic, settings.critic_lr or settings.lr)
         self.average = [t.detach().clone() for t in self._averaged()]
@@ -187,7 +197,7 @@ class AlternatingTrainer(Trainer):
             generator=self.generator,
             device=self.generator.device,
         )
-        return self.images[index].to(self.device)
+        return on_device(self.images[on_device(index, self.images.device)], self.device)
 
     def critic_loss(self) -> Tensor:
         """The critic's GAN loss and R1, on a fresh batch."""
@@ -210,15 +220,33 @@ class AlternatingTrainer(Trainer):
         loss = estimator_gan_loss(self.critic(fake))
         if self._with_robustness():
             z = self.measured.seed(y, s.robustness_seeds, generator=self.generator)
-            loss = loss + s.robustness_weight * robustness_loss(
-                self.measured,
-                y,
-                z,
-                s.attack(),
-                generator=self.generator,
-                scale=s.robustness_scale,
-            )
+            at_once = self._that_fit(y, z) if s.seeds_at_once == "auto" else s.seeds_at_once
+            loss = loss + s.robustness_weight * self._robustness(y, z, at_once, self.generator)
         return loss
+
+    def _robustness(
+        self, y: Tensor, z: Tensor, seeds_at_once: int | None, generator: torch.Generator
+    ) -> Tensor:
+        attack = replace(self.settings.attack(), seeds_at_once=seeds_at_once)
+        scale = self.settings.robustness_scale
+        return robustness_loss(self.measured, y, z, attack, generator=generator, scale=scale)
+
+    def _that_fit(self, y: Tensor, z: Tensor) -> int:
+        """How many seeds pass together where the settings say ``"auto"``: tried once.
+
+        What does not fit may show only when the gradients are taken, so the trial takes them. Its
+        draws are not those of the training.
+        """
+        weights = list(self.estimator.parameters())
+
+        def trial(n: int) -> int:
+            draws = torch.Generator(self.generator.device).manual_seed(0)
+            torch.autograd.grad(self._robustness(y, z, n, draws), weights)
+            return n
+
+        if self.seeds_that_fit is None:
+            self.seeds_that_fit = SeedBatches(self.measured, y, z, "auto").run(trial)
+        return self.seeds_that_fit
 
     def _with_robustness(self) -> bool:
         s = self.settings
@@ -263,7 +291,7 @@ class AlternatingTrainer(Trainer):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state``."""
         super().load_state_dict(state)
-        self.average = state["average"]
+        self.average = [t.to(self.device) for t in state["average"]]
 
 
 def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:

@@ -31,13 +31,8 @@ def save(state: Mapping[str, Any], belongs_to: Mapping[str, Any], path: Path) ->
     write_atomically(path, buffer.getvalue())
 
 
-def load(
-    path: Path, belongs_to: Mapping[str, Any], device: torch.device | str = "cpu"
-) -> dict[str, Any]:
-    """Read the state that :func:`save` wrote for the same training.
-
-    Args:
-        device: where its tensors go, whichever device wrote them.
+def load(path: Path, belongs_to: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the state that :func:`save` wrote for the same training; its tensors are on the CPU.
 
     Raises:
         InputError: an unreadable or truncated file, or the checkpoint of another training; the
@@ -45,7 +40,7 @@ def load(
     """
     state: Any = None
     with suppress(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     written = state.get("belongs_to") if isinstance(state, dict) else None
     if not isinstance(written, dict):
         raise InputError(f"checkpoint {path} cannot be read: remove it to start afresh")

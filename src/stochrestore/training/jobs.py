@@ -47,7 +47,7 @@ EVALUATION_ONLY = frozenset(
         *("preset", "train", "weights", "device", "runs", "seeds_at_once"),
         *("validation_images", "skip_bad", "n_eval", "k", "features", "inception_weights"),
         *("std_inputs", "std_samples", "attacked_inputs", "curve_images"),
-        "fresh_critic_steps",
+        *("fresh_critic_steps", "deterministic"),
         *("samples", "y_points", "z_points"),
         # the grids of the toy and of inpainting: each job has the values that are its own
         *("robust", "sweep_weights", "sweep_steps", "sweep_seeds", "sweep_runs"),
@@ -181,6 +181,7 @@ def _train(
     every = max(1, trainer.steps // method.points)
     measure = method.evaluate
     try:
+        trainer.deterministic = job.settings.deterministic
         trainer.train(
             evaluate=(lambda network: measure(network, job)) if measure else None,
             evaluate_every=every,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import platform
 import signal
 import sys
@@ -73,6 +74,29 @@ def uninterrupted() -> Iterator[None]:
             before[came[0][0]](*came[0])
 
 
+@contextmanager
+def repeated_to_the_bit(wanted: bool = True) -> Iterator[None]:
+    """A GPU sums in one order during the ``with`` block, where that is wanted.
+
+    cuBLAS reads its variable when it is first used, so this comes before anything is computed.
+
+    Raises:
+        RuntimeError: PyTorch has no such algorithm for what is computed.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
 class TrainingDiverged(RuntimeError):
     """Going on makes no sense: a loss is not finite, or the critic has won for good."""
 
@@ -98,6 +122,8 @@ class Trainer(ABC):
     """Settings that may differ when a checkpoint is continued."""
     precision = "float32"
     """How a GPU computes; see :func:`float32_as`."""
+    deterministic = False
+    """Whether it sums in one order; see :func:`repeated_to_the_bit`."""
 
     def __init__(
         self,
@@ -184,7 +210,7 @@ class Trainer(ABC):
             None, label, self.steps, initial=self.step, leave=False, disable=silent(progress)
         )
         try:
-            with bar, float32_as(self.precision):
+            with bar, float32_as(self.precision), repeated_to_the_bit(self.deterministic):
                 if self._unmeasured(evaluate_every):
                     measure()
                 while self.step < self.steps:
@@ -214,7 +240,7 @@ class Trainer(ABC):
 
     def _continue(self, checkpoint: Path, belongs_to: Mapping[str, Any], code: str) -> None:
         """Take up what a checkpoint holds, if this training wrote it."""
-        state = checkpoints.load(checkpoint, belongs_to, self.device)
+        state = checkpoints.load(checkpoint, belongs_to)
         reached, wanted = state["step"], f"at most {self.steps}, the steps asked for"
         require(reached <= self.steps, f"checkpoint {checkpoint}: step", reached, wanted)
         if state["code"] != code:
@@ -263,9 +289,9 @@ class Trainer(ABC):
         """Continue from ``state``."""
         for name in self.parts:
             getattr(self, name).load_state_dict(state[name])
-        self.step, self.losses, self.history = state["step"], state["losses"], state["history"]
-        self.seconds = state["seconds"]
-        self.generator.set_state(state["generator"].cpu())
+        self.step, self.history, self.seconds = state["step"], state["history"], state["seconds"]
+        self.losses = state["losses"].to(self.device)
+        self.generator.set_state(state["generator"])
 
 
 def keep_freed_memory() -> None:
