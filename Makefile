@@ -30,7 +30,7 @@ test: $(READY)  ## the book, then lint, types, order of imports, notebooks and t
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 bench: $(READY)  ## measure what the library promises, in ten minutes; table and _build/bench.json
 	@$(BIN)/python -m benchmarks --full
