@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stochrestore.estimators.base import Estimator, restore
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 SeedsAtOnce = int | Literal["auto"] | None
 """How many seeds pass together: a number, as many as fit into memory, or all."""
 
@@ -35,7 +35,7 @@ class SeedBatches:
             kept = bytes_kept(lambda: restore(estimator, inputs, z[:1]))
             self.at_once = int(min(len(z), max(1, free_memory(y.device) / 2 // max(1, kept))))
 
-    def run(self, compute: Callable[[int], T]) -> T:
+    def run(self, compute: Callable[[int], _T]) -> _T:
         """What ``compute`` returns for the number of seeds; by trying, the largest that fits.
 
         The number is halved where memory does not suffice, and stays so for the next call.
