@@ -248,7 +248,7 @@ def test_pages_are_written_beside_the_notebooks(tmp_path, capsys):
         "running.md",
     }
     assert all(re.match("# ", path.read_text("utf-8")) for path in paths)
-    assert claims_page.summary(claims_page.records(tmp_path)) in paths[1].read_text("utf-8")
+    assert claims_page.by_kind(claims_page.records(tmp_path)) in paths[1].read_text("utf-8")
 
 
 def test_front_figures_are_small_copies_of_the_chapters(tmp_path, monkeypatch):

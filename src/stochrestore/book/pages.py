@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,13 @@ from PIL import Image
 
 from stochrestore import config
 from stochrestore.book import claims_page, equations, notebook, provenance, runs
-from stochrestore.book.claims import MIME_TYPE, measured_text, verdict_text
+from stochrestore.book.claims import (
+    MIME_TYPE,
+    measured_text,
+    rows_as_table,
+    small_effect,
+    verdict_text,
+)
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
@@ -121,10 +127,11 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
     """
     parts = [
         "# Results, figure by figure",
-        f"**{claims_page.summary(rows)}.** Every number that the paper prints and this book "
-        "measures, in the paper's order. What an interval is over is said beside it. The verdict "
-        "is about the whole interval, as explained where the claims stand by chapter, with "
-        "remarks: [](claims.md).",
+        "What the paper states and prints beside what this book measures, in the paper's order. "
+        "What an interval is over is said with it. The verdict is about the whole interval. How "
+        "verdicts and their thresholds are made is explained where the claims stand by chapter, "
+        "with remarks: [](claims.md). Counted by what they rest on:",
+        claims_page.by_kind(rows),
     ]
     published = provenance.published(provenance.checkout())
     more = [run for run in more if run.measured]
@@ -138,32 +145,24 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
     for name in (*_ITEMS, _OTHER):
         group = [row for row in rows if item(row["where"]) == name]
         if group:
-            table = _table(_cells(row, folder, more, published) for row in group)
+            says = "this book says" if name == _OTHER else "the paper says"
+            cells = (_cells(row, folder, more, published) for row in group)
+            table = rows_as_table((says, "paper", "here", "verdict"), cells)
             parts += [f"## {name}", f"{claims_page.summary(group)}.", table]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(rows: Iterable[Iterable[str]]) -> str:
-    names = ("the paper says", "where", "paper", "here", "verdict", "preset", "made by")
-    head = "".join(f"<th>{name}</th>" for name in names)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        f'<table class="claims table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    )
-
-
 def _cells(row: Record, folder: Path, more: Sequence[Run], published: str) -> Iterator[str]:
-    yield f"{html.escape(row['statement'])} <small>({html.escape(row['quantity'])})</small>"
-    yield from (html.escape(text) for text in (row["where"], row["paper"]))
+    place = f"{row['where']}: {row['quantity']}"
+    yield f"{html.escape(row['statement'])} <small>({html.escape(place)})</small>"
+    yield html.escape(row["paper"])
     yield measured_text(row) + "".join(_also(row, *found) for found in runs.rows(more, row["id"]))
-    yield verdict_text(row)
-    yield row["preset"] or "–"
     line = _source(published, "src/stochrestore/book/claims.yaml", source_line(row["id"]))
     number = cell_number(folder / f"{row['notebook']}.ipynb", row["id"])
-    if number is None:
-        yield line
-    else:
-        yield f'<a href="{row["notebook"]}.html#claims">cell [{number}]</a>; {line}'
+    cell = f'<a href="{row["notebook"]}.html#claims">cell [{number}]</a>; ' if number else ""
+    preset = f"at {row['preset']}; " if row["preset"] else ""
+    made = f"<small>{preset}{cell}{line}</small>"
+    yield f"{verdict_text(row)}{small_effect(row)}<br>{made}"
 
 
 def _also(row: Record, run: Run, found: Record) -> str:
