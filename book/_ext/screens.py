@@ -2,7 +2,7 @@
 
 import html
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ SECOND_NUMBER = re.compile(
     r'<span class="caption-number">[^<]*</span>(?=<span class="caption-text">After )'
 )
 THEOREM = re.compile(
-    r'<span class="caption-number">Theorem [\d.]+</span> \((Theorem [\d.]+) of the paper\)'
+    r'<span class="caption-number">Theorem [\d.]+\s*</span> \((Theorem [\d.]+) of the paper\)'
 )
 BROWSER = re.compile(r'<figure class="picture-browser[^"]*" id="([^"]+)"')
 PART = 0.57  # share of a picture that a narrow screen shows at a legible size
@@ -123,14 +123,15 @@ def parts(pixels):
     for count in (1, 2):
         wanted = [(i + 1) / (count + 1) for i in range(count)]
         fitting = [
-            chosen
-            for chosen in combinations(cuts, count)
-            if max(np.diff([0, *chosen, 1])) <= PART
+            chosen for chosen in combinations(cuts, count) if max(np.diff([0, *chosen, 1])) <= PART
         ]
         if fitting:
-            best = min(fitting, key=lambda c: sum(abs(a - b) for a, b in zip(c, wanted)))
+            best = min(
+                fitting,
+                key=lambda found: sum(abs(np.subtract(found, wanted))),  # noqa: B023
+            )
             ends = [0.0, *map(float, best), 1.0]
-            return list(zip(ends, ends[1:]))
+            return list(pairwise(ends))
     return []
 
 

@@ -176,7 +176,6 @@ def record(claim: Claim, evidence: Evidence | None) -> dict[str, Any]:
         "verdict": evidence.verdict(claim) if evidence else "not tested",
         "expected": claim.expected.get(evidence.preset) if evidence else None,
         "note": claim.note,
-        "kind": claim.kind,
         "fact": claim.fact,
     }
 

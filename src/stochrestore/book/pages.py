@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ import yaml
 from PIL import Image
 
 from stochrestore import config
-from stochrestore.book import claims_page, equations, notebook, provenance, runs
+from stochrestore.book import claims_page, equations, launch, notebook, provenance, runs
 from stochrestore.book.claims import (
     MIME_TYPE,
     measured_text,
@@ -27,6 +28,8 @@ from stochrestore.book.claims import (
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
+from stochrestore.figures import style
+from stochrestore.figures.neighbours import neighbours_browser
 
 Record = Mapping[str, Any]
 
@@ -44,15 +47,19 @@ _ITEMS = {
     "Sensitivity (Sec. 4 and 5, App. D)": r"App\. D|Sec\. 4|Sec\. 5",
 }
 _OTHER = "New in this book"
+_SOLUTION = re.compile(r"^([ ]*)### BEGIN SOLUTION.*?### END SOLUTION$", re.M | re.S)
 _MIB = 2**20
-FRONT_FIGURES = (
-    "fig-toy-estimators",
-    "fig-theorem-gallery",
-    "fig-zigzag-trade-off",
-    "fig-inpaint-samples",
-    "fig-sr-figure-8",
-)
-"""The figures of the front page, by their names in the chapters."""
+FRONT_FIGURES = {
+    "fig-toy-estimators": (0.0, 0.0, 1.0, 0.5),
+    "fig-theorem-gallery": (0.0, 0.0, 1.0, 1.0),
+    "fig-zigzag-trade-off": (0.0, 0.0, 1.0, 1.0),
+    "fig-inpaint-samples": (0.0, 0.0, 1.0, 0.3),
+    "fig-sr-figure-8": (0.0, 0.0, 0.52, 1.0),
+}
+"""The figures of the front page, by their names in the chapters, and the part shown of each.
+
+The part is its left, upper, right and lower end, in shares of width and height.
+"""
 
 
 def write(folder: Path) -> list[Path]:
@@ -71,11 +78,34 @@ def write(folder: Path) -> list[Path]:
         path = folder / f"{name}.md"
         path.write_text(make(), "utf-8")
         paths.append(path)
-    return paths + front_figures(folder)
+    return paths + front_figures(folder) + student_pages(folder / "exercises")
+
+
+def student_pages(folder: Path) -> list[Path]:
+    """Write the exercises as students get them, without solutions, to be read on the site."""
+    source = provenance.checkout() / "notebooks" / "exercises"
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = os.path.relpath(source / "expected", folder)
+    paths = []
+    for path in notebook.sources(source):
+        found = notebook.read(path)
+        cells = [
+            cell | {"source": unsolved(cell["source"]).replace("](expected/", f"]({pictures}/")}
+            for cell in found["cells"]
+            if cell["id"] != launch.ID
+        ]
+        paths.append(folder / path.name)
+        notebook.write(paths[-1], found | {"cells": cells})
+    return paths
+
+
+def unsolved(code: str) -> str:
+    """The source of a cell with an empty function in place of each solution."""
+    return _SOLUTION.sub(r"\1raise NotImplementedError  # yours", code)
 
 
 def front_figures(folder: Path, width: int = 900) -> list[Path]:
-    """Write small copies of :data:`FRONT_FIGURES` into the folder's subfolder ``figures``.
+    """Write :data:`FRONT_FIGURES`, and the idea as a picture, into the subfolder ``figures``.
 
     Args:
         folder: holds the executed notebooks; a figure whose notebook is missing is left out.
@@ -89,14 +119,20 @@ def front_figures(folder: Path, width: int = 900) -> list[Path]:
     for page in sorted(folder.glob("*.ipynb")):
         for name, png in _figures(page):
             if name in FRONT_FIGURES:
-                picture = Image.open(io.BytesIO(png)).convert("RGB")
+                picture = Image.open(io.BytesIO(png)).convert("RGBA")
+                sides = picture.size * 2
+                ends = zip(FRONT_FIGURES[name], sides, strict=True)
+                picture = picture.crop(tuple(round(share * side) for share, side in ends))
                 picture.thumbnail((width, 10 * width))
                 paths.append(folder / "figures" / f"{name}.webp")
                 picture.save(paths[-1], quality=85, method=6)
     missing = sorted(set(FRONT_FIGURES) - {path.stem for path in paths})
     whole = all((folder / f"{name}.ipynb").exists() for name in provenance.notebooks())
     require(not (whole and missing), "figures of the front page", missing, "all in the chapters")
-    return paths
+    idea = folder / "figures" / "neighbours.html"
+    style.use()
+    idea.write_text(neighbours_browser()._repr_html_(), "utf-8")
+    return [*paths, idea]
 
 
 def _figures(page: Path) -> Iterator[tuple[str, bytes]]:
@@ -261,7 +297,10 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         "# Running the notebooks",
         "`make book` sets everything up and runs all notebooks at the preset `laptop`. This page "
         "shows how to run one notebook with parameters of your own. Each line works from the root "
-        "of the checkout, with `.venv/bin` on the path.",
+        "of the checkout, with `.venv/bin` on the path. `stochrestore run` checks names and values "
+        "before anything runs, and writes to `_build/runs`. Plain papermill does the same work "
+        "from any folder, but only warns of a name that it does not know; its lines are folded "
+        "below.",
         "## Presets",
         "\n".join(f"- `{preset}`: {_MEANING[preset]}" for preset in config.PRESETS),
         "A table below each notebook's commands says what they took, where that was measured. "
@@ -279,8 +318,6 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         "Names and values are checked before anything runs. What does not fit ends "
         "`stochrestore run` in one line:",
         *_refusals(),
-        "Papermill itself only warns of a name that it does not know, and runs the notebook "
-        "without it. Prefer `stochrestore run`.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -290,11 +327,13 @@ def _without_gpu(measured: Sequence[Run]) -> str:
 
 
 def _section(name: str, measured: Sequence[tuple[Run, str]]) -> Iterator[str]:
-    commands = [
-        f"papermill notebooks/{name}.ipynb {name}-{preset}.ipynb -p preset {preset}"
+    ours = [f"stochrestore run {name} --preset {preset}" for preset in config.PRESETS]
+    yield "```bash\n" + "\n".join(ours) + "\n```"
+    theirs = [
+        f"papermill notebooks/{name}.ipynb {name}-{preset}.ipynb \\\n    -p preset {preset}"
         for preset in config.PRESETS
     ]
-    yield "```bash\n" + "\n".join(commands) + "\n```"
+    yield "````{dropdown} With papermill\n```bash\n" + "\n".join(theirs) + "\n```\n````"
     lines = [
         "| preset | clock | processor | memory | disk | on | when |",
         "|:--|--:|--:|--:|--:|:--|:--|",

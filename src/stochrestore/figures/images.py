@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from stochrestore.figures.style import COLORS, LABEL, LINES, MARKERS, NAMES, WIDTH, draw_intervals
 from stochrestore.figures.tables import QUANTITIES, in_order
@@ -223,6 +223,12 @@ def training_table(records: Mapping[str, Rows]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(lines).set_index("")
+
+
+def size_table(networks: Mapping[str, nn.Module]) -> pd.DataFrame:
+    """The number of weights of each network."""
+    sizes = {name: sum(w.numel() for w in n.parameters()) for name, n in networks.items()}
+    return pd.Series(sizes, name="weights").map("{:,}".format).to_frame()
 
 
 def credibility_table(checks: Mapping[str, AttackChecks]) -> pd.DataFrame:
