@@ -20,7 +20,7 @@ THEOREM = re.compile(
     r'<span class="caption-number">Theorem [\d.]+\s*</span> \((Theorem [\d.]+) of the paper\)'
 )
 BROWSER = re.compile(r'<figure class="picture-browser[^"]*" id="([^"]+)"')
-PART = 0.57  # share of a picture that a narrow screen shows at a legible size
+PART = 0.62  # share of a picture that a narrow screen shows at a legible size
 NARROW = 520  # pixels; pictures that are no wider are shown whole
 
 

@@ -137,7 +137,8 @@ HIDDEN = """(kinds) => [...document.querySelectorAll(kinds)]
     .filter(part => part.offsetParent && !part.closest("details:not([open])"))
     .filter(part => {
         for (let box = part; box && box.tagName !== "ARTICLE"; box = box.parentElement)
-            if (box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible"
+            if (box.scrollWidth > box.clientWidth + 1
+                && getComputedStyle(box).overflowX !== "visible"
                 && getComputedStyle(box).display !== "inline") return true;
         return false;
     }).map(part => `${part.tagName} ${part.className} ${part.innerText.slice(0, 80)}`)"""

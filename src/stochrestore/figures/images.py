@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -39,21 +39,19 @@ def sample_sheets(
     """Several sheets of :func:`sample_sheet`, one below the other, each with its title."""
     sheets = {title: in_paper_order(groups) for title, groups in sheets.items()}
     columns = max(sum(images.shape[0] for _, images in groups) for groups in sheets.values())
-    tile = min(0.75, WIDTH / (columns + 0.5))
+    tile = min(0.75, WIDTH / columns)
     heights = [
-        tile * groups[0][1].shape[1] + (0.3 if title else 0) + 0.45
-        for title, groups in sheets.items()
+        tile * groups[0][1].shape[1] + (0.75 if title else 0.6) for title, groups in sheets.items()
     ]
-    size = (tile * (columns + 0.5), sum(heights))
-    figure = plt.figure(figsize=size, dpi=170, layout="constrained")
-    figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
+    figure = plt.figure(figsize=(tile * columns, sum(heights)), dpi=170)
     figure.patch.set_alpha(0)  # photographs are shown as they are, whatever the page's theme
-    parts = figure.subfigures(len(sheets), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for part, (title, groups) in zip(parts, sheets.items(), strict=True):
-        part.patch.set_alpha(0)
-        _draw_sheet(part, groups, columns, notes=notes)
+    bottom = sum(heights)
+    for (title, groups), height in zip(sheets.items(), heights, strict=True):
         if title:
-            part.suptitle(title, fontsize=9, fontweight="bold", x=0.01, ha="left", color=LABEL)
+            place = (0.0, (bottom - 0.12) / sum(heights))
+            figure.text(*place, title, fontsize=9.5, fontweight="bold", va="top", color=LABEL)
+        bottom -= height
+        _draw_sheet(figure, groups, tile, bottom, notes=notes)
     return figure
 
 
@@ -94,22 +92,22 @@ def _interleaved(images: Tensor, attacked: Tensor | None) -> Tensor:
 
 
 def _draw_sheet(
-    figure: FigureBase, groups: Groups, columns: int, *, notes: Mapping[str, str] | None
+    figure: Figure,
+    groups: Groups,
+    tile: float,
+    bottom: float,
+    *,
+    notes: Mapping[str, str] | None,
 ) -> None:
-    side = groups[0][1].shape[-1]
-    widths = [images.shape[0] * (side + 1) - 1 for _, images in groups]  # so that rows align
-    left = columns * (side + 1) - sum(widths)  # the widest sheet leaves nothing
-    spare = left > 2 * side
-    axes = figure.subplots(
-        1,
-        len(groups) + spare,
-        width_ratios=[*widths, left] if spare else widths,
-        squeeze=False,
-    )
-    if spare:
-        axes[0, -1].set_axis_off()
-    for axis, (title, images) in zip(axes[0], groups, strict=False):
-        axis.imshow(mosaic(images), interpolation="nearest")
+    """Draw a row of groups whose images all stand in one grid of tiles, in inches."""
+    width, height = figure.get_size_inches()
+    column = 0
+    for title, images in groups:
+        side = images.shape[-1]
+        sizes = [tile * (n - 1 / (side + 1)) for n in images.shape[:2]]
+        box = (column * tile / width, bottom / height, sizes[0] / width, sizes[1] / height)
+        axis = figure.add_axes(box)
+        axis.imshow(mosaic(images), interpolation="nearest", aspect="auto")
         narrow = images.shape[0] == 1
         label = NAMES.get(title, title)
         if narrow and len(label) > 8:
@@ -117,8 +115,11 @@ def _draw_sheet(
         if notes and title in notes:
             label += "\n" + (notes[title].replace(" · ", "\n") if narrow else notes[title])
         color = COLORS.get(title, LABEL) if title != "posterior_sampler" else LABEL
-        axis.set_title(label, fontsize=7.5, color=color, pad=3)
+        axis.set_title(label, fontsize=7.5, color=color, pad=5, loc="center" if narrow else "left")
         axis.set_axis_off()
+        if title in COLORS and title != "posterior_sampler":  # a bar over the columns of a model
+            axis.plot([0, 1], [1.006, 1.006], transform=axis.transAxes, color=color, clip_on=False)
+        column += images.shape[0]
 
 
 def mosaic(images: Tensor) -> NDArray[np.float32]:

@@ -165,7 +165,7 @@ border:1px solid #6b7280;border-radius:1rem}
 #NAME input:focus-visible+span{outline:3px solid #c68200;outline-offset:1px}
 #NAME img{display:block;width:100%;height:auto;margin:0}
 #NAME p{margin:.3rem 0 0}
-#NAME figcaption{margin:.5rem 0 0;color:inherit}
+#NAME figcaption{margin:.5rem 0 0;color:inherit;text-align:left;font-weight:400}
 #NAME .frame:not(.FIRST){display:none}
 @media print{#NAME fieldset{display:none}}
 """

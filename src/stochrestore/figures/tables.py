@@ -120,7 +120,7 @@ def comparison(groups: Mapping[str, Rows], paper: Mapping[str, Mapping[str, str]
         heading = f"{title}: " if title else ""
         features = ", ".join(dict.fromkeys(row["features"] for row in rows))
         blocks[f"{heading}features: {features}"] = lines
-        notes += [f"{heading}the same for all: {'; '.join(same)}."] if same else []
+        notes += [f"{heading}The same for all: {'; '.join(same)}."] if same else []
     return Table([NAMES[name] for name in names], blocks, notes)
 
 
