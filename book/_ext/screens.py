@@ -128,7 +128,7 @@ def parts(pixels):
         if fitting:
             best = min(
                 fitting,
-                key=lambda found: sum(abs(np.subtract(found, wanted))),  # noqa: B023
+                key=lambda found: sum(abs(np.subtract(found, wanted))),
             )
             ends = [0.0, *map(float, best), 1.0]
             return list(pairwise(ends))

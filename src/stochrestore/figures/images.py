@@ -19,6 +19,7 @@ from stochrestore.metrics.restoration import AttackChecks
 
 Rows = Sequence[Mapping[str, Any]]
 Groups = Sequence[tuple[str, Tensor]]
+BAR: dict[str, Any] = {"clip_on": False, "solid_capstyle": "butt"}
 PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
 
 
@@ -118,7 +119,7 @@ def _draw_sheet(
         axis.set_title(label, fontsize=7.5, color=color, pad=5, loc="center" if narrow else "left")
         axis.set_axis_off()
         if title in COLORS and title != "posterior_sampler":  # a bar over the columns of a model
-            axis.plot([0, 1], [1.006, 1.006], transform=axis.transAxes, color=color, clip_on=False)
+            axis.plot([0, 1], [1.006, 1.006], transform=axis.transAxes, color=color, **BAR)
         column += images.shape[0]
 
 
