@@ -78,7 +78,12 @@ def write(folder: Path) -> list[Path]:
         path = folder / f"{name}.md"
         path.write_text(make(), "utf-8")
         paths.append(path)
-    return paths + front_figures(folder) + student_pages(folder / "exercises")
+    paths += front_figures(folder)
+    return [
+        *paths,
+        idea(folder / "figures" / "neighbours.html"),
+        *student_pages(folder / "exercises"),
+    ]
 
 
 def student_pages(folder: Path) -> list[Path]:
@@ -105,7 +110,7 @@ def unsolved(code: str) -> str:
 
 
 def front_figures(folder: Path, width: int = 900) -> list[Path]:
-    """Write :data:`FRONT_FIGURES`, and the idea as a picture, into the subfolder ``figures``.
+    """Write small copies of :data:`FRONT_FIGURES` into the folder's subfolder ``figures``.
 
     Args:
         folder: holds the executed notebooks; a figure whose notebook is missing is left out.
@@ -120,19 +125,23 @@ def front_figures(folder: Path, width: int = 900) -> list[Path]:
         for name, png in _figures(page):
             if name in FRONT_FIGURES:
                 picture = Image.open(io.BytesIO(png)).convert("RGBA")
-                sides = picture.size * 2
-                ends = zip(FRONT_FIGURES[name], sides, strict=True)
-                picture = picture.crop(tuple(round(share * side) for share, side in ends))
+                left, upper, right, lower = FRONT_FIGURES[name]
+                across, down = picture.size
+                picture = picture.crop((left * across, upper * down, right * across, lower * down))
                 picture.thumbnail((width, 10 * width))
                 paths.append(folder / "figures" / f"{name}.webp")
                 picture.save(paths[-1], quality=85, method=6)
     missing = sorted(set(FRONT_FIGURES) - {path.stem for path in paths})
     whole = all((folder / f"{name}.ipynb").exists() for name in provenance.notebooks())
     require(not (whole and missing), "figures of the front page", missing, "all in the chapters")
-    idea = folder / "figures" / "neighbours.html"
+    return paths
+
+
+def idea(path: Path) -> Path:
+    """Write the interactive figure of the front page, to be included there."""
     style.use()
-    idea.write_text(neighbours_browser()._repr_html_(), "utf-8")
-    return [*paths, idea]
+    path.write_text(neighbours_browser()._repr_html_(), "utf-8")
+    return path
 
 
 def _figures(page: Path) -> Iterator[tuple[str, bytes]]:

@@ -71,7 +71,7 @@ def figure_1(groups: Groups, attacked: Mapping[str, Tensor]) -> dict[str, Groups
     of = {name: _interleaved(images, attacked.get(name)) for name, images in in_paper_order(groups)}
     stochastic = [n for n in of if n in ("sto_gan", "robust_sto_gan")]
     others = [n for n in of if n not in ("input", "image", *stochastic)]
-    sheets = {}
+    sheets: dict[str, Groups] = {}
     for title, names in (("Stochastic", stochastic), ("Deterministic", others)):
         if names:
             more = ", and the true posterior" if "posterior_sampler" in names else ""

@@ -63,7 +63,7 @@ def _neighbours_figure(f: int, delta: float, names: Sequence[str]) -> Figure:
     figure, axes = plt.subplots(
         1, len(PARTING), figsize=(7.2, 2.75), dpi=110, layout="constrained", sharey=True
     )
-    figure.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr]
+    figure.get_layout_engine().set(**{"w_pad": 0.1})  # type: ignore[union-attr]
     colors = {
         "a zigzag": "erratic_gan",
         "a flat curve": "robust_gan",

@@ -56,7 +56,7 @@ def supports_and_samples(
     height = 2 * width * limit[1] / limit[0] + 0.45
     size = (width * min(columns, len(names)), bands * height)
     figure = plt.figure(figsize=size, dpi=170, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06)  # type: ignore[union-attr]
+    figure.get_layout_engine().set(**{"w_pad": 0.06})  # type: ignore[union-attr]
     axes = figure.subplots(
         2 * bands, min(columns, len(names)), squeeze=False, sharex=True, sharey=True
     )
