@@ -24,9 +24,11 @@ for handler in logger.handlers:  # the profile's `quiet: all` hides errors too
 PRESET = config.get("preset", "laptop")
 NOTEBOOKS = provenance.notebooks()
 PAGES = expand("book/executed/{name}.ipynb", name=NOTEBOOKS)
-GENERATED_PAGES = expand(
-    "book/executed/{name}.md", name=("equations", "results", "environment", "running")
-) + expand("book/executed/figures/{name}.webp", name=pages.FRONT_FIGURES)
+GENERATED_PAGES = [
+    *expand("book/executed/{name}.md", name=("equations", "results", "environment", "running")),
+    *expand("book/executed/figures/{name}.webp", name=list(pages.FRONT_FIGURES)),
+    "book/executed/figures/neighbours.html",
+]
 THREADS = max(1, workflow.cores // max(1, len(NOTEBOOKS)))
 LIBRARY = [str(p) for p in Path("src").rglob("*.py")]
 INDEX = "_build/html/index.html"
@@ -112,8 +114,10 @@ rule pages:
         "src/stochrestore/book/equations.yaml",
         "_config.yml",  # the address that sources are linked to
         RUNS,
+        EXERCISES,
     output:
         GENERATED_PAGES,
+        expand("book/executed/exercises/{name}.ipynb", name=[Path(e).stem for e in EXERCISES]),
     shell:
         "stochrestore pages book/executed > /dev/null"
 

@@ -168,3 +168,10 @@ def test_a_space_before_a_path_is_no_part_of_it(monkeypatch):
     monkeypatch.undo()
     for experiment in ("inpaint", "srflow_robustness"):
         assert registry.load(experiment, "smoke", data="folder: /a b").data == "folder:/a b"
+
+
+def test_the_table_of_settings_shows_small_numbers():
+    """It printed 0.0 for 1e-7."""
+    settings = registry.load("toy_tradeoff", "smoke", epsilon=1e-7)
+    (value,) = [row["value"] for row in config.describe(settings) if row["parameter"] == "epsilon"]
+    assert value == "1e-07"

@@ -164,12 +164,16 @@ def validated(model: type[BaseModel], values: Mapping[str, Any]) -> Any:
 
 
 def describe(settings: ExperimentSettings) -> list[dict[str, Any]]:
-    """One row a setting: parameter, value, meaning; for a table at the head of a chapter."""
-    fields = type(settings).model_fields
-    return [
-        {"parameter": name, "value": getattr(settings, name), "meaning": field.description}
-        for name, field in fields.items()
-    ]
+    """One row a setting: parameter, value, meaning; for a table at the head of a chapter.
+
+    Floats are texts, since a table would print 0.0 for 1e-7.
+    """
+    rows = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        shown = f"{value:g}" if isinstance(value, float) else value
+        rows.append({"parameter": name, "value": shown, "meaning": field.description})
+    return rows
 
 
 def _lines(error: ValidationError, model: type[BaseModel]) -> list[str]:

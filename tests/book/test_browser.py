@@ -132,6 +132,88 @@ def test_page(page, site, name):
         assert _findings(page) == []
 
 
+# What a reader must see without scrolling: tables, formulas, and code that is not folded.
+HIDDEN = """(kinds) => [...document.querySelectorAll(kinds)]
+    .filter(part => part.offsetParent && !part.closest("details:not([open])"))
+    .filter(part => {
+        for (let box = part; box && box.tagName !== "ARTICLE"; box = box.parentElement)
+            if (box.scrollWidth > box.clientWidth + 1
+                && getComputedStyle(box).overflowX !== "visible"
+                && getComputedStyle(box).display !== "inline") return true;
+        return false;
+    }).map(part => `${part.tagName} ${part.className} ${part.innerText.slice(0, 80)}`)"""
+TABLES = "article table, article mjx-container[display='true'], article svg.flow, article figure"
+CHAPTERS = [name for name in PAGES if name.startswith("book/") and name != "book/api.html"]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_nothing_that_matters_is_hidden(page, site, name):
+    page.goto(site + name, wait_until="load")
+    page.evaluate(SETTLED)
+    for width, kinds in ((1300, f"{TABLES}, article pre"), (390, TABLES)):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate("() => new Promise(done => setTimeout(done, 300))")
+        assert page.evaluate(HIDDEN, kinds) == [], width
+
+
+def test_photographs_keep_their_colours_in_the_dark_and_plots_do_not_glare(page, site):
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{site}book/executed/inpaint.html", wait_until="load")
+    filters = """kind => [...document.querySelectorAll(kind)]
+        .map(image => getComputedStyle(image).filter)"""
+    assert set(page.evaluate(filters, "article img.photographs")) == {"none"}
+    assert all("invert" in how for how in page.evaluate(filters, "article img.plot"))
+
+
+def test_a_phone_shows_the_verdict_first_and_all_parts_of_a_figure(page, site):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{site}book/executed/results.html", wait_until="load")
+    tops = (
+        page.locator("table.claims tbody tr")
+        .first.locator("td")
+        .evaluate_all(
+            "cells => cells.map(cell => [cell.className, cell.getBoundingClientRect().top])"
+        )
+    )
+    assert min(tops, key=lambda cell: cell[1])[0] == "verdict"
+    page.goto(f"{site}book/executed/inpaint.html", wait_until="load")
+    parts = page.locator("figure#fig-inpaint-clothes .part")
+    tops = parts.evaluate_all("all => all.map(part => part.getBoundingClientRect().top)")
+    assert len(tops) >= 2
+    assert tops == sorted(set(tops))
+
+
+# What a reader looks for: the words that the page must show, and the page, or its place.
+WANTED = {
+    "R̃": ("glossary.html", "shared seed|same seed"),
+    "attack my model": ("own_model.html", "Attack it"),
+    "SRFlow weights": ("srflow_robustness.html", "pretrained_models.zip"),
+    "λ_R = 500": ("reading.html", "sum or a mean"),
+    "size of the U-Net": ("inpaint.html", "U-Net of Figure 7"),
+    "install": ("install.html", "pip install"),
+    "cite": ("cite.html", "@inproceedings"),
+    "Table 1": ("inpaint.html", "Table 1"),
+    "what is new": ("appendix_c.html", "What is new"),
+    "what failed": ("results.html", "not reproduced"),
+}
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_what_a_reader_looks_for_is_two_clicks_away(page, site, wanted):
+    target, words = WANTED[wanted]
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(f"{site}book/intro.html", wait_until="load")
+    links = page.locator("article a, nav.bd-links a").evaluate_all(
+        "all => all.filter(a => a.offsetParent).map(a => a.href || '')"
+    )
+    near = {link.partition("#")[0] for link in links if link.startswith(site)}
+    goal = next((link for link in near if link.endswith(f"/{target}")), None)
+    assert goal, f"{wanted}: no link to {target} on the front page"
+    page.locator(f"article a[href*='{target}'], nav.bd-links a[href*='{target}']").first.click()
+    page.wait_for_url(re.compile(re.escape(target)))
+    assert re.search(words, page.locator("article").inner_text())
+
+
 def _too_wide(page):
     """What reaches beyond the screen, once the page has settled at its width."""
     try:
@@ -265,6 +347,14 @@ def test_a_picture_is_chosen_with_the_keyboard(browser, scripts):
     assert seen() == ["text 10"]
     assert page.locator("fieldset:visible").count() == 0
     context.close()
+
+
+@pytest.mark.parametrize("term", ["citation", "λ_R", "SRFlow"])
+def test_search_leads_to_a_page_of_text_before_the_library(page, site, term):
+    page.goto(f"{site}search.html?q={quote(term)}", wait_until="load")
+    first = page.locator("#search-results ul.search li a").first
+    first.wait_for(timeout=60_000)
+    assert "/api.html" not in first.evaluate("link => link.href")
 
 
 @pytest.mark.parametrize(

@@ -138,3 +138,55 @@ def test_every_claim_of_the_book_is_well_formed():
         assert listed.notebook in CHAPTERS, listed.id
         assert set(listed.expected) <= set(config.PRESETS), listed.id
         assert listed.statement.endswith("."), listed.id
+
+
+NEGATIONS = re.compile(
+    r"\b(no|not|never|nothing|nobody|without|cannot|neither|fails?|hardly|lacks?|other)\b", re.I
+)
+
+
+def test_a_verdict_is_not_the_opposite_of_its_ids_words():
+    """``printed-weight-has-no-effect: not reproduced`` said that it has one."""
+    for identity, listed in claims.registry().items():
+        words = identity.partition(".")[2].replace("-", " ")
+        if NEGATIONS.search(words):
+            assert NEGATIONS.search(listed.statement), identity
+
+
+PRINTED = re.compile(r"(-?[\d.]+) ([−/]) ([\d.]+)(?: = [\d.]+)?")
+
+
+def test_what_the_paper_prints_satisfies_the_relation():
+    """So thresholds are between the paper's number and what would contradict it."""
+    judged = {}
+    for identity, listed in claims.registry().items():
+        if found := PRINTED.fullmatch(listed.paper):
+            a, b = float(found[1]), float(found[3])
+            value = a - b if found[2] == "−" else a / b
+            judged[identity] = listed.judge(Interval.exact(value))
+    assert len(judged) > 20
+    others = {identity for identity, verdict in judged.items() if verdict != "reproduced"}
+    assert others == {"toy.table-3-higher-is-better"}  # its heading contradicts its numbers
+
+
+def test_verdicts_are_counted_by_what_they_rest_on():
+    rows = [claims.record(listed, None) for listed in claims.registry().values()]
+    table = claims_page.by_kind(rows)
+    kinds = ("proofs and exact checks", "the toy problem", "images", "this book's own")
+    counts = [re.search(rf"\| {kind} \|.* (\d+) \|$", table, re.M)[1] for kind in kinds]
+    assert min(map(int, counts)) > 0
+    assert sum(map(int, counts)) == sum(not row["fact"] for row in rows)
+    own = [listed for listed in claims.registry().values() if listed.kind == "this book's own"]
+    assert {listed.id for listed in own} > {"srflow.heat-zero", "appendix-c.sensitivity"}
+
+
+def test_a_drop_much_smaller_than_the_papers_says_so():
+    row = {"paper": ".382 − .022", "verdict": "reproduced", "quantity": "recall", "value": 0.009}
+    assert claims.small_effect(row) == ", by 2% of the paper's difference only"
+    for other in (
+        {"value": 0.3},
+        {"verdict": "not reproduced"},
+        {"quantity": "FID of a − FID of b"},
+        {"paper": "0.95"},
+    ):
+        assert claims.small_effect(row | other) == ""

@@ -2,6 +2,7 @@ import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "book" / "_ext"
@@ -61,10 +62,84 @@ def test_scripts_that_pages_do_not_need_are_left_out_and_others_wait(tmp_path):
     assert context["script_files"] == [kept]
 
 
-def test_launch_buttons_open_the_source_of_a_chapter():
+def launched(tmp_path, settings):
+    """The header's buttons of a chapter of a book with these settings."""
+    (tmp_path / "_config.yml").write_text(settings)
     colab = {"url": "https://colab/github/o/n/blob/main/book/executed/toy.ipynb", "text": "Colab"}
     download = {"url": "../../_sources/book/executed/toy.ipynb"}
-    context = {"header_buttons": [{"type": "group", "buttons": [colab, download]}, {"type": "x"}]}
-    extension("launch_sources").open_source(None, "", "", context, None)
-    assert colab["url"] == "https://colab/github/o/n/blob/main/notebooks/toy.ipynb"
+    groups = [
+        {"type": "group", "label": "launch-buttons", "buttons": [colab]},
+        {"type": "group", "label": "download-buttons", "buttons": [download]},
+        {"type": "x"},
+    ]
+    context = {"header_buttons": groups}
+    app = SimpleNamespace(srcdir=str(tmp_path))
+    extension("launch_sources").open_source(app, "", "", context, None)
     assert download["url"] == "../../_sources/book/executed/toy.ipynb"
+    return context["header_buttons"]
+
+
+def test_launch_buttons_open_the_source_of_a_chapter(tmp_path):
+    launch, *others = launched(tmp_path, "repository: {url: https://github.com/o/n}")
+    url = "https://colab/github/o/n/blob/main/notebooks/toy.ipynb"
+    assert [button["url"] for button in launch["buttons"]] == [url]
+    assert len(others) == 2
+
+
+def test_without_an_address_there_is_no_launch_button(tmp_path):
+    """They would lead to the repository of Jupyter Book."""
+    labels = [group.get("label") for group in launched(tmp_path, "title: a book")]
+    assert labels == ["download-buttons", None]
+
+
+TABLE = """<table class="dataframe"><thead><tr><th></th><th colspan="2">PSNR</th></tr>
+<tr><th></th><th>EDSR</th><th>a &amp; b</th></tr></thead>
+<tbody><tr><th>row</th><td>1</td><td><b>2</b></td></tr></tbody></table>"""
+
+
+def test_each_cell_knows_the_head_of_its_column():
+    context = {"body": TABLE + "<table><tr><td>no head</td></tr></table>"}
+    for _ in range(2):
+        extension("screens").label_cells(None, "", "", context, None)
+    assert '<th data-label="">row</th>' in context["body"]
+    assert '<td data-label="PSNR EDSR">1</td>' in context["body"]
+    assert '<td data-label="PSNR a &amp; b"><b>2</b></td>' in context["body"]
+    assert "<td>no head</td>" in context["body"]
+
+
+def picture(*columns, width=1000):
+    """White, with black columns at these places, in shares of the width."""
+    pixels = np.full((10, width, 4), 255, np.uint8)
+    for left, right in columns:
+        pixels[:, int(left * width) : int(right * width), :3] = 0
+    return pixels
+
+
+def test_wide_pictures_are_cut_where_they_are_empty():
+    parts = extension("screens").parts
+    ((_, cut), (again, _)) = parts(picture((0.0, 0.45), (0.5, 1.0)))
+    assert cut == again
+    assert 0.45 < cut < 0.5
+    thirds = parts(picture((0.0, 0.3), (0.35, 0.65), (0.7, 1.0)))
+    assert [left for left, _ in thirds] == pytest.approx([0.0, 0.325, 0.675], abs=0.01)
+    assert parts(picture((0.0, 1.0))) == []
+    assert parts(picture((0.0, 0.2), (0.3, 1.0))) == []  # no cut would help
+    assert parts(picture((0.0, 0.45), (0.5, 1.0), width=400)) == []
+
+
+def test_a_caption_and_a_theorem_bear_the_number_of_the_paper_only():
+    caption = '<span class="caption-number">Fig. 4 </span><span class="caption-text">{}</span>'
+    theorem = '<span class="caption-number">Theorem 1 </span> (Theorem 3.1 of the paper)'
+    context = {"body": caption.format("After Figure 1") + caption.format("Bits") + theorem}
+    extension("screens").one_number(None, "", "", context, None)
+    assert context["body"] == (
+        '<span class="caption-text">After Figure 1</span>'
+        + caption.format("Bits")
+        + '<span class="caption-number">Theorem 3.1</span>'
+    )
+
+
+def test_the_keyboard_may_skip_to_figures_that_change():
+    context = {"body": '<figure class="picture-browser photographs" id="a-browser">'}
+    extension("screens").skip_to_figures(None, "", "", context, None)
+    assert '<a class="skip-to-figure" href="#a-browser">' in context["body"]

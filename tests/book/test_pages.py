@@ -214,7 +214,9 @@ def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run
     for name in provenance.notebooks():
         for preset in config.PRESETS:
             output = f"{name}-{preset}.ipynb"
-            assert f"papermill notebooks/{name}.ipynb {output} -p preset {preset}\n" in page
+            ours = f"stochrestore run {name} --preset {preset}\n"
+            theirs = f"papermill notebooks/{name}.ipynb {output} \\\n    -p preset {preset}\n"
+            assert 0 < page.index(ours) < page.index(theirs)
         fields = registry.chapter(name).Settings.model_fields
         source = provenance.checkout() / "notebooks" / f"{name}.ipynb"
         assert set(notebook.parameter_names(source)) <= set(fields)
@@ -242,14 +244,30 @@ def test_other_runs_are_dated_and_those_on_a_gpu_have_a_line_of_their_own():
 
 def test_pages_are_written_beside_the_notebooks(tmp_path, capsys):
     paths = pages.write(tmp_path)
-    assert {path.name for path in paths} == {
+    written = [path for path in paths if path.suffix == ".md"]
+    assert {path.name for path in written} == {
         "equations.md",
         "results.md",
         "environment.md",
         "running.md",
     }
-    assert all(re.match("# ", path.read_text("utf-8")) for path in paths)
-    assert claims_page.summary(claims_page.records(tmp_path)) in paths[1].read_text("utf-8")
+    assert all(re.match("# ", path.read_text("utf-8")) for path in written)
+    assert (tmp_path / "figures" / "neighbours.html").exists()
+    assert claims_page.by_kind(claims_page.records(tmp_path)) in paths[1].read_text("utf-8")
+
+
+def test_students_pages_hold_no_solution(tmp_path):
+    """And a picture of what to expect, from wherever they are written."""
+    written = pages.student_pages(tmp_path / "exercises")
+    assert len(written) == 8
+    for path in written:
+        text = notebook.text(path)
+        assert "SOLUTION" not in text
+        assert "raise NotImplementedError  # yours" in text
+        (picture, *_) = re.findall(r"\]\(([^)]+\.png)\)|src=\"([^\"]+\.png)", text)
+        assert (path.parent / next(filter(None, picture))).exists()
+    code = "def f(x):\n    ### BEGIN SOLUTION\n    return x\n    ### END SOLUTION\n\n\nf(1)"
+    assert pages.unsolved(code) == "def f(x):\n    raise NotImplementedError  # yours\n\n\nf(1)"
 
 
 def test_front_figures_are_small_copies_of_the_chapters(tmp_path, monkeypatch):
@@ -263,7 +281,8 @@ def test_front_figures_are_small_copies_of_the_chapters(tmp_path, monkeypatch):
     executed(tmp_path / "toy_tradeoff.ipynb", *cells)
     (copy,) = pages.front_figures(tmp_path)
     assert copy == tmp_path / "figures" / "fig-toy-estimators.webp"
-    assert Image.open(copy).size == (900, 300)
+    assert pages.FRONT_FIGURES["fig-toy-estimators"] == (0, 0, 1, 0.5)
+    assert Image.open(copy).size == (900, 150)
     monkeypatch.setattr(provenance, "notebooks", lambda: ("toy_tradeoff",))  # all there are
     with pytest.raises(InputError, match=r"front page: got \['fig-inpaint-samples', .*all in"):
         pages.front_figures(tmp_path)

@@ -6,9 +6,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
+from matplotlib.text import Text
 
-from stochrestore.figures import images, sr_robustness, toy, trainings
+from stochrestore.figures import images, sr_robustness, style, tables, theory, toy, trainings
 from stochrestore.figures.interactive import weight_browser
 from stochrestore.figures.style import NAMES
 from stochrestore.metrics.intervals import Interval
@@ -148,11 +150,14 @@ def test_numbers_stand_over_the_samples_they_are_of():
     assert notes == {"sto_gan": "std 0.12 · 25 dB", "posterior_sampler": "std 0.12"}
     one, four = torch.rand(1, 2, 1, 8, 8), torch.rand(4, 2, 1, 8, 8)
     groups = [("input", one), ("sto_gan", four)]
-    titles = [axis.get_title() for axis in images.sample_sheet(groups, notes=notes).axes]
-    assert titles == ["input", "StoGAN\nstd 0.12 · 25 dB"]
+    axes = images.sample_sheet(groups, notes=notes).axes
+    assert [axes[0].get_title(), axes[1].get_title("left")] == [
+        "input",
+        "StoGAN\nstd 0.12 · 25 dB",
+    ]
     narrow = images.sample_sheet([("sto_gan", one)], notes=notes)
     assert narrow.axes[0].get_title() == "StoGAN\nstd 0.12\n25 dB"
-    assert [axis.get_title() for axis in images.sample_sheet(groups).axes] == ["input", "StoGAN"]
+    assert images.sample_sheet(groups).axes[1].get_title("left") == "StoGAN"
 
 
 def test_health_is_told_of_each_network_that_was_examined():
@@ -175,3 +180,149 @@ def test_figure_4_of_one_scale_has_limits_around_it():
         low, high = axis.get_xlim()
         assert 0 < low < 3.9 < 4.1 < high
     plt.close(figure)
+
+
+# --- Large enough to read --------------------------------------------------------------------
+
+SCREEN = 702  # pixels of text on a screen of 1300
+
+
+def on_screen(figure):
+    """Pixels to the inch of a figure that fills the text, or is shown at its own size."""
+    figure.canvas.draw()
+    return min(96.0, SCREEN / figure.get_size_inches()[0])
+
+
+def smallest_text(figure):
+    """In pixels on the screen."""
+    texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
+    return min(t.get_fontsize() / 72 for t in texts) * on_screen(figure)
+
+
+def scale_rows():
+    value = Interval(1.0, 0.5, 1.5)
+    return [
+        {"data": data, "scale": scale, "estimator": name, "features": "pixels"}
+        | dict.fromkeys(images.FIGURE_4, value)
+        for name in (*MODELS, "posterior_sampler")
+        for scale in (4, 8, 16)
+        for data in ("digits", "faces", "patches")
+    ]
+
+
+def toy_figure():
+    names = ("robust_sine", "erratic_sine", *MODELS, "posterior_sampler")
+    points = torch.rand(20, 2)
+    return toy.supports_and_samples(
+        names,
+        dict.fromkeys(names, points),
+        dict.fromkeys(names, (points, points)),
+        dict.fromkeys(names, "precision 1.00\nrecall 0.99"),
+        toy.draw_disk,
+    )
+
+
+def inpainting(n=4):
+    of = {name: torch.rand(4 if "sto" in name else 1, n, 3, 16, 16) for name in MODELS}
+    known = [("input", torch.rand(1, n, 3, 16, 16)), ("image", torch.rand(1, n, 3, 16, 16))]
+    posterior = [("posterior_sampler", torch.rand(4, n, 3, 16, 16))]
+    return [*known, *of.items(), *posterior], of
+
+
+def figure_8():
+    rows = [
+        {"data": "d", "network": name, "alpha": alpha, "output_rgb": 30.0, "input_rgb": 35.0}
+        for name in ("edsr", "esrgan", "srflow")
+        for alpha in (1.0, 32.0)
+        for _ in range(2)
+    ]
+    return sr_robustness.figure_8(rows)
+
+
+FIGURES = {
+    "1": lambda: images.sample_sheets(images.figure_1(*inpainting())),
+    "1, of clothes": lambda: images.sample_sheet(inpainting(8)[0][:-1]),
+    "3": toy_figure,
+    "4": lambda: images.over_scale(scale_rows()),
+    "6": lambda: theory.figure_6(1),
+    "8": figure_8,
+    "an attack": lambda: images.attack_sheet([(m, [torch.rand(3, 8, 8)] * 5) for m in MODELS]),
+}
+
+
+@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
+def test_text_can_be_read_beside_the_chapter(make):
+    style.use()
+    assert smallest_text(make()) >= 9
+
+
+def test_thumbnails_are_large_enough_to_be_seen():
+    for figure in (FIGURES["1"](), FIGURES["1, of clothes"]()):
+        pixels = on_screen(figure) / figure.dpi
+        for axis in figure.findobj(Axes):
+            for picture in axis.get_images():
+                tile = axis.get_window_extent().width * 17 / picture.get_array().shape[1]
+                assert tile * pixels >= 48
+
+
+def test_figure_1_is_grouped_and_has_what_is_attacked_under_each():
+    groups, attacked = inpainting(2)
+    sheets = images.figure_1(groups, attacked)
+    assert list(sheets) == ["Stochastic", "Deterministic, and the true posterior"]
+    names = [[name for name, _ in sheet] for sheet in sheets.values()]
+    assert names == [
+        ["input", "image", "sto_gan", "robust_sto_gan"],
+        ["input", "image", "erratic_gan", "robust_gan", "posterior_sampler"],
+    ]
+    of = dict(sheets["Stochastic"])
+    torch.testing.assert_close(of["sto_gan"][:, 0::2], dict(groups)["sto_gan"])
+    torch.testing.assert_close(of["sto_gan"][:, 1::2], attacked["sto_gan"])
+    assert of["image"][:, 1::2].isnan().all()
+    drawn = images.mosaic(of["image"])
+    assert (drawn[17:33, :, 3] == 0).all()  # nothing there, not black
+    assert (drawn[:16, :, 3] == 1).all()
+
+
+def test_rows_of_figure_4_are_the_papers_and_say_where_it_is_better():
+    axes = images.over_scale(scale_rows()).axes
+    labels = [axis.get_ylabel() for axis in axes if axis.get_ylabel()]
+    better = [label[-1] for label in labels]
+    assert [label.split()[0] for label in labels] == [
+        "precision",
+        "recall",
+        "FID",
+        "per-pixel",
+        "robustness,",
+    ]
+    assert better == ["↑", "↑", "↓", "↑", "↑"]
+
+
+def test_a_table_has_the_papers_order_its_values_under_ours_and_constants_below():
+    def row(name, recall):
+        value = Interval(recall, recall - 0.1, recall + 0.1)
+        quantities = dict.fromkeys(tables.QUANTITIES, value)
+        same = {"ai_psnr": Interval.exact(32.9), "consistency": Interval.exact(float("inf"))}
+        return {"estimator": name, "features": "pixels", **quantities, **same}
+
+    rows = [row(name, 0.2) for name in (*MODELS, "posterior_sampler")]
+    rows[-1] |= {"robustness": None, "ai_psnr": None}
+    found = tables.comparison({"digits": rows}, {"recall": {"sto_gan": ".388"}})
+    names = ("sto_gan", "robust_sto_gan", "erratic_gan", "robust_gan", "posterior_sampler")
+    assert found.columns == [NAMES[name] for name in names]
+    (block,) = found.blocks.values()
+    assert block["recall ↑"][0] == tables.Cell("0.200", "[0.100, 0.300]", ".388")
+    assert block["robustness, dB ↑"][-1].value == "–"
+    assert not any("AI-PSNR" in label or "consistency" in label for label in block)
+    (note,) = found.notes
+    assert "AI-PSNR, dB 32.9" in note
+    assert "consistency, dB ∞" in note
+    page = found._repr_html_()
+    assert '<small class="paper">paper .388</small>' in page
+    assert "<br><small>[0.100, 0.300]</small>" in page
+
+
+def test_tables_have_words_and_no_names_of_the_code():
+    quality = [{"network": "edsr", "image": "a", "psnr": 1.0, "psnr_y": 2.0, "ssim": 0.5}]
+    checks = theory.check_table({"posterior_fails": 0, "gain": 1e-9}, "n", ".0e")
+    words = [*sr_robustness.quality_table(quality).columns, *checks.index]
+    assert not any("_" in word.replace("p_X", "").replace("C_Y", "") for word in words)

@@ -171,3 +171,12 @@ def test_difference_looks_to_the_right_sides():
 def test_bad_input_is_refused(call, message, generator):
     with pytest.raises(InputError, match=message):
         call(generator)
+
+
+def test_an_interval_of_a_share_is_cut_where_shares_end():
+    """Of recalls of 0.98, 1 and 1 it reached above 1."""
+    values = [0.98, 1.0, 1.0]
+    assert student_interval(values).high > 1
+    cut = student_interval(values, within=(0, 1))
+    assert (cut.high, cut.low) == (1, student_interval(values).low)
+    assert student_interval([0.0, 0.0, 0.02], within=(0, 1)).low == 0

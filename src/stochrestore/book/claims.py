@@ -38,6 +38,8 @@ _RELATION = re.compile(
     rf"(?P<op><=|>=|<|>|==)\s*(?P<bound>{_NUMBER})"
     rf"|in\s*\[\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*\]"
 )
+_DIFFERENCE = re.compile(rf"({_NUMBER}) − ({_NUMBER})")
+Kind = Literal["proofs and exact checks", "the toy problem", "images", "this book's own"]
 
 
 class Claim(BaseModel):
@@ -61,6 +63,15 @@ class Claim(BaseModel):
     expected: dict[str, Verdict]
     note: str = ""
     fact: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """What a verdict on it rests on, or that the paper does not say it."""
+        if self.where.startswith("new"):
+            return "this book's own"
+        if self.notebook in ("theorem_3_1", "appendix_c"):
+            return "proofs and exact checks"
+        return "the toy problem" if self.notebook == "toy_tradeoff" else "images"
 
     def judge(self, measured: Interval) -> Verdict:
         """The verdict on an interval.
@@ -164,7 +175,8 @@ def record(claim: Claim, evidence: Evidence | None) -> dict[str, Any]:
 def check(evidence: Evidence) -> None:
     """Print the id and verdict of each claim, and the expected verdict where it differs.
 
-    No numbers are printed, so that two runs print the same. Nothing is raised where a verdict
+    No numbers are printed, so that two runs print the same; the page leaves them out, since the
+    table of :class:`Evidence` stands above them. Nothing is raised where a verdict
     differs, so that a reader may change parameters; ``stochrestore claims --check`` fails then.
     """
     for row in evidence.rows():
@@ -179,13 +191,20 @@ def surprising(row: Mapping[str, Any]) -> bool:
 
 def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Claims as an HTML table: statement, relation, our value, the paper's, verdict."""
-    return table(("claim", "holds if", "here", "paper", "verdict"), map(_cells, rows))
+    names = ("claim", "holds if", "here", "paper", "verdict")
+    return rows_as_table(names, (_cells(row) for row in rows))
 
 
-def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of claims in HTML, from the columns' names and the cells of each row, in HTML too."""
+def rows_as_table(names: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """Cells, already HTML, as a table whose first column holds statements and last verdicts."""
     head = "".join(f"<th>{name}</th>" for name in names)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    kinds = ["statement", *["number"] * (len(names) - 2), "verdict"]
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td class="{kind}">{c}</td>' for kind, c in zip(kinds, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
     return (
         f'<table class="claims table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
@@ -194,7 +213,25 @@ def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _cells(row: Mapping[str, Any]) -> list[str]:
     statement = f"{html.escape(row['statement'])} <small>({html.escape(row['where'])})</small>"
     relation = f"{html.escape(row['quantity'])} {html.escape(row['relation'])}"
-    return [statement, relation, measured_text(row), html.escape(row["paper"]), verdict_text(row)]
+    return [
+        statement,
+        relation,
+        measured_text(row),
+        html.escape(row["paper"]),
+        verdict_text(row) + small_effect(row),
+    ]
+
+
+def small_effect(row: Mapping[str, Any]) -> str:
+    """A remark on a statement that is reproduced by far less than the paper's difference.
+
+    The differences of FID are left out, since they are of other features than the paper's.
+    """
+    printed = _DIFFERENCE.fullmatch(row["paper"])
+    if not printed or row["verdict"] != "reproduced" or row["quantity"].startswith(("FID", "loss")):
+        return ""
+    share = row["value"] / (float(printed[1]) - float(printed[2]))
+    return f", by {share:.0%} of the paper's difference only" if 0 <= share < 0.2 else ""
 
 
 def verdict_text(row: Mapping[str, Any]) -> str:

@@ -5,12 +5,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from stochrestore.book import claims, notebook
+from stochrestore.book.claims import Kind
 
 Record = Mapping[str, Any]
 _MARKS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "not tested": "–"}
+
+INTRODUCTION = (
+    "Each statement that this book tests, the relation that must hold for it to count as "
+    "reproduced, and what was measured. Where the whole interval satisfies the relation, the "
+    "statement is *reproduced*. Where none of it does, it is *not reproduced*. Else it is "
+    "*inconclusive*: the interval is too wide to say. An interval is over trainings, or over "
+    "images with the networks given; then another training may well give another value. A fact "
+    "holds by the way it is measured, whatever was trained, and is not counted. Proofs, a toy, "
+    "small networks on images, and statements of this book that the paper does not make are "
+    "counted apart:"
+)
+THRESHOLDS = (
+    "**Thresholds.** A threshold is taken from the paper and not from what was measured here. It "
+    "is 0 where the paper states a direction. It is the rounding of the arithmetic where "
+    "something is exact. Else it lies between the paper's number and the number that would "
+    "contradict the statement, and nearer to the latter, since the networks here are smaller. "
+    "Each difference or ratio that the paper prints satisfies its relation, but for the heading of "
+    "Table 3, and a test checks that."
+)
 
 
 def records(folder: Path) -> list[Record]:
@@ -39,6 +59,16 @@ def summary(rows: Iterable[Record]) -> str:
     """The number of claims of each verdict, in words; facts are not counted."""
     count = Counter(row["verdict"] for row in rows if not row["fact"])
     return ", ".join(f"{count[verdict]} {verdict}" for verdict in _MARKS)
+
+
+def by_kind(rows: Iterable[Record]) -> str:
+    """The numbers of verdicts by what they rest on, as a table in Markdown."""
+    rows, known = [row for row in rows if not row["fact"]], claims.registry()
+    lines = [f"| | {' | '.join(_MARKS)} |", "|:--|" + "--:|" * len(_MARKS)]
+    for kind in get_args(Kind):
+        count = Counter(row["verdict"] for row in rows if known[row["id"]].kind == kind)
+        lines.append(f"| {kind} | {' | '.join(str(count[verdict]) for verdict in _MARKS)} |")
+    return "\n".join(lines)
 
 
 def surprises(rows: Iterable[Record]) -> list[str]:
@@ -72,16 +102,7 @@ def markdown(rows: Sequence[Record], titles: Mapping[str, str]) -> str:
         rows: see :func:`records`.
         titles: title by name of those notebooks that have a page beside this one.
     """
-    parts = [
-        "# Claims",
-        f"**{summary(rows)}.** Each statement of the paper that this book tests, the relation "
-        "that must hold for it to count as reproduced, and what was measured. Where the whole "
-        "interval satisfies the relation, the statement is *reproduced*; where none of it does, "
-        "*not reproduced*; else it is *inconclusive*, since the interval is too wide to say. An "
-        "interval is over trainings, or over images with the networks given: then another "
-        "training may well give another value. A fact holds by the way it is measured, whatever "
-        "was trained.",
-    ]
+    parts = ["# Claims", INTRODUCTION, by_kind(rows), THRESHOLDS]
     for name, group in _by_notebook(rows):
         title = titles.get(name)
         link = f"[{title}]({name}.ipynb)" if title else name

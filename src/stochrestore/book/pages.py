@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,11 +17,28 @@ import yaml
 from PIL import Image
 
 from stochrestore import config
-from stochrestore.book import claims_page, cluster, equations, notebook, provenance, runs, speed
-from stochrestore.book.claims import MIME_TYPE, measured_text, table, verdict_text
+from stochrestore.book import (
+    claims_page,
+    cluster,
+    equations,
+    launch,
+    notebook,
+    provenance,
+    runs,
+    speed,
+)
+from stochrestore.book.claims import (
+    MIME_TYPE,
+    measured_text,
+    rows_as_table,
+    small_effect,
+    verdict_text,
+)
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import plan, registry
+from stochrestore.figures import style
+from stochrestore.figures.neighbours import neighbours_browser
 
 Record = Mapping[str, Any]
 
@@ -38,16 +56,19 @@ _ITEMS = {
     "Sensitivity (Sec. 4 and 5, App. D)": r"App\. D|Sec\. 4|Sec\. 5",
 }
 _OTHER = "New in this book"
-_COLUMNS = ("the paper says", "where", "paper", "here", "verdict", "preset", "made by")
+_SOLUTION = re.compile(r"^([ ]*)### BEGIN SOLUTION.*?### END SOLUTION$", re.M | re.S)
 _MIB = 2**20
-FRONT_FIGURES = (
-    "fig-toy-estimators",
-    "fig-theorem-gallery",
-    "fig-zigzag-trade-off",
-    "fig-inpaint-samples",
-    "fig-sr-figure-8",
-)
-"""The figures of the front page, by their names in the chapters."""
+FRONT_FIGURES = {
+    "fig-toy-estimators": (0.0, 0.0, 1.0, 0.5),
+    "fig-theorem-gallery": (0.0, 0.0, 1.0, 1.0),
+    "fig-zigzag-trade-off": (0.0, 0.0, 1.0, 1.0),
+    "fig-inpaint-samples": (0.0, 0.0, 1.0, 0.28),
+    "fig-sr-figure-8": (0.0, 0.0, 0.52, 1.0),
+}
+"""The figures of the front page, by their names in the chapters, and the part shown of each.
+
+The part is its left, upper, right and lower end, in shares of width and height.
+"""
 
 
 def write(folder: Path) -> list[Path]:
@@ -66,7 +87,35 @@ def write(folder: Path) -> list[Path]:
         path = folder / f"{name}.md"
         path.write_text(make(), "utf-8")
         paths.append(path)
-    return paths + front_figures(folder)
+    paths += front_figures(folder)
+    return [
+        *paths,
+        idea(folder / "figures" / "neighbours.html"),
+        *student_pages(folder / "exercises"),
+    ]
+
+
+def student_pages(folder: Path) -> list[Path]:
+    """Write the exercises as students get them, without solutions, to be read on the site."""
+    source = provenance.checkout() / "notebooks" / "exercises"
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = os.path.relpath(source / "expected", folder)
+    paths = []
+    for path in notebook.sources(source):
+        found = notebook.read(path)
+        cells = [
+            cell | {"source": unsolved(cell["source"]).replace("](expected/", f"]({pictures}/")}
+            for cell in found["cells"]
+            if cell["id"] != launch.ID
+        ]
+        paths.append(folder / path.name)
+        notebook.write(paths[-1], found | {"cells": cells})
+    return paths
+
+
+def unsolved(code: str) -> str:
+    """The source of a cell with an empty function in place of each solution."""
+    return _SOLUTION.sub(r"\1raise NotImplementedError  # yours", code)
 
 
 def front_figures(folder: Path) -> list[Path]:
@@ -83,7 +132,10 @@ def front_figures(folder: Path) -> list[Path]:
     for page in sorted(folder.glob("*.ipynb")):
         for name, png in _figures(page):
             if name in FRONT_FIGURES:
-                picture = Image.open(io.BytesIO(png)).convert("RGB")
+                picture = Image.open(io.BytesIO(png)).convert("RGBA")
+                left, upper, right, lower = FRONT_FIGURES[name]
+                across, down = picture.size
+                picture = picture.crop((left * across, upper * down, right * across, lower * down))
                 picture.thumbnail((900, 9000))
                 paths.append(folder / "figures" / f"{name}.webp")
                 picture.save(paths[-1], quality=85, method=6)
@@ -91,6 +143,13 @@ def front_figures(folder: Path) -> list[Path]:
     whole = all((folder / f"{name}.ipynb").exists() for name in provenance.notebooks())
     require(not (whole and missing), "figures of the front page", missing, "all in the chapters")
     return paths
+
+
+def idea(path: Path) -> Path:
+    """Write the interactive figure of the front page, to be included there."""
+    style.use()
+    path.write_text(neighbours_browser()._repr_html_(), "utf-8")
+    return path
 
 
 def _figures(page: Path) -> Iterator[tuple[str, bytes]]:
@@ -121,10 +180,11 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
     """
     parts = [
         "# Results, figure by figure",
-        f"**{claims_page.summary(rows)}.** Every number that the paper prints and this book "
-        "measures, in the paper's order. What an interval is over is said beside it. The verdict "
-        "is about the whole interval, as explained where the claims stand by chapter, with "
-        "remarks: [](claims.md).",
+        "What the paper states and prints beside what this book measures, in the paper's order. "
+        "What an interval is over is said with it. The verdict is about the whole interval. How "
+        "verdicts and their thresholds are made is explained where the claims stand by chapter, "
+        "with remarks: [](claims.md). Counted by what they rest on:",
+        claims_page.by_kind(rows),
     ]
     published = provenance.published(provenance.checkout())
     more = [run for run in more if run.measured]
@@ -138,23 +198,24 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
     for name in (*_ITEMS, _OTHER):
         group = [row for row in rows if item(row["where"]) == name]
         if group:
+            says = "this book says" if name == _OTHER else "the paper says"
             cells = (_cells(row, folder, more, published) for row in group)
-            parts += [f"## {name}", f"{claims_page.summary(group)}.", table(_COLUMNS, cells)]
+            table = rows_as_table((says, "paper", "here", "verdict"), cells)
+            parts += [f"## {name}", f"{claims_page.summary(group)}.", table]
     return "\n\n".join(parts) + "\n"
 
 
 def _cells(row: Record, folder: Path, more: Sequence[Run], published: str) -> Iterator[str]:
-    yield f"{html.escape(row['statement'])} <small>({html.escape(row['quantity'])})</small>"
-    yield from (html.escape(text) for text in (row["where"], row["paper"]))
+    place = f"{row['where']}: {row['quantity']}"
+    yield f"{html.escape(row['statement'])} <small>({html.escape(place)})</small>"
+    yield html.escape(row["paper"])
     yield measured_text(row) + "".join(_also(row, *found) for found in runs.rows(more, row["id"]))
-    yield verdict_text(row)
-    yield row["preset"] or "–"
     line = _source(published, "src/stochrestore/book/claims.yaml", source_line(row["id"]))
     number = cell_number(folder / f"{row['notebook']}.ipynb", row["id"])
-    if number is None:
-        yield line
-    else:
-        yield f'<a href="{row["notebook"]}.html#claims">cell [{number}]</a>; {line}'
+    cell = f'<a href="{row["notebook"]}.html#claims">cell [{number}]</a>; ' if number else ""
+    preset = f"at {row['preset']}; " if row["preset"] else ""
+    made = f"<small>{preset}{cell}{line}</small>"
+    yield f"{verdict_text(row)}{small_effect(row)}<br>{made}"
 
 
 def _also(row: Record, run: Run, found: Record) -> str:
@@ -253,7 +314,10 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         "# Running the notebooks",
         "`make book` sets everything up and runs all notebooks at the preset `laptop`. This page "
         "shows how to run one notebook with parameters of your own. Each line works from the root "
-        "of the checkout, with `.venv/bin` on the path.",
+        "of the checkout, with `.venv/bin` on the path. `stochrestore run` checks names and values "
+        "before anything runs, and writes to `_build/runs`. Plain papermill does the same work "
+        "from any folder, but only warns of a name that it does not know; its lines are folded "
+        "below.",
         "## Presets",
         "\n".join(f"- `{preset}`: {_MEANING[preset]}" for preset in config.PRESETS),
         "A table below each notebook's commands says what they took, where that was measured. "
@@ -279,8 +343,6 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         "Names and values are checked before anything runs. What does not fit ends "
         "`stochrestore run` in one line:",
         *_refusals(),
-        "Papermill itself only warns of a name that it does not know, and runs the notebook "
-        "without it. Prefer `stochrestore run`.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -290,11 +352,13 @@ def _without_gpu(measured: Sequence[Run]) -> str:
 
 
 def _section(name: str, measured: Sequence[tuple[Run, str]]) -> Iterator[str]:
-    commands = [
-        f"papermill notebooks/{name}.ipynb {name}-{preset}.ipynb -p preset {preset}"
+    ours = [f"stochrestore run {name} --preset {preset}" for preset in config.PRESETS]
+    yield "```bash\n" + "\n".join(ours) + "\n```"
+    theirs = [
+        f"papermill notebooks/{name}.ipynb {name}-{preset}.ipynb \\\n    -p preset {preset}"
         for preset in config.PRESETS
     ]
-    yield "```bash\n" + "\n".join(commands) + "\n```"
+    yield "````{dropdown} With papermill\n```bash\n" + "\n".join(theirs) + "\n```\n````"
     lines = [
         "| preset | clock | processor | memory | disk | on | when |",
         "|:--|--:|--:|--:|--:|:--|:--|",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -266,6 +267,14 @@ def sampled(
     return groups
 
 
+ANY = (-math.inf, math.inf)
+RANGES = {
+    **dict.fromkeys(("precision", "recall", "ball_used"), (0.0, 1.0)),
+    **dict.fromkeys(("fid", "std"), (0.0, math.inf)),
+}
+"""The values that a quantity of a row can have."""
+
+
 def over_runs(rows: Sequence[Row]) -> list[Row]:
     """One row for each estimator: the mean over its networks, with Student's 95 % interval.
 
@@ -277,7 +286,10 @@ def over_runs(rows: Sequence[Row]) -> list[Row]:
         first = runs[0]
         if len(runs) > 1:
             measured = {key for key, value in first.items() if isinstance(value, Interval)}
-            means = {key: student_interval([run[key].value for run in runs]) for key in measured}
+            means = {
+                key: student_interval([run[key].value for run in runs], within=RANGES.get(key, ANY))
+                for key in measured
+            }
             first = {**first, **means}
         merged.append({**first, "runs": len(runs)})
     return merged

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure, FigureBase
+import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from stochrestore.figures.style import BESIDE, COLORS, NAMES, draw_intervals, look, panels
-from stochrestore.metrics.intervals import Interval
+from stochrestore.figures.style import (
+    BESIDE,
+    COLORS,
+    LABEL,
+    NAMES,
+    WIDTH,
+    draw_intervals,
+    look,
+    panels,
+)
+from stochrestore.figures.tables import QUANTITIES, in_order
 from stochrestore.metrics.restoration import AttackChecks
 
 Rows = Sequence[Mapping[str, Any]]
 Groups = Sequence[tuple[str, Tensor]]
+BAR: dict[str, Any] = {"clip_on": False, "solid_capstyle": "butt"}
 PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
 
 
@@ -30,124 +40,154 @@ def sample_sheet(groups: Groups, *, notes: Mapping[str, str] | None = None) -> F
             estimator's key is replaced by the estimator's name, in its colour.
         notes: what stands in a second line below a title, e.g. :func:`behaviour_notes`.
     """
-    figure = plt.figure(figsize=_sheet_size(groups), dpi=170, layout="constrained")
-    figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
-    _draw_sheet(figure, groups, notes)
-    return figure
+    return sample_sheets({"": groups}, notes=notes)
 
 
-def sample_sheets(sheets: Mapping[str, Groups]) -> Figure:
+def sample_sheets(
+    sheets: Mapping[str, Groups], *, notes: Mapping[str, str] | None = None
+) -> Figure:
     """Several sheets of :func:`sample_sheet`, one below the other, each with its title."""
-    sizes = [_sheet_size(groups) for groups in sheets.values()]
-    heights = [height + 0.25 for _, height in sizes]
-    figure = plt.figure(
-        figsize=(max(width for width, _ in sizes), sum(heights)), dpi=120, layout="constrained"
-    )
-    figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
-    parts = figure.subfigures(len(sheets), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for part, (title, groups) in zip(parts, sheets.items(), strict=True):
-        _draw_sheet(part, groups)
-        part.suptitle(title, fontsize=9, fontweight="bold", x=0.01, ha="left")
+    sheets = {title: in_paper_order(groups) for title, groups in sheets.items()}
+    columns = max(sum(images.shape[0] for _, images in groups) for groups in sheets.values())
+    tile = min(0.75, WIDTH / columns)
+    heights = [
+        tile * groups[0][1].shape[1] + (0.75 if title else 0.6) for title, groups in sheets.items()
+    ]
+    figure = plt.figure(figsize=(tile * columns, sum(heights)), dpi=170)
+    figure.patch.set_alpha(0)  # photographs are shown as they are, whatever the page's theme
+    bottom = sum(heights)
+    for (title, groups), height in zip(sheets.items(), heights, strict=True):
+        if title:
+            place = (0.0, (bottom - 0.12) / sum(heights))
+            figure.text(*place, title, fontsize=9.5, fontweight="bold", va="top", color=LABEL)
+        bottom -= height
+        _draw_sheet(figure, groups, tile, bottom, notes=notes)
     return figure
 
 
-def _sheet_size(groups: Groups) -> tuple[float, float]:
-    """Width and height in inches."""
-    columns = sum(images.shape[0] for _, images in groups)
-    return 0.62 * columns + 0.12 * len(groups), 0.62 * groups[0][1].shape[1] + 0.35
+def figure_1(groups: Groups, attacked: Mapping[str, Tensor]) -> dict[str, Groups]:
+    """Figure 1 as the paper groups it: the stochastic models, and the deterministic ones.
+
+    Under the restorations of each input are those of the attacked input.
+
+    Args:
+        groups: of :func:`stochrestore.experiments.inpaint.figure_1`.
+        attacked: from ``"input"`` and each model to images under attack, (columns, n, C, S, S).
+
+    Returns:
+        Sheets for :func:`sample_sheets`.
+    """
+    of = {name: _interleaved(images, attacked.get(name)) for name, images in in_paper_order(groups)}
+    stochastic = [n for n in of if n in ("sto_gan", "robust_sto_gan")]
+    others = [n for n in of if n not in ("input", "image", *stochastic)]
+    sheets: dict[str, Groups] = {}
+    for title, names in (("Stochastic", stochastic), ("Deterministic", others)):
+        if names:
+            more = ", and the true posterior" if "posterior_sampler" in names else ""
+            sheets[title + more] = [(name, of[name]) for name in ("input", "image", *names)]
+    return sheets
 
 
-def _draw_sheet(figure: FigureBase, groups: Groups, notes: Mapping[str, str] | None = None) -> None:
-    side = groups[0][1].shape[-1]
-    widths = [images.shape[0] * (side + 1) - 1 for _, images in groups]  # so that rows align
-    axes = figure.subplots(1, len(groups), width_ratios=widths, squeeze=False)
-    for axis, (title, images) in zip(axes[0], groups, strict=True):
-        axis.imshow(mosaic(images), interpolation="nearest")
-        color = COLORS.get(title, "black")
+def in_paper_order(groups: Groups) -> list[tuple[str, Tensor]]:
+    """The groups of a sheet with the models as in the paper's Figure 1, others where they were."""
+    of = dict(groups)
+    names = [name for name in of if name in NAMES]
+    return [(n, of[n]) for n in of if n not in names] + [(n, of[n]) for n in in_order(names)]
+
+
+def _interleaved(images: Tensor, attacked: Tensor | None) -> Tensor:
+    """Each row of images followed by its row under attack, or by an empty one, which is NaN."""
+    below = torch.full_like(images, torch.nan) if attacked is None else attacked[: len(images)]
+    return torch.stack([images, below], 2).flatten(1, 2)
+
+
+def _draw_sheet(
+    figure: Figure,
+    groups: Groups,
+    tile: float,
+    bottom: float,
+    *,
+    notes: Mapping[str, str] | None,
+) -> None:
+    """Draw a row of groups whose images all stand in one grid of tiles, in inches."""
+    width, height = figure.get_size_inches()
+    column = 0
+    for title, images in groups:
+        side = images.shape[-1]
+        sizes = [tile * (n - 1 / (side + 1)) for n in images.shape[:2]]
+        box = (column * tile / width, bottom / height, sizes[0] / width, sizes[1] / height)
+        axis = figure.add_axes(box)
+        axis.imshow(mosaic(images), interpolation="nearest", aspect="auto")
         narrow = images.shape[0] == 1
         label = NAMES.get(title, title)
+        if narrow and len(label) > 8:
+            label = label.replace("GAN", "\nGAN")
         if notes and title in notes:
             label += "\n" + (notes[title].replace(" · ", "\n") if narrow else notes[title])
-        axis.set_title(label, fontsize=6.5 if narrow else 8, color=color, pad=3)
+        color = COLORS.get(title, LABEL) if title != "posterior_sampler" else LABEL
+        axis.set_title(label, fontsize=7.5, color=color, pad=5, loc="center" if narrow else "left")
         axis.set_axis_off()
-        for line in range(1, images.shape[0]):
-            axis.axvline(line * (side + 1) - 1, color="white", linewidth=0.6)
+        if title in COLORS and title != "posterior_sampler":  # a bar over the columns of a model
+            axis.plot([0, 1], [1.006, 1.006], transform=axis.transAxes, color=color, **BAR)
+        column += images.shape[0]
 
 
 def mosaic(images: Tensor) -> NDArray[np.float32]:
-    """Images (columns, rows, C, S, S) as one picture (H, W, 3), separated by white lines."""
+    """Images (columns, rows, C, S, S) as one picture (H, W, 4), with clear lines between them.
+
+    An image of NaN is left clear.
+    """
     columns, rows, _, side, _ = images.shape
-    sheet = np.ones((rows * (side + 1) - 1, columns * (side + 1) - 1, 3), np.float32)
+    sheet = np.zeros((rows * (side + 1) - 1, columns * (side + 1) - 1, 4), np.float32)
     pixels = images.detach().clamp(0, 1).cpu().numpy()
     for c in range(columns):
         for r in range(rows):
+            if np.isnan(pixels[c, r]).all():
+                continue
             top, left = r * (side + 1), c * (side + 1)
             tile = np.moveaxis(pixels[c, r], 0, -1)
-            sheet[top : top + side, left : left + side] = np.broadcast_to(tile, (side, side, 3))
+            sheet[top : top + side, left : left + side, :3] = tile
+            sheet[top : top + side, left : left + side, 3] = 1
     return sheet
 
 
-def attack_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]], headings: Sequence[str]) -> Figure:
-    """The effect of an attack: a row per estimator, with a picture (C, S, S) in each column."""
-    size = (1.15 * len(headings) + 0.9, 1.12 * len(rows) + 0.3)
-    figure, axes = panels(len(rows), len(headings), size, dpi=150)
-    figure.get_layout_engine().set(**PADDING)
-    for line, (name, pictures) in zip(axes, rows, strict=True):
-        for axis, picture in zip(line, pictures, strict=True):
+AMPLIFIED = 3
+"""By how much :func:`attack_sheet` multiplies differences."""
+
+
+def attack_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]]) -> Figure:
+    """The effect of an attack, a row per estimator.
+
+    Args:
+        rows: estimator, and pictures (C, S, S): the input, the attacked input, both outputs, and
+            the outputs' difference, which is shown :data:`AMPLIFIED`.
+    """
+    headings = (
+        "input",
+        "attacked input",
+        "output",
+        "output, attacked",
+        f"difference, ×{AMPLIFIED}",
+    )
+    of = dict(rows)
+    size = len(rows), len(headings)
+    figure, axes = plt.subplots(
+        *size, figsize=(1.2 * size[1] + 0.5, 1.2 * size[0] + 0.3), dpi=150, layout="constrained"
+    )
+    figure.get_layout_engine().set(**PADDING)  # type: ignore[union-attr]
+    figure.patch.set_alpha(0)
+    for line, name in zip(np.atleast_2d(axes), in_order(list(of)), strict=True):
+        *pictures, difference = of[name]
+        for axis, picture in zip(line, [*pictures, AMPLIFIED * difference], strict=True):
             axis.imshow(mosaic(picture[None, None]), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
+            axis.patch.set_alpha(0)
             for spine in axis.spines.values():
                 spine.set_visible(False)
         line[0].set_ylabel(NAMES[name], color=COLORS[name], fontsize=8.5, fontweight="bold")
-    for axis, heading in zip(axes[0], headings, strict=True):
-        axis.set_title(heading, fontsize=8.5)
+    for axis, heading in zip(np.atleast_2d(axes)[0], headings, strict=True):
+        axis.set_title(heading, fontsize=8.5, color=LABEL)
     return figure
-
-
-def with_interval(interval: Interval, digits: int) -> str:
-    """The text ``value [low, high]``, or the value alone if both ends are equal to it."""
-    if math.isinf(interval.value):
-        return "∞"
-    value, low, high = (
-        f"{number:.{digits}f}" for number in (interval.value, interval.low, interval.high)
-    )
-    return value if low == value == high else f"{value} [{low}, {high}]"
-
-
-QUANTITIES = {
-    "fid": ("FID", 2),
-    "precision": ("precision", 3),
-    "recall": ("recall", 3),
-    "std": ("per-pixel std", 3),
-    "robustness": ("robustness, dB", 1),
-    "ai_psnr": ("AI-PSNR, dB", 1),
-    "ball_used": ("share of the ε-ball", 2),
-    "consistency": ("consistency, dB", 1),
-}
-"""The label and the number of digits of each quantity of a row."""
-
-
-def table(rows: Rows) -> pd.DataFrame:
-    """Table 1: a column per estimator, and each quantity with its interval.
-
-    Args:
-        rows: one per estimator; quantities are :class:`Interval`, or None if not defined.
-    """
-    columns: dict[str, list[str]] = {"": [NAMES[row["estimator"]] for row in rows]}
-    columns["features"] = [row["features"] for row in rows]
-    for quantity, (label, digits) in QUANTITIES.items():
-        values = [row[quantity] for row in rows]
-        columns[label] = [with_interval(v, digits) if v is not None else "–" for v in values]
-    return pd.DataFrame(columns).set_index("").T
-
-
-def paper_table(printed: Mapping[str, Mapping[str, str]], features: str) -> pd.DataFrame:
-    """The paper's numbers, which are of other images and features, arranged as in :func:`table`."""
-    names = list(next(iter(printed.values())))
-    columns = {"": [NAMES[name] for name in names], "features": [features] * len(names)}
-    for quantity, values in printed.items():
-        columns[QUANTITIES[quantity][0]] = [values[name] for name in names]
-    return pd.DataFrame(columns).set_index("").T
 
 
 def behaviour_notes(rows: Rows) -> dict[str, str]:
@@ -196,6 +236,12 @@ def training_table(records: Mapping[str, Rows]) -> pd.DataFrame:
     return pd.DataFrame(lines).set_index("")
 
 
+def size_table(networks: Mapping[str, nn.Module]) -> pd.DataFrame:
+    """The number of weights of each network."""
+    sizes = {name: sum(w.numel() for w in n.parameters()) for name, n in networks.items()}
+    return pd.Series(sizes, name="weights").map("{:,}".format).to_frame()
+
+
 def credibility_table(checks: Mapping[str, AttackChecks]) -> pd.DataFrame:
     """Mean output PSNR under the attack, under noise of its norm and under stronger attacks."""
     labels = ("the attack", "noise of its norm", "ball of twice ε", "four times the steps")
@@ -220,8 +266,10 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
     frame = pd.DataFrame(rows)
     weights = sorted(w for w in frame.weight.unique() if w > 0)
     left = weights[0] / 10 if weights else 1.0
-    figure, (axes,) = panels(1, len(quantities), (3.4 * len(quantities), 3.0), dpi=130)
-    for axis, (quantity, label) in zip(axes, quantities.items(), strict=True):
+    figure, axes = plt.subplots(
+        1, len(quantities), figsize=(WIDTH, 2.7), dpi=130, layout="constrained"
+    )
+    for axis, (quantity, label) in zip(np.atleast_1d(axes), quantities.items(), strict=True):
         for name, group in frame.groupby("estimator"):
             by_weight = group.groupby("weight")[quantity]
             x = by_weight.mean().index.to_series().replace(0.0, left)
@@ -262,7 +310,8 @@ def seed_use(rows: Rows) -> Figure:
     return figure
 
 
-FIGURE_4 = ("fid", "precision", "recall", "std", "robustness")
+FIGURE_4 = ("precision", "recall", "fid", "std", "robustness")
+"""The rows of the paper's Figure 4, in its order."""
 
 
 def over_scale(rows: Rows) -> Figure:
@@ -273,14 +322,21 @@ def over_scale(rows: Rows) -> Figure:
             :class:`Interval`, whose bars are drawn, or None if not defined.
     """
     sets = list(dict.fromkeys(row["data"] for row in rows))
-    size = (3.3 * len(sets) + 0.6, 2.0 * len(FIGURE_4) + 0.6)
-    figure, axes = panels(len(FIGURE_4), len(sets), size, dpi=130, sharex="col")
+    figure, axes = plt.subplots(
+        len(FIGURE_4),
+        len(sets),
+        figsize=(WIDTH if len(sets) > 1 else 4.0, 1.6 * len(FIGURE_4) + 0.6),
+        dpi=130,
+        sharex="col",
+        layout="constrained",
+        squeeze=False,
+    )
     for column, data in enumerate(sets):
         shown = [row for row in rows if row["data"] == data]
         scales = sorted({row["scale"] for row in shown})
         for line, quantity in enumerate(FIGURE_4):
             axis = axes[line][column]
-            for name in dict.fromkeys(row["estimator"] for row in shown):
+            for name in in_order(list(dict.fromkeys(row["estimator"] for row in shown))):
                 _line_over_scale(axis, [r for r in shown if r["estimator"] == name], quantity)
             axis.set_xscale("log", base=2)
             axis.set_xlim(scales[0] / 1.2, scales[-1] * 1.2)  # also if there is only one scale
@@ -289,14 +345,15 @@ def over_scale(rows: Rows) -> Figure:
             axis.ticklabel_format(axis="y", useOffset=False)
             axis.set_ylim(bottom=0 if quantity != "robustness" else None)
             if column == 0:
-                axis.set_ylabel(QUANTITIES[quantity][0])
-        axes[0][column].set_title(f"{data} (FID: {shown[0]['features']})", fontsize=9.5)
+                label, _, better = QUANTITIES[quantity]
+                axis.set_ylabel(f"{label} {better}")
+        axes[0][column].set_title(f"{data} (FID: {shown[0]['features']})", fontsize=9)
     lines = {
         label: handle
         for axis in axes[0]
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5, fontsize=9)
+    figure.legend(lines.values(), lines.keys(), loc="outside upper left", ncols=3, fontsize=8.5)
     return figure
 
 
@@ -316,8 +373,15 @@ def cost_of_one_answer(rows: Rows) -> Figure:
         rows: ``data``, ``scale``, ``estimator``, ``bits`` and ``cost``, the difference in FID.
     """
     sets = list(dict.fromkeys(row["data"] for row in rows))
-    figure, (axes,) = panels(1, len(sets), (3.3 * len(sets) + 0.6, 3.0), dpi=130)
-    for axis, data in zip(axes, sets, strict=True):
+    figure, axes = plt.subplots(
+        1,
+        len(sets),
+        figsize=(WIDTH if len(sets) > 1 else 4.0, 2.8),
+        dpi=130,
+        layout="constrained",
+        squeeze=False,
+    )
+    for axis, data in zip(axes[0], sets, strict=True):
         for name in dict.fromkeys(row["estimator"] for row in rows):
             line = [r for r in rows if r["data"] == data and r["estimator"] == name]
             style = {**look(name), "markersize": 6}

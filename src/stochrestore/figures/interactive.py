@@ -26,8 +26,10 @@ from stochrestore.errors import require
 from stochrestore.estimators.closed_form import Sine
 from stochrestore.estimators.zigzag import Zigzag, lipschitz_bound
 from stochrestore.figures.images import mosaic
-from stochrestore.figures.style import COLORS, DATA, NAMES, look, panels
+from stochrestore.figures.style import COLORS, DATA, LABEL, NAMES, look, panels
+from stochrestore.figures.tables import in_order
 from stochrestore.figures.toy import draw_disk
+from stochrestore.metrics.psnr import psnr
 
 Rows = Sequence[Mapping[str, Any]]
 INK, MUTED = COLORS["posterior_sampler"], "#6B7280"
@@ -58,6 +60,8 @@ class PictureBrowser:
         frames: from the indices of the chosen values to the picture, for every combination.
         first: the indices of the picture that is shown at first, in print, and by browsers
             without ``:has``.
+        caption: what stands under the picture, after the number.
+        photographs: whether the pictures show images, whose colours no theme may change.
 
     Raises:
         InputError: a combination has no picture, or ``first`` is not a combination.
@@ -67,6 +71,8 @@ class PictureBrowser:
     choices: Mapping[str, Sequence[str]]
     frames: Mapping[tuple[int, ...], Frame]
     first: tuple[int, ...]
+    caption: str = ""
+    photographs: bool = False
 
     def __post_init__(self) -> None:
         every = set(itertools.product(*(range(len(values)) for values in self.choices.values())))
@@ -81,7 +87,11 @@ class PictureBrowser:
             '<div aria-live="polite" tabindex="0">',
         ]
         parts += [self._frame(index, frame) for index, frame in self.frames.items()]
-        return f'<div class="picture-browser" id="{self.name}">{"".join(parts)}</div></div>'
+        kind = "picture-browser photographs" if self.photographs else "picture-browser"
+        number = f"Interactive figure {NUMBERS[self.name]}. " if self.name in NUMBERS else ""
+        caption = f"<figcaption>{number}{html.escape(self.caption)}</figcaption>"
+        inside = f"{''.join(parts)}</div>{caption}"
+        return f'<figure class="{kind}" id="{self.name}" tabindex="-1">{inside}</figure>'
 
     def _css(self) -> str:
         shown = [
@@ -121,27 +131,37 @@ class PictureBrowser:
         )
 
 
+NUMBERS = {
+    "neighbours-browser": 1,
+    "sine-browser": 2,
+    "weight-browser": 3,
+    "zigzag-browser": 4,
+    "restoration-browser": 5,
+}
+"""The numbers of the interactive figures, in the order of the book."""
+
+
 def _class(index: tuple[int, ...]) -> str:
     return "frame-" + "-".join(map(str, index))
 
 
 _STYLE = """
-#NAME{max-width:46rem;margin:1rem auto;padding:.8rem 1rem;border-radius:.5rem;background:#fff;
-color:#1f2937;color-scheme:light;font-size:.9rem}
+#NAME{max-width:48rem;margin:1rem auto;padding:.8rem 1rem;border-radius:.5rem;
+border:1px solid var(--pst-color-border,#9ca3af);background:var(--pst-color-background,#fff);
+color:var(--pst-color-text-base,#1f2937);font-size:.9rem}
 #NAME fieldset{border:0;margin:0 0 .4rem;padding:0;min-width:0}
 #NAME legend{float:left;width:auto;margin:0 .6rem 0 0;padding:.15rem 0;
-font-size:inherit;font-weight:600}
+font-size:inherit;font-weight:600;color:inherit}
 #NAME label{position:relative;display:inline-block;margin:0 .2rem .3rem 0}
 #NAME input{position:absolute;inset:0;opacity:0;width:100%;height:100%;margin:0;cursor:pointer}
 #NAME label span{display:block;min-width:2.1rem;padding:.1rem .5rem;text-align:center;
 border:1px solid #6b7280;border-radius:1rem}
 #NAME input:checked+span{background:#1f4e79;border-color:#1f4e79;color:#fff}
 #NAME input:focus-visible+span{outline:3px solid #c68200;outline-offset:1px}
-#NAME img{display:block;width:100%;height:auto;background:none;margin:0}
+#NAME img{display:block;width:100%;height:auto;margin:0}
 #NAME p{margin:.3rem 0 0}
+#NAME figcaption{margin:.5rem 0 0;color:inherit;text-align:left;font-weight:400}
 #NAME .frame:not(.FIRST){display:none}
-@media (max-width:576px){#NAME [aria-live]{overflow-x:auto}#NAME img{width:26rem;max-width:none}
-#NAME .frame p{position:sticky;left:0;max-width:calc(100% - 2.5rem)}}
 @media print{#NAME fieldset{display:none}}
 """
 
@@ -178,7 +198,8 @@ def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBr
             f"α = {alpha:g}: {numbers}, root-mean-square slope {at.sensitivity / epsilon:.2g}",
         )
     labels = {"α": [f"{alpha:g}" for alpha in offered]}
-    return PictureBrowser("sine-browser", labels, frames, (len(offered) // 2,))
+    caption = "The estimator X̂_α for a chosen α: the more of the disk it covers, the steeper it is."
+    return PictureBrowser("sine-browser", labels, frames, (len(offered) // 2,), caption)
 
 
 def _sine_figure(alpha: float, means: pd.DataFrame) -> Figure:
@@ -222,7 +243,8 @@ def zigzag_browser(
             f"f = {f}: {numbers}; an attack on y is multiplied by {zigzag.slope:.0f}",
         )
     choices = {"f": [str(f) for f in offered]}
-    return PictureBrowser("zigzag-browser", choices, frames, (offered.index(first),))
+    caption = "The zigzag for a chosen f: the nearer it comes to the square, the steeper it is."
+    return PictureBrowser("zigzag-browser", choices, frames, (offered.index(first),), caption)
 
 
 def _zigzag_figure(f: int, offered: Sequence[int]) -> Figure:
@@ -272,7 +294,8 @@ def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
             f"λ_R = {weight:g}. {'; '.join(said)}",
         )
     labels = {"λ_R": [f"{weight:g}" for weight in weights]}
-    return PictureBrowser("weight-browser", labels, frames, (len(weights) // 2,))
+    caption = "Both models for a chosen λ_R: quality against sensitivity."
+    return PictureBrowser("weight-browser", labels, frames, (len(weights) // 2,), caption)
 
 
 def _weight_figure(weight: float, means: pd.DataFrame) -> Figure:
@@ -291,37 +314,63 @@ def _weight_figure(weight: float, means: pd.DataFrame) -> Figure:
 # --- Restorations under attack -----------------------------------------------------------------
 
 
-def restoration_browser(restored: Mapping[str, Tensor], factors: Sequence[float]) -> PictureBrowser:
+def restoration_browser(
+    restored: Mapping[str, Tensor],
+    factors: Sequence[float],
+    posterior: Tensor | None = None,
+    name: str = "restoration-browser",
+) -> PictureBrowser:
     """Restorations for several seeds and several strengths of the attack on their inputs.
 
     Args:
-        restored: from an estimator's key to images (factors, seeds, inputs, C, S, S) in [0, 1];
-            see :func:`stochrestore.experiments.attack_grid.attack_grid`.
-        factors: the radius of each attack, in units of ε.
+        restored: from ``"input"`` or an estimator's key to images (factors, seeds, inputs, C, S,
+            S) in [0, 1]; see :func:`stochrestore.experiments.attack_grid.attack_grid`.
+        factors: the radius of each attack, in units of ε; the first is 0, no attack.
+        posterior: draws from the true posterior given the clean inputs, (≥ seeds, inputs, C, S,
+            S); an attacked input may have no posterior.
+        name: the name of the :class:`PictureBrowser`.
     """
     seeds = next(iter(restored.values())).shape[1]
+    models = in_order([key for key in restored if key != "input"])
+    order = [*(key for key in restored if key == "input"), *models]
     frames: dict[tuple[int, ...], Frame] = {}
     for s, (f, factor) in itertools.product(range(seeds), enumerate(factors)):
+        rows = {key: restored[key][f, s] for key in order}
+        if posterior is not None:
+            rows["posterior_sampler"] = posterior[s]
+        moved = {
+            key: psnr(restored[key][f, s], restored[key][0, s]).mean().item() for key in models
+        }
+        decibels = ", ".join(f"{NAMES.get(key, key)} {moved[key]:.1f} dB" for key in models)
         attack = f"under an attack of {factor:g} ε" if factor else "of inputs as they are"
+        numbers = f" Output PSNR against no attack: {decibels}." if factor else ""
         frames[s, f] = Frame(
-            webp(_restoration_figure({key: images[f, s] for key, images in restored.items()})),
+            webp(_restoration_figure(rows)),
             f"A row per estimator and a column per input: restorations {attack}, seed {s + 1}.",
-            f"Seed {s + 1}, restorations {attack}. Deterministic estimators have no seed.",
+            f"Seed {s + 1}, restorations {attack}.{numbers}",
         )
     choices = {
         "seed": [str(s + 1) for s in range(seeds)],
         "attack, in ε": [f"{factor:g}" for factor in factors],
     }
-    return PictureBrowser("restoration-browser", choices, frames, (0, 0))
+    caption = "What a seed and what an attack change. Deterministic estimators have no seed."
+    if posterior is not None:
+        caption += " The posterior is that of the inputs as they are."
+    return PictureBrowser(name, choices, frames, (0, len(factors) // 2), caption, photographs=True)
 
 
 def _restoration_figure(rows: Mapping[str, Tensor]) -> Figure:
     columns = next(iter(rows.values())).shape[0]
-    figure, axes = panels(len(rows), 1, (0.8 * columns + 1.3, 0.82 * len(rows)), dpi=110)
+    size = (0.8 * columns + 1.3, 0.82 * len(rows))
+    figure, axes = plt.subplots(
+        len(rows), 1, figsize=size, dpi=110, squeeze=False, layout="constrained"
+    )
+    figure.patch.set_alpha(0)
     for axis, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
         axis.imshow(mosaic(images[:, None]), interpolation="nearest")
         axis.set_axis_off()
-        label, where = NAMES.get(name, name), {"ha": "right", "va": "center"}
-        bold = {"fontsize": 9, "fontweight": "bold", "color": COLORS.get(name, INK)}
-        axis.text(-0.02, 0.5, label, transform=axis.transAxes, **where, **bold)
+        place = {"transform": axis.transAxes, "ha": "right", "va": "center"}
+        label = NAMES.get(name, name).replace(" ", "\n")
+        color = LABEL if name == "posterior_sampler" else COLORS.get(name, LABEL)
+        axis.text(-0.02, 0.5, label, fontsize=9, fontweight="bold", color=color, **place)
     return figure

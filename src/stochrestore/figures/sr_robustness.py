@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from stochrestore.experiments.srflow_robustness import SHAVE
-from stochrestore.figures.style import NAMES, draw_intervals, look
+from stochrestore.figures.style import COLORS, LABEL, NAMES, WIDTH, draw_intervals, look
+from stochrestore.figures.tables import Cell, Table
 from stochrestore.metrics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:  # names of results only
@@ -25,48 +26,107 @@ BARS: dict[str, Any] = {"ms": 4, "capsize": 3}
 
 
 def figure_8(rows: Sequence[Row], channels: str = "rgb") -> Figure:
-    """Output and input PSNR against α, with 95 % intervals over images, one data set per panel.
+    """Output PSNR against α beside input PSNR, with 95 % intervals over images, a row a data set.
 
     Args:
         rows: of :func:`stochrestore.experiments.srflow_robustness.figure_8_rows`.
         channels: ``rgb``, or ``y`` for luma.
     """
     sets = list(dict.fromkeys(row["data"] for row in rows))
-    size = (2.0 + 4.2 * len(sets), 4.0)
-    figure, axes = plt.subplots(1, len(sets), figsize=size, sharey=True, squeeze=False)
-    for axis, data in zip(axes[0], sets, strict=True):
-        _against_alpha(axis, [row for row in rows if row["data"] == data], channels)
-        axis.set_title(data)
+    size = (WIDTH, 3.3 * len(sets))
+    figure, axes = plt.subplots(
+        len(sets), 2, figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
     what = "RGB" if channels == "rgb" else "luma"
-    axes[0, 0].set_ylabel(f"PSNR, {what} (dB)\noutputs less a border of {SHAVE} pixels")
-    axes[0, 0].legend()
-    figure.tight_layout()
+    for line, data in zip(axes, sets, strict=True):
+        of_set = [row for row in rows if row["data"] == data]
+        for axis, key in zip(line, ("output", "input"), strict=True):
+            _against_alpha(axis, of_set, f"{key}_{channels}")
+        inputs = _over_images(of_set, f"input_{channels}")
+        line[0].plot(*inputs, "--", color=INPUT, label="attacked input (AI-PSNR)")
+        line[0].set(
+            title=f"{data}: outputs, less a border of {SHAVE} pixels", ylabel=f"PSNR, {what} (dB)"
+        )
+        line[1].set_title(f"{data}: attacked inputs (AI-PSNR)")
+        for axis in line:
+            axis.title.set_fontsize(9)
+    axes[0, 0].legend(fontsize=8.5)
     return figure
 
 
-def _against_alpha(axis: Axes, rows: Sequence[Row], channels: str) -> None:
-    """Draw one panel of Fig. 8."""
-    networks = list(dict.fromkeys(row["network"] for row in rows))
+def _over_images(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
+    """The values of α, and the mean of a quantity at each."""
     alphas = sorted({row["alpha"] for row in rows})
+    of = {alpha: [row[key] for row in rows if row["alpha"] == alpha] for alpha in alphas}
+    return alphas, [sum(values) / len(values) for values in of.values()]
 
-    def over_images(key: str, alpha: float, *chosen: str) -> Interval:
-        kept = (row for row in rows if row["alpha"] == alpha and row["network"] in chosen)
-        return interval(row[f"{key}_{channels}"] for row in kept)
 
-    for shift, network in zip((0.97, 1.0, 1.03), networks, strict=False):
-        found = [over_images("output", alpha, network) for alpha in alphas]
+def _against_alpha(axis: Axes, rows: Sequence[Row], key: str) -> None:
+    """Draw one panel of Fig. 8."""
+    alphas = sorted({row["alpha"] for row in rows})
+    for shift, network in zip((0.97, 1.0, 1.03), _networks(rows), strict=False):
+        of = [row for row in rows if row["network"] == network]
+        found = [interval(row[key] for row in of if row["alpha"] == alpha) for alpha in alphas]
         style = {**look(network), "label": NAMES[network], **BARS}
         draw_intervals(axis, [shift * alpha for alpha in alphas], found, **style)
-    inputs = [over_images("input", alpha, *networks).value for alpha in alphas]
-    axis.plot(alphas, inputs, "--", color=INPUT, label="attacked input (AI-PSNR)")
     axis.set_xscale("log", base=2)
     axis.set_xticks(alphas, [f"{alpha:g}" for alpha in alphas])
     axis.set_xlabel("α, largest change of an input pixel, in 255ths")
 
 
+def _networks(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row["network"] for row in rows))
+
+
+def figure_8_table(rows: Sequence[Row]) -> Table:
+    """The numbers of Fig. 8: PSNR of outputs and of attacked inputs, RGB, and luma below."""
+    names = _networks(rows)
+    columns = [*(NAMES[name] for name in names), "attacked input"]
+    blocks: dict[str, dict[str, list[Cell]]] = {}
+    for row in rows:
+        blocks.setdefault(f"{row['data']}: PSNR, dB, RGB (below: luma)", {})
+    for title, lines in blocks.items():
+        of_set = [row for row in rows if title.startswith(f"{row['data']}: ")]
+        for alpha in sorted({row["alpha"] for row in of_set}):
+            here = [row for row in of_set if row["alpha"] == alpha]
+            of = [[row for row in here if row["network"] == name] for name in names]
+            lines[f"α = {alpha:g}/255"] = [
+                *(_means(some, "output") for some in of),
+                _means(here, "input"),
+            ]
+    return Table(columns, blocks)
+
+
+def _means(rows: Sequence[Row], key: str) -> Cell:
+    rgb, luma = (
+        sum(row[f"{key}_{channels}"] for row in rows) / len(rows) for channels in ("rgb", "y")
+    )
+    return Cell(f"{rgb:.2f}", f"({luma:.2f})")
+
+
+QUALITY = {
+    "psnr": ("PSNR, dB ↑", 2),
+    "psnr_y": ("PSNR of luma, dB ↑", 2),
+    "ssim": ("SSIM ↑", 3),
+    "lpips": ("LPIPS ↓", 3),
+    "sharpness": ("sharpness", 3),
+}
+
+
+def quality_table(rows: Sequence[Row]) -> Table:
+    """Means over images of what ``quality_rows`` measured of single restorations."""
+    keys = [key for key in QUALITY if key in rows[0]]
+    lines = {}
+    for name in _networks(rows):
+        of = [row for row in rows if row["network"] == name]
+        means = {key: sum(row[key] for row in of) / len(of) for key in keys}
+        lines[NAMES.get(name, name)] = [Cell(f"{means[k]:.{QUALITY[k][1]}f}") for k in keys]
+    return Table([QUALITY[key][0] for key in keys], {"": lines})
+
+
 def heats(rows: Sequence[Row], alpha: float) -> Figure:
     """SRFlow's robustness, fidelity and variability against its heat."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.0), layout="constrained")
     values = sorted({row["heat"] for row in rows})
 
     def over_images(key: str) -> list[Interval]:
@@ -78,10 +138,9 @@ def heats(rows: Sequence[Row], alpha: float) -> Figure:
     true = {"color": INPUT, "marker": "D", "ls": "--", "label": "against the true image", **BARS}
     draw_intervals(left, values, over_images("psnr"), **true)
     left.set(xlabel="heat of the seeds", ylabel="PSNR, RGB (dB), less the border")
-    left.legend()
+    left.legend(fontsize=8.5)
     draw_intervals(right, values, over_images("spread"), **style)
     right.set(xlabel="heat of the seeds", ylabel="per-pixel std over seeds", ylim=(0, None))
-    figure.tight_layout()
     return figure
 
 
@@ -100,7 +159,7 @@ def pictures(results: Mapping[str, Attacked], image: int, alpha: float) -> Figur
         "output, attacked",
         f"change, ×{MAGNIFIED}",
     )
-    size = (10.0, 2.15 * len(results))
+    size = (WIDTH, 1.55 * len(results))
     figure, axes = plt.subplots(len(results), len(titles), figsize=size, squeeze=False)
     for row, (name, result) in zip(axes, results.items(), strict=True):
         clean, moved = result.clean[0, image], result.moved[0, image]
@@ -108,19 +167,21 @@ def pictures(results: Mapping[str, Attacked], image: int, alpha: float) -> Figur
         shown = (result.group.y[image], result.y[image], clean, moved, change)
         for axis, x in zip(row, shown, strict=True):
             _picture(axis, x)
-        row[0].set_ylabel(NAMES[name])
+        row[0].set_ylabel(NAMES[name], color=COLORS[name], fontsize=9, fontweight="bold")
     for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=8.5, color=LABEL)
+    figure.patch.set_alpha(0)
     figure.tight_layout(pad=0.4)
     return figure
 
 
 def restorations(images: Mapping[str, Tensor]) -> Figure:
     """Images (3, H, W) in [0, 1] side by side, under their names."""
-    figure, axes = plt.subplots(1, len(images), figsize=(2.2 * len(images), 2.6))
+    figure, axes = plt.subplots(1, len(images), figsize=(WIDTH, WIDTH / len(images) + 0.3))
     for axis, (title, x) in zip(axes, images.items(), strict=True):
         _picture(axis, x)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=9, color=LABEL)
+    figure.patch.set_alpha(0)
     figure.tight_layout(pad=0.4)
     return figure
 

@@ -49,6 +49,12 @@ LINES = {key: dashes for key, (*_, dashes) in _LOOKS.items() if dashes}
 BESIDE: dict[str, Any] = {"textcoords": "offset points"}
 """For an annotation whose text stands a few points beside its place."""
 
+WIDTH = 7.3
+"""Inches of a figure as wide as the text, 96 to the inch on a screen of 1300 pixels."""
+
+LABEL = "#757575"
+"""The grey of labels beside photographs, legible on white and on black."""
+
 DATA = "#C9CED6"
 """The colour of data and supports."""
 
@@ -82,10 +88,12 @@ def use() -> None:
             "figure.dpi": 110,
             "savefig.bbox": "tight",
             "axes.titlesize": "medium",
-            "axes.labelsize": "medium",
             "grid.color": "#E6E8EC",
             "axes.edgecolor": "#6B7280",
             "legend.frameon": False,
             "font.size": 10,
+            "axes.labelsize": 9,
+            "xtick.labelsize": 8.5,
+            "ytick.labelsize": 8.5,
         }
     )

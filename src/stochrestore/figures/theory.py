@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,7 +20,7 @@ from stochrestore.estimators.zigzag import (
     lipschitz_bound,
     optimal_transport,
 )
-from stochrestore.figures.style import BESIDE, COLORS, DATA
+from stochrestore.figures.style import BESIDE, COLORS, DATA, WIDTH
 from stochrestore.problems.finite import FiniteProblem
 
 if TYPE_CHECKING:  # names of results only: a chapter does not depend on the other's experiment
@@ -36,6 +37,33 @@ CURVE, FREE, WRONG = COLORS["erratic_sine"], COLORS["robust_sto_gan"], COLORS["e
 
 # --- Theorem 3.1 -----------------------------------------------------------------------------
 
+CHECKS = {
+    "problems": "problems",
+    "ambiguous": "… in which D is not invertible on the support of p_X",
+    "posterior_fails": "… whose posterior is inconsistent or not of perfect quality",
+    "other_estimators": "… in which another estimator has both properties",
+    "without_consistency": "… in which several estimators have perfect quality",
+    "without_perfection": "… in which several estimators are consistent",
+    "identity_fails": "… in which total variation is not the mean distance to the posterior",
+    "gain": "A − A* = (Cov X̂ − Σ)Hᵀ C_Y⁻¹",
+    "posterior": "the posterior sampler is consistent, and Cov X̂ = Σ",
+    "twice": "its MSE is twice the MMSE",
+    "least_mse": "the least MSE of perfect quality is MMSE + W₂²",
+}
+"""What the fields of the chapter's checks say, in words."""
+
+
+def check_table(found: Mapping[str, float], name: str, form: str) -> pd.DataFrame:
+    """The results of a check of Theorem 3.1, a row each.
+
+    Args:
+        found: from the names of :data:`CHECKS` to numbers.
+        name: the head of the column.
+        form: the format of a number.
+    """
+    words = {CHECKS[key]: format(value, form) for key, value in found.items()}
+    return pd.Series(words, name=name).to_frame()
+
 
 def output_distributions(
     problem: FiniteProblem, outputs: Mapping[str, Array], captions: Mapping[str, str]
@@ -46,7 +74,7 @@ def output_distributions(
         outputs: from a panel's title to the probabilities of the points in their order, (n,).
         captions: from a panel's title to the text under it.
     """
-    figure, axes = plt.subplots(1, len(outputs), figsize=(2.35 * len(outputs), 3.0), sharey=True)
+    figure, axes = plt.subplots(1, len(outputs), figsize=(WIDTH, 2.75), sharey=True)
     levels = 1 + max(max(point) for point in problem.points)
     largest = max(float(p.max()) for p in outputs.values())
     for axis, (title, probabilities) in zip(axes, outputs.items(), strict=True):
@@ -61,7 +89,7 @@ def output_distributions(
                 axis.text(column, row, f"{100 * p:.0f}", **middle)
         axis.set_title(title, fontsize=10, fontweight="bold")
         axis.set(xticks=range(levels), yticks=range(levels))
-        axis.set_xlabel(f"known pixel y\n\n{captions[title]}", fontsize=8.5)
+        axis.set_xlabel(f"known pixel y\n\n{captions[title]}", fontsize=8)
         axis.grid(False)
     axes[0].set_ylabel("restored pixel")
     figure.tight_layout()
@@ -72,7 +100,7 @@ def entry_ranges(
     problem: FiniteProblem, ranges: Mapping[str, tuple[Array, Array]], posterior: Array
 ) -> Figure:
     """The ranges of all p(x̂ | y) with D(x̂) = y in several polytopes, one per panel."""
-    figure, axes = plt.subplots(1, len(ranges), figsize=(3.3 * len(ranges), 2.9), sharey=True)
+    figure, axes = plt.subplots(1, len(ranges), figsize=(WIDTH, 2.7), sharey=True)
     entries = np.argwhere(problem.consistent_entries)
     entries = entries[np.lexsort((entries[:, 0], entries[:, 1]))]
     rows, columns = entries.T
@@ -124,7 +152,7 @@ def perception_distortion(curves: Mapping[str, Curve], mmse: float) -> Figure:
 
 def gan_training(histories: Mapping[str, GanHistory]) -> Figure:
     """W₂ of the marginals, and of the conditionals given Y, during the training of exact GANs."""
-    figure, axes = plt.subplots(1, len(histories), figsize=(8.4, 3.1), sharey=True)
+    figure, axes = plt.subplots(1, len(histories), figsize=(WIDTH, 2.9), sharey=True)
     for axis, (title, history) in zip(axes, histories.items(), strict=True):
         given, marginal = "given Y, to the posterior", "marginal, to p_X"
         axis.plot(history.step, history.conditional, color=WRONG, lw=2, label=given)
@@ -143,7 +171,7 @@ def twisted_seeds(rates: Sequence[float], sensitivities: Mapping[str, Array]) ->
         rates: turns of the seed per unit of y.
         sensitivities: from a problem's name to R̃ and R at each rate, (len(rates), 2).
     """
-    figure, axis = plt.subplots(figsize=(6.2, 3.6))
+    figure, axis = plt.subplots(figsize=(6.2, 3.9), layout="constrained")
     for (name, values), color in zip(sensitivities.items(), (CURVE, WRONG), strict=True):
         shared, optimal = np.sqrt(values).T
         axis.plot(rates, shared, "-o", color=color, label=f"{name}: √R̃, shared seed (Eq. 7)")
@@ -151,7 +179,7 @@ def twisted_seeds(rates: Sequence[float], sensitivities: Mapping[str, Array]) ->
     axis.set_xscale("symlog", linthresh=1)
     axis.set(xlabel="turns of the seed per unit of y", ylabel="root sensitivity", xlim=(0, None))
     axis.set_xticks(rates, [f"{r:g}" for r in rates])
-    axis.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.legend(fontsize=8.5, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -160,7 +188,7 @@ def twisted_seeds(rates: Sequence[float], sensitivities: Mapping[str, Array]) ->
 
 def figure_6(f: int) -> Figure:
     """The zigzag in the square, with arrows for the paper's map T₀ and for the optimal map."""
-    figure, axes = plt.subplots(1, 2, figsize=(8.2, 4.1), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.8), sharey=True)
     maps = {
         "T₀ keeps the height (Eq. 13)": horizontal_transport,
         "the optimal map": optimal_transport,
@@ -191,7 +219,7 @@ def wasserstein_against_frequency(
     frequencies: Sequence[int], sampled: Mapping[int, SampledDistance], samples: int
 ) -> Figure:
     """Left: W₂ against f, exact and estimated from samples. Right: W₂ between its bounds."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.8), width_ratios=(1.5, 1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.4), width_ratios=(1.5, 1))
     exact = np.array([Zigzag(f).wasserstein() for f in frequencies])
     left.plot(frequencies, exact, "-o", ms=4, color=CURVE, label="exact, closed form")
     few = list(sampled)
@@ -228,7 +256,7 @@ def wasserstein_against_frequency(
 
 def trade_off(damped: Mapping[int, TradeOff], erratic: Sequence[int]) -> Figure:
     """W₂ against slope: zigzags, the posterior, and the region without deterministic estimators."""
-    figure, axis = plt.subplots(figsize=(7.6, 4.3))
+    figure, axis = plt.subplots(figsize=(WIDTH, 4.3))
     slopes = np.geomspace(0.02, 200, 300)
     bound = np.array([lipschitz_bound(float(s)) for s in slopes])
     axis.fill_between(slopes, 1e-4, bound, color=DATA, alpha=0.55, lw=0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,16 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse
 from torch import Tensor
 
-from stochrestore.figures.style import (
-    BESIDE,
-    COLORS,
-    DATA,
-    LINES,
-    MARKERS,
-    NAMES,
-    look,
-    panels,
-)
+from stochrestore.figures.style import BESIDE, COLORS, DATA, LINES, MARKERS, NAMES, WIDTH, look
+from stochrestore.figures.tables import Cell, Table, in_order, mean_and_spread
 from stochrestore.problems.toy import Ring
 
 Rows = Sequence[Mapping[str, Any]]
@@ -34,6 +27,7 @@ VARIANT_NAMES = {
     "averaged": "averaged weights",
 }
 SUPPORT_STYLE: dict[str, Any] = {"facecolor": DATA, "alpha": 0.55, "edgecolor": "none"}
+OUTLINE: dict[str, Any] = {"fill": False, "edgecolor": "#4B5563", "linewidth": 0.9, "zorder": 5}
 
 
 def supports_and_samples(
@@ -44,9 +38,9 @@ def supports_and_samples(
     draw_support: Callable[[Axes], None],
     *,
     limit: tuple[float, float] = (1.08, 1.08),
-    column: float = 1.36,
+    columns: int = 4,
 ) -> Figure:
-    """Fig. 3 and Fig. 5: a column per estimator, with its support above and samples below.
+    """Fig. 3 and Fig. 5: for each estimator its support, and samples below.
 
     Args:
         names: the keys of the estimators, from left to right.
@@ -55,32 +49,43 @@ def supports_and_samples(
         captions: from a key to the text under the column.
         draw_support: a function that draws the support of p_X.
         limit: half the width and half the height of the axes.
-        column: the width of a column in inches.
+        columns: estimators side by side; those that are left begin another row.
     """
-    size = (column * len(names), 2 * column * limit[1] / limit[0] + 0.85)
-    figure, axes = panels(2, len(names), size, dpi=170, sharex=True, sharey=True)
-    for name, (top, bottom) in zip(names, axes.T, strict=True):
+    bands = math.ceil(len(names) / columns)
+    width = WIDTH / columns if bands > 1 else min(WIDTH / len(names), 2.4)
+    height = 2 * width * limit[1] / limit[0] + 0.45
+    size = (width * min(columns, len(names)), bands * height)
+    figure = plt.figure(figsize=size, dpi=170, layout="constrained")
+    figure.get_layout_engine().set(**{"w_pad": 0.06})  # type: ignore[union-attr]
+    axes = figure.subplots(
+        2 * bands, min(columns, len(names)), squeeze=False, sharex=True, sharey=True
+    )
+    for axis in axes[-2:, len(names) - (bands - 1) * columns :].flat:
+        axis.remove()
+    for place, name in enumerate(names):
+        band, column = divmod(place, columns)
+        top, bottom = axes[2 * band, column], axes[2 * band + 1, column]
         color = COLORS[name]
+        for axis in (top, bottom):
+            axis.set(xlim=(-limit[0], limit[0]), ylim=(-limit[1], limit[1]), aspect="equal")
+            axis.set(xticks=[-1, 0, 1], yticks=[-0.5, 0, 0.5] if limit[1] < 1 else [-1, 0, 1])
+            axis.tick_params(labelsize=8, labelbottom=axis is bottom, labelleft=column == 0)
+            if column == 0:
+                axis.set_ylabel("X⁽¹⁾ = Y", fontsize=9)
         draw_support(top)
         top.scatter(curves[name][:, 1], curves[name][:, 0], s=0.4, color=color, rasterized=True)
         data, restored = samples[name]
         bottom.scatter(data[:, 1], data[:, 0], s=5, color="#9AA1AC", linewidths=0)
         bottom.scatter(restored[:, 1], restored[:, 0], s=16, marker="*", color=color, linewidths=0)
-        top.set_title(NAMES[name], color=color, fontsize=9, fontweight="bold")
-        bottom.set_xlabel(captions[name], fontsize=9)
-    for axis in axes.flat:
-        axis.set(xlim=(-limit[0], limit[0]), ylim=(-limit[1], limit[1]), aspect="equal")
-        axis.set(xticks=[-1, 0, 1], yticks=[-0.5, 0, 0.5] if limit[1] < 1 else [-1, 0, 1])
-        axis.tick_params(labelsize=8)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("X⁽¹⁾ = Y", fontsize=9)
-    figure.supxlabel("X⁽²⁾ (estimated)", fontsize=9)
+        top.set_title(NAMES[name], color=color, fontsize=9.5, fontweight="bold")
+        bottom.set_xlabel(f"X⁽²⁾\n{captions[name]}", fontsize=9)
     return figure
 
 
 def draw_disk(axis: Axes) -> None:
-    """Draw the unit disk."""
+    """Draw the unit disk, its outline over what is drawn in it."""
     axis.add_patch(Circle((0, 0), 1, **SUPPORT_STYLE))
+    axis.add_patch(Circle((0, 0), 1, **OUTLINE))
 
 
 def draw_ring(ring: Ring) -> Callable[[Axes], None]:
@@ -90,6 +95,8 @@ def draw_ring(ring: Ring) -> Callable[[Axes], None]:
         (outer_1, outer_2), (inner_1, inner_2) = ring.outer, ring.inner
         axis.add_patch(Ellipse((0, 0), 2 * outer_2, 2 * outer_1, **SUPPORT_STYLE))
         axis.add_patch(Ellipse((0, 0), 2 * inner_2, 2 * inner_1, facecolor="white"))
+        for height, width in (ring.outer, ring.inner):
+            axis.add_patch(Ellipse((0, 0), 2 * width, 2 * height, **OUTLINE))
 
     return draw
 
@@ -103,58 +110,55 @@ def captions(rows: Rows) -> dict[str, str]:
     }
 
 
-def summary_table(rows: Rows, paper: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """Means ± standard deviations over runs beside the paper's values; √R̃ and √R in 10⁻³.
+def summary_table(rows: Rows, paper: Mapping[str, Mapping[str, float]]) -> Table:
+    """Means ± standard deviations over runs, over the paper's values; √R̃ and √R in 10⁻³.
 
     Args:
         rows: of :func:`stochrestore.experiments.toy_tradeoff.figure_3_rows`.
         paper: the paper's value of each estimator and quantity; √R̃ in 10⁻³.
     """
-    data = pd.DataFrame(rows)
-    groups = data.groupby("estimator", sort=False)
     columns = {
-        "precision": ("precision", 1, 2),
-        "recall": ("recall", 1, 3),
-        "√R̃ ·10³ (Eq. 7)": ("sensitivity", 1e3, 2),
-        "√R ·10³ (Eq. 5)": ("w2_sensitivity", 1e3, 2),
+        "precision ↑": ("precision", 1, 2),
+        "recall ↑": ("recall", 1, 3),
+        "√R̃ ·10³ ↓ (Eq. 7)": ("sensitivity", 1e3, 2),
+        "√R ·10³ ↓ (Eq. 5)": ("w2_sensitivity", 1e3, 2),
     }
-    table: dict[tuple[str, str], pd.Series] = {}
-    for title, (key, factor, digits) in columns.items():
-        table[title, "here"] = groups[key].agg(
-            lambda values, c=factor, d=digits: mean_and_spread(c * values, d)
-        )
-        quoted = pd.Series(
-            {name: f"{value[key]:g}" for name, value in paper.items() if key in value}
-        )
-        if len(quoted):
-            table[title, "paper"] = quoted
-    return pd.DataFrame(table).reindex(groups.groups).fillna("").rename(index=NAMES)
+    lines = {}
+    for name, group in pd.DataFrame(rows).groupby("estimator", sort=False):
+        printed = paper.get(str(name), {})
+        lines[NAMES[str(name)]] = [
+            Cell(
+                *mean_and_spread(factor * group[key], digits),
+                f"{printed[key]:g}" if key in printed else "",
+            )
+            for key, factor, digits in columns.values()
+        ]
+    return Table(list(columns), {"": lines})
 
 
 def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean |δ|/ε of each attack, and the share of the exact √R̃ that it finds, over networks."""
     columns = {"ball_used": "|δ|/ε", "share_of_exact": "√R̃ found / exact"}
     groups = rows.groupby("attack", sort=False)[list(columns)]
-    return groups.agg(lambda values: mean_and_spread(values, 3)).rename(columns=columns)
+    return groups.agg(lambda v: " ".join(mean_and_spread(v, 3))).rename(columns=columns)
 
 
-def variant_table(rows: Rows) -> pd.DataFrame:
+def variant_table(rows: Rows) -> Table:
     """Quality and √R̃ of both erratic models, trained with one change each; mean ± deviation."""
-    columns = {"precision": "precision", "recall": "recall", "sensitivity": "√R̃ ·10³"}
-    data = pd.DataFrame(rows).assign(sensitivity=lambda d: 1e3 * d.sensitivity)
-    groups = data.groupby(["variant", "estimator"], sort=False)[list(columns)]
-    digits = {"precision": 2, "recall": 3, "sensitivity": 2}
-    table = groups.agg(lambda values: mean_and_spread(values, digits[str(values.name)]))
-    table = table.rename(columns=columns).unstack("estimator").swaplevel(axis=1)
-    table = table.sort_index(axis=1, sort_remaining=False)
-    table = table.reindex(VARIANT_NAMES).rename(index=VARIANT_NAMES, columns=NAMES)
-    return table.rename_axis(index="change", columns=(None, None))
-
-
-def mean_and_spread(values: Iterable[float], digits: int) -> str:
-    """The text ``mean ± standard deviation``."""
-    series = pd.Series(list(values))
-    return f"{series.mean():.{digits}f} ± {series.std():.{digits}f}"
+    digits = {"precision": (1, 2), "recall": (1, 3), "sensitivity": (1e3, 2)}
+    words = {"precision": "precision ↑", "recall": "recall ↑", "sensitivity": "√R̃ ·10³ ↓"}
+    blocks: dict[str, dict[str, list[Cell]]] = {}
+    data = pd.DataFrame(rows)
+    for name in in_order(list(data.estimator.unique())):
+        of = data[data.estimator == name]
+        blocks[NAMES[name]] = {
+            words_of_change: [
+                Cell(" ".join(mean_and_spread(c * of[of.variant == variant][key], n)))
+                for key, (c, n) in digits.items()
+            ]
+            for variant, words_of_change in VARIANT_NAMES.items()
+        }
+    return Table(list(words.values()), blocks)
 
 
 def tradeoff(
@@ -169,9 +173,12 @@ def tradeoff(
         ceiling: √R of the exact posterior sampler, which a vertical line shows.
         epsilon: ε, which turns √R̃ into a root-mean-square slope √R̃/ε.
     """
-    figure, axis = plt.subplots(figsize=(7.6, 4.6))
-    columns = {"slope": ("sensitivity", "first"), "spread": ("recall", "std")}
-    curve = pd.DataFrame(sine).groupby("alpha").agg(recall=("recall", "mean"), **columns)
+    figure, axis = plt.subplots(figsize=(WIDTH, 4.9), layout="constrained")
+    curve = (
+        pd.DataFrame(sine)
+        .groupby("alpha")
+        .agg(slope=("sensitivity", "first"), recall=("recall", "mean"), spread=("recall", "std"))
+    )
     curve["slope"] /= epsilon
     color = COLORS["erratic_sine"]
     axis.plot(curve.slope, curve.recall, color=color, lw=1.5, label="X̂_α, α = 1 … 100")
@@ -185,7 +192,7 @@ def tradeoff(
     axis.annotate(said, place, (-6, 0), **BESIDE, ha="right", fontsize=8.5)
     axis.set(xscale="log", xlabel="√R̃ / ε: root-mean-square slope (lower is more robust)")
     axis.set(ylabel="recall", ylim=(-0.03, 1.06))
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8.5)
     return figure
 
 
@@ -220,7 +227,7 @@ def weight_sweep(
         ceiling: √R of the exact posterior sampler.
         epsilon: ε, which turns √R̃ into a root-mean-square slope √R̃/ε.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.6), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2), sharex=True, layout="constrained")
     data, baseline = pd.DataFrame(sweep), pd.DataFrame(erratic)
     data["slope"], baseline["slope"] = data.sensitivity / epsilon, baseline.sensitivity / epsilon
     pairs = {"robust_gan": "erratic_gan", "robust_sto_gan": "sto_gan"}

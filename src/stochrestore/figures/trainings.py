@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from stochrestore.figures.images import QUANTITIES, Rows
-from stochrestore.figures.style import NAMES, look
+from stochrestore.figures.style import NAMES, WIDTH, look
+from stochrestore.figures.tables import QUANTITIES, Rows
 
 
 def controls_table(rows: Rows) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def curves(records: Mapping[str, Rows]) -> Figure:
     Args:
         records: of the networks of each kind; those without curves are left out.
     """
-    figure, grid = plt.subplots(2, 3, figsize=(9.5, 5.2), dpi=130, layout="constrained")
+    figure, grid = plt.subplots(2, 3, figsize=(WIDTH, 4.4), dpi=130, layout="constrained")
     *axes, corner = grid.flat
     corner.set_axis_off()
     for axis, quantity in zip(axes, CURVES, strict=True):
@@ -71,7 +71,8 @@ def curves(records: Mapping[str, Rows]) -> Figure:
                     style = {**look(name), "marker": "", "linewidth": 1.3, "alpha": 0.85}
                     axis.plot(steps, values, label=label, **style)
                     label = ""  # one entry in the legend for all networks of a kind
-        axis.set(title=QUANTITIES[quantity][0], xlabel="step")
+        axis.set_title("{0} {2}".format(*QUANTITIES[quantity]), fontsize=9)
+        axis.set(xlabel="step")
         if quantity == "fid":
             axis.set_yscale("log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -47,7 +47,9 @@ class Interval:
         return cls(float(value), float(value), float(value))
 
 
-def student_interval(values: Sequence[float]) -> Interval:
+def student_interval(
+    values: Sequence[float], *, within: tuple[float, float] = (-math.inf, math.inf)
+) -> Interval:
     """Student's interval for the mean of independent values, such as one from each training.
 
     A PSNR of equal images is infinite, and then so may be the mean. Where values are infinite,
@@ -55,6 +57,7 @@ def student_interval(values: Sequence[float]) -> Interval:
 
     Args:
         values: n ≥ 2 numbers.
+        within: the values that the mean can have; the interval is cut there.
 
     Raises:
         InputError: fewer than two values, or NaN.
@@ -66,7 +69,9 @@ def student_interval(values: Sequence[float]) -> Interval:
     mean = math.fsum(values) / n
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     half = float(stats.t.ppf(1 - TAIL, n - 1)) * math.sqrt(variance / n)
-    return Interval(mean, mean - half, mean + half)
+    return Interval(
+        mean, max(mean - half, min(within[0], mean)), min(mean + half, max(within[1], mean))
+    )
 
 
 def mean_interval(values: Tensor, *, generator: torch.Generator, repeats: int = 2000) -> Interval:
