@@ -24,8 +24,8 @@ INTRODUCTION = (
     "counted apart:"
 )
 THRESHOLDS = (
-    "**Thresholds.** A threshold is taken from the paper and not from what was measured here. It "
-    "is 0 where the paper states a direction. It is the rounding of the arithmetic where "
+    "**Thresholds.** A threshold follows from what the paper says. It is 0 where the paper states "
+    "a direction. It is the rounding of the arithmetic where "
     "something is exact. Else it lies between the paper's number and the number that would "
     "contradict the statement, and nearer to the latter, since the networks here are smaller. "
     "Each difference or ratio that the paper prints satisfies its relation, but for the heading of "
