@@ -23,8 +23,16 @@ from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
 
 
+STARTS = 3
+"""How often a kernel is started that ends before it answers."""
+
+
 class ExecutionError(RuntimeError):
     """A cell of a notebook failed; the message is one line."""
+
+
+class _NotStartedError(RuntimeError):
+    """The kernel ended before it answered, and before any cell ran."""
 
 
 def execute(name: str, preset: str, given: Mapping[str, Any], output: Path | None = None) -> Path:
@@ -91,6 +99,14 @@ def _of_kernels() -> tuple[float, int]:
 
 
 def _run(source: Path, output: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    # Two kernels that start at once may be given the same port; one of them ends before any cell.
+    for _ in range(STARTS):
+        with suppress(_NotStartedError):
+            return _run_once(source, output, parameters)
+    raise ExecutionError(f"{source.stem}: its kernel ended {STARTS} times before it answered")
+
+
+def _run_once(source: Path, output: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
@@ -126,6 +142,10 @@ def _run(source: Path, output: Path, parameters: Mapping[str, Any]) -> dict[str,
         where = f"{source.stem}, cell [{error.exec_count}]"
     except DeadKernelError:
         said, where = "its process died; out of memory?", source.stem
+    except RuntimeError as error:
+        if "Kernel died before replying" in str(error):
+            raise _NotStartedError from None
+        raise
     finally:
         interrupted.set()
         if not running.done():
