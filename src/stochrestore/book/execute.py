@@ -22,7 +22,6 @@ from stochrestore.book import notebook, provenance
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
 
-
 STARTS = 3
 """How often a kernel is started that ends before it answers."""
 
