@@ -266,10 +266,8 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
     frame = pd.DataFrame(rows)
     weights = sorted(w for w in frame.weight.unique() if w > 0)
     left = weights[0] / 10 if weights else 1.0
-    figure, axes = plt.subplots(
-        1, len(quantities), figsize=(WIDTH, 2.7), dpi=130, layout="constrained"
-    )
-    for axis, (quantity, label) in zip(np.atleast_1d(axes), quantities.items(), strict=True):
+    figure, (axes,) = panels(1, len(quantities), (WIDTH, 2.7), dpi=130)
+    for axis, (quantity, label) in zip(axes, quantities.items(), strict=True):
         for name, group in frame.groupby("estimator"):
             by_weight = group.groupby("weight")[quantity]
             x = by_weight.mean().index.to_series().replace(0.0, left)
@@ -322,15 +320,8 @@ def over_scale(rows: Rows) -> Figure:
             :class:`Interval`, whose bars are drawn, or None if not defined.
     """
     sets = list(dict.fromkeys(row["data"] for row in rows))
-    figure, axes = plt.subplots(
-        len(FIGURE_4),
-        len(sets),
-        figsize=(WIDTH if len(sets) > 1 else 4.0, 1.6 * len(FIGURE_4) + 0.6),
-        dpi=130,
-        sharex="col",
-        layout="constrained",
-        squeeze=False,
-    )
+    size = (WIDTH if len(sets) > 1 else 4.0, 1.6 * len(FIGURE_4) + 0.6)
+    figure, axes = panels(len(FIGURE_4), len(sets), size, dpi=130, sharex="col")
     for column, data in enumerate(sets):
         shown = [row for row in rows if row["data"] == data]
         scales = sorted({row["scale"] for row in shown})
@@ -373,15 +364,8 @@ def cost_of_one_answer(rows: Rows) -> Figure:
         rows: ``data``, ``scale``, ``estimator``, ``bits`` and ``cost``, the difference in FID.
     """
     sets = list(dict.fromkeys(row["data"] for row in rows))
-    figure, axes = plt.subplots(
-        1,
-        len(sets),
-        figsize=(WIDTH if len(sets) > 1 else 4.0, 2.8),
-        dpi=130,
-        layout="constrained",
-        squeeze=False,
-    )
-    for axis, data in zip(axes[0], sets, strict=True):
+    figure, (axes,) = panels(1, len(sets), (WIDTH if len(sets) > 1 else 4.0, 2.8), dpi=130)
+    for axis, data in zip(axes, sets, strict=True):
         for name in dict.fromkeys(row["estimator"] for row in rows):
             line = [r for r in rows if r["data"] == data and r["estimator"] == name]
             style = {**look(name), "markersize": 6}
