@@ -10,6 +10,8 @@ SCROLLS = re.compile(
 )
 # docutils calls a bibliography a list whose entries are no list items.
 CITATIONS = '<div role="list" class="citation-list">'
+# What unfolds a part of the contents has an icon and no words.
+UNFOLDS = '<summary><span class="toctree-toggle"'
 # 1.5 MB that redraw icons which the style sheet draws already.
 ICONS = re.compile(r'\s*<script defer src="[^"]*scripts/fontawesome\.js[^"]*"></script>')
 # A page is drawn once these have come, though only its options are needed while it is read.
@@ -41,6 +43,7 @@ def draw_before_scripts(app, exception):
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text("utf-8")
             leaner = BLOCKING.sub("<script defer ", ICONS.sub("", text))
+            leaner = leaner.replace(UNFOLDS, UNFOLDS.replace(">", ' aria-label="pages below">', 1))
             if leaner != text:
                 page.write_text(leaner, "utf-8")
 

@@ -226,7 +226,7 @@ def test_every_notebook_preset_and_parameter_is_on_the_page_that_says_how_to_run
     assert page.count("| not measured |") == len(config.PRESETS) * len(provenance.notebooks()) - 1
     assert page.count("stochrestore: ") == 4
     headings = [t for t in MarkdownIt().parse(page) if t.type == "heading_open"]
-    assert "| inpaint | celeba | robust_sto_gan | 1 | 1,200,000 |" in page  # the paper's plan
+    assert "| inpaint, celeba, robust_sto_gan | 1 | 1,200,000 |" in page  # the paper's plan
     assert len(headings) == 5 + len(provenance.notebooks())  # no fence swallows what follows
     assert "seed: got 1.5 (float); allowed: a valid integer" in page
 

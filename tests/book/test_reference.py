@@ -46,8 +46,8 @@ def test_numbers_figure_and_page_are_written(made):
     assert (made / "srflow_photographs.png").read_bytes().startswith(b"\x89PNG")
     page = (made / "srflow_photographs.md").read_text()
     for said in (
-        "stochrestore reference srflow_robustness --preset smoke -p data=photographs",
-        '-p train=false -p weights="weights"',
+        "stochrestore reference srflow_robustness --preset smoke \\\n        -p data=photographs",
+        "-p train=false -p weights=weights",
         record["commit"][:12],
         record["weights"]["srflow"][:16],
         "srflow_photographs.png",

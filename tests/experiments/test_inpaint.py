@@ -225,6 +225,7 @@ def test_the_posterior_is_the_ceiling_of_variability():
 def test_sheet_keeps_every_pixel():
     images = torch.rand(2, 3, 1, 4, 4)
     sheet = figures.mosaic(images)
-    assert sheet.shape == (14, 9, 3)
+    assert sheet.shape == (14, 9, 4)
     assert np.allclose(sheet[5:9, 5:9, 0], images[1, 1, 0])
-    assert (sheet[4] == 1).all()
+    assert (sheet[5:9, 5:9, 3] == 1).all()
+    assert (sheet[4] == 0).all()  # clear

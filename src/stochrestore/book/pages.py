@@ -390,8 +390,9 @@ def _planned(preset: str) -> str:
     """The table of a preset's plan, as it was kept."""
     planned = cluster.recorded_plan(preset)
     head, *rows = plan.table(planned["rows"], planned["rate"])
-    aligned = ["|:--|:--|:--|--:|--:|--:|--:|--:|--:|"]
-    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    aligned = ["|:--|--:|--:|--:|--:|--:|--:|"]  # the first three columns are one, so that it fits
+    joined = ([", ".join(filter(None, row[:3])), *row[3:]] for row in (head, *rows))
+    lines = [f"| {' | '.join(row)} |" for row in joined]
     table = "\n".join([lines[0], *aligned, *lines[1:]])
     return f"Preset `{preset}`, on a GPU that reaches {planned['rate']:g} TFLOP/s:\n\n{table}"
 

@@ -6,6 +6,7 @@ The numbers are written as JSON; the figure and the page are made from this file
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,12 +114,11 @@ def markdown(record: Record, name: str) -> str:
     """
     parameters = record["parameters"]
     data = parameters["data"]
-    command = " ".join(
-        [
-            f"stochrestore reference srflow_robustness --preset {record['preset']} -p data={data}",
-            *(f"-p {name}={json.dumps(value)}" for name, value in record["given"].items()),
-        ]
-    )
+    given = {"data": data, **record["given"]}
+    texts = (f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in given.items())
+    options = " ".join(f"-p {shlex.quote(text)}" for text in texts)
+    begin = f"stochrestore reference srflow_robustness --preset {record['preset']}"
+    command = f"{begin} \\\n        {options}"
     fetched = "\n".join(f"    stochrestore data fetch {label}" for label in record["data"])
     sets = " and ".join(f"{label}, {_count(record, label)} images" for label in record["data"])
     return f"""# Reference run: {data}
