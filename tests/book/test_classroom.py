@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stochrestore.book import classroom, notebook, submissions
-from stochrestore.book.classroom import STUB, InputError, NotYet, check
+from stochrestore.book.classroom import InputError, NotYet, check
 from stochrestore.book.provenance import checkout
 
 ROOT = checkout()
@@ -48,7 +48,7 @@ def command(name, *arguments):
 
 
 def without_solution(source):
-    return SOLUTION.sub(lambda found: f"{found[1]}{STUB}", source)
+    return SOLUTION.sub(lambda found: f"{found[1]}{notebook.STUB}", source)
 
 
 @pytest.fixture(scope="module")

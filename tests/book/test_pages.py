@@ -263,11 +263,12 @@ def test_students_pages_hold_no_solution(tmp_path):
     for path in written:
         text = notebook.text(path)
         assert "SOLUTION" not in text
-        assert "raise NotImplementedError  # yours" in text
+        assert notebook.STUB in text
         (picture, *_) = re.findall(r"\]\(([^)]+\.png)\)|src=\"([^\"]+\.png)", text)
         assert (path.parent / next(filter(None, picture))).exists()
     code = "def f(x):\n    ### BEGIN SOLUTION\n    return x\n    ### END SOLUTION\n\n\nf(1)"
-    assert pages.unsolved(code) == "def f(x):\n    raise NotImplementedError  # yours\n\n\nf(1)"
+    stub = f"    # your code here\n    {notebook.STUB}"  # as nbgrader hands it out
+    assert notebook.unsolved(code) == f"def f(x):\n{stub}\n\n\nf(1)"
 
 
 def test_front_figures_are_small_copies_of_the_chapters(tmp_path, monkeypatch):

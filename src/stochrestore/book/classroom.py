@@ -24,13 +24,12 @@ from stochrestore.errors import InputError, require
 
 ASSIGNMENT = "exercises"
 PICTURES = "expected"
-STUB = 'raise NotImplementedError("your turn")'
 STAY = "import stochrestore.book.classroom as stay; stay.refuse_to_exit(); del stay"
 CONFIG = f'''"""Settings of the course; nbgrader's commands are run in this folder."""
 
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "stochrestore"
-c.ClearSolutions.code_stub = {{"python": {f"# your code here{chr(10)}{STUB}"!r}}}
+c.ClearSolutions.code_stub = {{"python": {f"# your code here{chr(10)}{notebook.STUB}"!r}}}
 c.ExecutePreprocessor.timeout = 120  # seconds a cell, also where it would loop for ever
 c.Execute.extra_arguments = ["--InteractiveShellApp.exec_lines={STAY}"]
 c.IncludeHeaderFooter.header = ""

@@ -12,6 +12,14 @@ from typing import Any
 from stochrestore.errors import InputError, require
 
 STAMP = "stochrestore"  # key of the stamp in an executed notebook's metadata
+STUB = 'raise NotImplementedError("your turn")'
+"""What students find where an exercise's solution was, on the site and in what is handed out."""
+_SOLUTION = re.compile(r"^([ ]*)### BEGIN SOLUTION.*?### END SOLUTION$", re.M | re.S)
+
+
+def unsolved(code: str) -> str:
+    """The source of a cell with :data:`STUB` in place of each solution."""
+    return _SOLUTION.sub(lambda found: f"{found[1]}# your code here\n{found[1]}{STUB}", code)
 
 
 def read(path: Path) -> dict[str, Any]:

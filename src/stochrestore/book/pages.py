@@ -56,7 +56,6 @@ _ITEMS = {
     "Sensitivity (Sec. 4 and 5, App. D)": r"App\. D|Sec\. 4|Sec\. 5",
 }
 _OTHER = "New in this book"
-_SOLUTION = re.compile(r"^([ ]*)### BEGIN SOLUTION.*?### END SOLUTION$", re.M | re.S)
 _MIB = 2**20
 FRONT_FIGURES = {
     "fig-toy-estimators": (0.0, 0.0, 1.0, 0.5),
@@ -104,18 +103,14 @@ def student_pages(folder: Path) -> list[Path]:
     for path in notebook.sources(source):
         found = notebook.read(path)
         cells = [
-            cell | {"source": unsolved(cell["source"]).replace("](expected/", f"]({pictures}/")}
+            cell
+            | {"source": notebook.unsolved(cell["source"]).replace("](expected/", f"]({pictures}/")}
             for cell in found["cells"]
             if cell["id"] != launch.ID
         ]
         paths.append(folder / path.name)
         notebook.write(paths[-1], found | {"cells": cells})
     return paths
-
-
-def unsolved(code: str) -> str:
-    """The source of a cell with an empty function in place of each solution."""
-    return _SOLUTION.sub(r"\1raise NotImplementedError  # yours", code)
 
 
 def front_figures(folder: Path) -> list[Path]:
