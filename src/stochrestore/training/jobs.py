@@ -206,6 +206,7 @@ def _train(
         **trainer.findings(),
         **found,
         "device": trainer.device.type,
+        "arithmetic": trainer.precision,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seconds": round(trainer.seconds, 1),
         "ran": [f"{time:%FT%TZ}" for time in (began, datetime.now(UTC))],  # without earlier pieces

@@ -121,7 +121,7 @@ class Trainer(ABC):
     may_change: ClassVar[tuple[str, ...]] = ()
     """Settings that may differ when a checkpoint is continued."""
     precision = "float32"
-    """How a GPU computes; see :func:`float32_as`."""
+    """The number format it computes in; for ``"tf32"`` see :func:`float32_as`."""
     deterministic = False
     """Whether it sums in one order; see :func:`repeated_to_the_bit`."""
 
