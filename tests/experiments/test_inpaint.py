@@ -179,7 +179,8 @@ def test_training_again_gives_the_same_bits_and_a_full_record(tmp_path):
     record = json.loads((tmp_path / "a" / job.name).with_suffix(".json").read_text())
     assert record["commit"] == "c"
     assert record["settings"]["robustness_weight"] == 500.0
-    assert {"sha256", "history", "seconds", "versions", "device", "seed"} <= record.keys()
+    assert {"sha256", "history", "seconds", "versions", "device", "arithmetic"} <= record.keys()
+    assert (record["seed"], record["arithmetic"]) == (job.seed, "float32")
 
 
 def test_sweeps_leave_measurements_and_no_weights(tmp_path):

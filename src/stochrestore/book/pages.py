@@ -37,8 +37,6 @@ from stochrestore.book.claims import (
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import plan, registry
-from stochrestore.figures import style
-from stochrestore.figures.neighbours import neighbours_browser
 
 Record = Mapping[str, Any]
 
@@ -142,6 +140,10 @@ def front_figures(folder: Path) -> list[Path]:
 
 def idea(path: Path) -> Path:
     """Write the interactive figure of the front page, to be included there."""
+    # Only here: matplotlib is slow to start, and each command would write to the user's folders.
+    from stochrestore.figures import style
+    from stochrestore.figures.neighbours import neighbours_browser
+
     style.use()
     path.write_text(neighbours_browser()._repr_html_(), "utf-8")
     return path
