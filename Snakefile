@@ -44,8 +44,19 @@ os.environ["PYTHONUTF8"] = "1"  # pages are UTF-8 whatever the terminal is
 shell.executable("bash")
 shell.prefix("set -euo pipefail; ")
 
+
+
+def refuse(error):
+    """End in one line: Snakemake would show an error of this file."""
+    print(f"stochrestore: {error}", file=sys.stderr, flush=True)
+    os._exit(2)
+
+
 if workflow.is_main_process:
-    LOCK = build.alone(provenance.checkout())  # Snakemake's own outlives a process that is killed
+    try:
+        LOCK = build.alone(provenance.checkout())  # Snakemake's own outlives a process that is killed
+    except InputError as error:
+        refuse(error)
     build.end_with_the_command()
     for name in NOTEBOOKS:
         if reason := provenance.damage(page := Path(f"book/executed/{name}.ipynb")):
@@ -162,9 +173,8 @@ def grid(experiment):
         try:
             partition = str(resources["slurm_partition"].raw) if sent else ""
             found = cluster.records(experiment, PRESET, SETTINGS, partition)
-        except InputError as error:  # Snakemake would show it as an error of this file
-            print(f"stochrestore: {error}", file=sys.stderr, flush=True)
-            os._exit(2)
+        except InputError as error:
+            refuse(error)
         (WEIGHTS / experiment / PRESET / "shared").touch()
         return found
 

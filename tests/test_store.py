@@ -123,6 +123,15 @@ def test_what_is_held_is_held_once_and_free_afterwards(tmp_path):
     assert not list((tmp_path / "a").iterdir())
 
 
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(InputError, match=r"lock cannot be locked: No locks available$"):
+        store.held(tmp_path / "lock", "it is done").__enter__()
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/deep.* cannot be written: Not a directory"):

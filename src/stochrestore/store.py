@@ -186,7 +186,8 @@ def held(path: Path, what: str) -> Iterator[None]:
         what: what is done under the lock, for the line that says that it is done already.
 
     Raises:
-        InputError: another process holds it, or the file cannot be written.
+        InputError: another process holds it, the file cannot be written, or its file system has no
+            locks.
     """
     try:
         import fcntl
@@ -206,6 +207,8 @@ def held(path: Path, what: str) -> Iterator[None]:
                 file.seek(0)
                 holder = file.read() or "another process"
                 raise InputError(f"{what} by {holder}; wait for it, or end it") from None
+            except OSError as error:
+                raise InputError(f"{path} cannot be locked: {error.strerror}") from None
             try:
                 if path.stat().st_ino != os.fstat(file.fileno()).st_ino:
                     continue  # removed by the one who held it

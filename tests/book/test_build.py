@@ -1,5 +1,6 @@
 """The book's build: what is wrong is said in one line, and an end leaves nothing behind."""
 
+import errno
 import functools
 import os
 import re
@@ -170,6 +171,18 @@ def test_one_build_at_a_time(tmp_path):
         build.alone(tmp_path)
     held.close()
     build.alone(tmp_path).close()
+
+
+def test_a_checkout_that_cannot_be_written_or_locked_is_named(tmp_path, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(InputError, match=r"_build/lock cannot be locked: No locks available$"):
+        build.alone(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"_build/lock cannot be written: Not a directory$"):
+        build.alone(tmp_path / "file")
 
 
 def make(folder, *arguments):

@@ -1,9 +1,12 @@
 """Grids as jobs of a cluster: what is refused in one line, what each job asks for."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,10 +88,39 @@ def test_a_grid_of_other_settings_is_not_begun_in_the_same_folder(root):
     assert json.loads(path.read_text())["settings"] == settings
 
 
-def test_a_folder_that_cannot_be_written_is_refused(root):
-    (root / "_build").touch()
-    with pytest.raises(InputError, match=r"_build/weights/inpaint/smoke.* cannot be written"):
+@pytest.fixture
+def begun(root):
+    """A grid of which one training has ended and one is at its checkpoint; their files."""
+    folder = root / "_build" / "weights" / "inpaint" / "smoke"
+    (folder / "checkpoints").mkdir(parents=True)
+    files = [folder / "faces.json", folder / "checkpoints" / "faces.pt"]
+    for path in files:
+        path.write_text("kept")
+    return files
+
+
+def all_kept(root, files):
+    return [path for path in sorted(root.rglob("*")) if path.is_file()] == sorted(files) and all(
+        path.read_text() == "kept" for path in files
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_refused(root, begun, monkeypatch):
+    def refuse(path, data):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(InputError, match=r"inpaint/smoke/.* cannot be written: Read-only file"):
         cluster.records("inpaint", "smoke", FACES)
+    assert all_kept(root, begun)
+
+
+def test_a_folder_on_a_machine_with_another_time_is_refused(root, begun, monkeypatch):
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)
+    with pytest.raises(InputError, match=r"^clocks differ: .*inpaint/smoke is -3600 s from"):
+        cluster.records("inpaint", "smoke", FACES)
+    assert all_kept(root, begun)
 
 
 def test_wrong_settings_are_refused(root):
@@ -114,6 +146,27 @@ def test_the_profile_repeats_what_it_replaces():
         for name in ("default", "slurm")
     )
     assert default.items() <= slurm.items()
+
+
+def test_a_second_grid_in_the_same_checkout_says_one_line():
+    """The grid's folders, and so its lock, are the checkout's."""
+    (ROOT / "_build").mkdir(exist_ok=True)
+    with (ROOT / "_build" / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pytest.skip("this checkout's book is being built")
+        command = [sys.executable, "-m", "snakemake", "sr_grid", "--workflow-profile"]
+        done = subprocess.run(
+            [*command, "profiles/default", "--config", "preset=smoke", "data=faces"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode
+    said = [line for line in done.stderr.splitlines() if "Using workflow specific" not in line]
+    assert len(said) == 1, done.stderr
+    assert "is being built by process" in said[0]
 
 
 @pytest.mark.parametrize("options", [[], ["--default-resources", "slurm_partition=huge"]])

@@ -79,13 +79,17 @@ def alone(root: Path) -> IO[str]:
     """Hold the lock of a checkout's builds until the file is closed or the process ends.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, the file cannot be written, or its file system has no
+            locks.
     """
     import fcntl
 
     file = root / "_build" / "lock"
-    file.parent.mkdir(exist_ok=True)
-    lock = file.open("a+", encoding="utf-8")
+    try:
+        file.parent.mkdir(exist_ok=True)
+        lock = file.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -94,6 +98,9 @@ def alone(root: Path) -> IO[str]:
         raise InputError(
             f"the book in {root} is being built by process {process}; wait for it, or end it"
         ) from None
+    except OSError as error:
+        lock.close()
+        raise InputError(f"{file} cannot be locked: {error.strerror}") from None
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
