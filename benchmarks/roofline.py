@@ -5,21 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from benchmarks.measure import machine
 from stochrestore.book import provenance
-from stochrestore.experiments import inpaint, registry, sr_networks
-from stochrestore.training.adversarial import AlternatingTrainer
+from stochrestore.experiments import inpaint, plan, registry, sr_networks
 from stochrestore.training.jobs import Job, Method
 from stochrestore.training.loop import Trainer, float32_as, keep_freed_memory
 
@@ -59,12 +55,12 @@ class Work(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        given = kwargs or {}
+        result = func(*args, **given)
         if not func.is_view and func not in FREE:
-            count = flop_registry.get(func._overloadpacket)
-            flops = count(*args, **(kwargs or {}), out_val=result) if count else 0
-            tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor)]
-            self.calls.append((int(flops), sum(x.nbytes for x in tensors)))
+            flops = plan.operations_of(func, args, given, result)
+            tensors = [x for x in tree_leaves((args, given, result)) if isinstance(x, Tensor)]
+            self.calls.append((flops, sum(x.nbytes for x in tensors)))
         return result
 
     def seconds(self, peak: Peak, precision: str, *, launch: float = 0.0) -> float:
@@ -130,11 +126,6 @@ def trainings(preset: str, device: str, **changes: Any) -> Iterator[tuple[str, J
         yield name, job, sr_networks.METHOD
 
 
-def trainer_of(job: Job, method: Method) -> Trainer:
-    start = [method.network(job.start)] if job.start else []
-    return method.build(job, *start)
-
-
 def cycle_of(trainer: Trainer) -> int:
     """Steps after which all losses have come round."""
     settings = getattr(trainer, "settings", None)
@@ -142,15 +133,9 @@ def cycle_of(trainer: Trainer) -> int:
 
 
 def work_of(trainer: Trainer) -> Work:
-    """Of a cycle of steps.
-
-    Those of a GAN are not computed: tensors have shapes, but no numbers. Patches of photographs
-    are drawn by numbers.
-    """
-    gan = isinstance(trainer, AlternatingTrainer)
-    shapes = FakeTensorMode(allow_non_fake_inputs=True) if gan else nullcontext()
+    """Of a cycle of steps, which are not computed where that can be done without."""
     work = Work()
-    with shapes, work, float32_as(trainer.precision):
+    with plan.without_numbers(trainer), work, float32_as(trainer.precision):
         for _ in range(cycle_of(trainer)):
             trainer.update()
             trainer.step += 1
@@ -163,9 +148,9 @@ def speeds(
     """For each training: images a second, and the most that operations and bytes allow."""
     keep_freed_memory()
     for name, job, method in jobs:
-        trainer = trainer_of(job, method)
+        trainer = plan.trainer_of(job, method)
         cycle, images = cycle_of(trainer), cycle_of(trainer) * trainer.batch_size
-        floor = work_of(trainer_of(job, method)).seconds(peak, trainer.precision)
+        floor = work_of(plan.trainer_of(job, method)).seconds(peak, trainer.precision)
 
         def steps(trainer: Trainer = trainer, cycle: int = cycle) -> None:
             for _ in range(cycle):
@@ -194,7 +179,8 @@ def estimate_record(card: str, preset: str, datas: Iterable[str]) -> dict[str, A
     for data in datas:
         for name, job, method in trainings(preset, "cpu", data=data):
             if method is inpaint.METHOD:
-                trainer = trainer_of(job, method)
+                trainer = plan.trainer_of(job, method)
+                trainer.precision = job.settings.precision  # the card has it
                 work, cycle = work_of(trainer), cycle_of(trainer)
                 step = work.seconds(PEAKS[card], trainer.precision, launch=LAUNCH) / cycle
                 floor = work.seconds(PEAKS[card], trainer.precision) / cycle

@@ -12,6 +12,7 @@ from benchmarks.training_step import (
 )
 
 import sr_networks
+from stochrestore.experiments import plan
 
 MEBI = 2**20
 
@@ -93,15 +94,24 @@ def test_trainings_are_measured_beside_what_their_work_allows():
     assert all(0 < row["images_s"] < row["most_images_s"] for row in rows)
 
 
+def test_operations_are_those_of_the_plan():
+    experiments = ("inpaint", "srflow_robustness")
+    for (_, job, method), experiment in zip(small_trainings(), experiments, strict=True):
+        trainer = plan.trainer_of(job, method)
+        counted = sum(n for n, _ in roofline.work_of(trainer).calls)
+        cycles = trainer.steps // roofline.cycle_of(trainer)
+        assert plan.cost(experiment, job).operations == cycles * counted > 0
+
+
 def test_counting_moves_no_weight():
     _, job, method = small_trainings()[0]
-    trainer = roofline.trainer_of(job, method)
+    trainer = plan.trainer_of(job, method)
     before = [p.clone() for p in trainer.network.parameters()]
     work = roofline.work_of(trainer)
     assert all(map(torch.equal, before, trainer.network.parameters()))
     counted = sum(n for n, _ in work.calls)
     with roofline.Work() as real:
-        fresh = roofline.trainer_of(job, method)
+        fresh = plan.trainer_of(job, method)
         real.calls.clear()
         for _ in range(roofline.cycle_of(fresh)):
             fresh.update()

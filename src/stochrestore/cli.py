@@ -159,7 +159,8 @@ def plan(
         float | None, typer.Option(min=1e-6, help="operations a second that are reached, TFLOP/s")
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option(help="where data are, e.g. celeba:PATH; may be repeated")
+        list[str] | None,
+        typer.Option(help="where data and weights are, e.g. celeba:PATH; may be repeated"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a record as JSON")] = False,
 ) -> None:
@@ -172,17 +173,16 @@ def plan(
         print(json.dumps(plans.record(preset), indent=1))
         return
     missing = doctor.missing(preset, data or [])
-    assumed = rate or plans.rate_of(preset)
-    table = plans.table(plans.rows(preset), assumed)
+    rates = dict.fromkeys(plans.experiments(preset), rate) if rate else plans.rates(preset)
+    table = plans.table(plans.rows(preset), rates)
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
         print(
             "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         )
-    where = "a GPU" if preset in plans.ON_GPU else "one thread of a processor"
-    print(
-        f"hours: of {where} at {assumed:.3g} TFLOP/s, {'given' if rate else 'assumed'}; see --rate"
-    )
+    where = "a GPU" if preset in plans.ON_GPU else "a processor"
+    reached = " to ".join(f"{each:.3g}" for each in sorted(set(rates.values())))
+    print(f"hours: of {where} at {reached} TFLOP/s, {'given' if rate else 'assumed'}; see --rate")
     for finding in missing:
         print(f"missing: {finding.what}: {finding.said}\n    → {finding.advice}")
     raise typer.Exit(bool(missing))

@@ -7,6 +7,7 @@ import pytest
 from stochrestore.book import doctor, provenance
 from stochrestore.data import downloads
 from stochrestore.errors import InputError
+from stochrestore.networks.official import ADDRESSES
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -105,11 +106,24 @@ def test_what_a_preset_still_needs_comes_with_the_command(monkeypatch, data_fold
     assert "pip install" in missing["Snakemake's plugin for SLURM"].advice
     assert "`stochrestore data fetch set5`" in missing["data set5"].advice
     assert "mmlab.ie.cuhk.edu.hk" in missing["data celeba"].advice
+    flow = missing["published weights of srflow"]
+    assert "`curl -LO http" in flow.advice
+    assert "-p srflow_weights=FILE" in flow.advice
     (tmp_path / "img_align_celeba").mkdir()
     (tmp_path / "img_align_celeba" / "000001.jpg").touch()
-    there = {finding.what for finding in doctor.missing("paper", [f"celeba:{tmp_path}"])}
+    (tmp_path / "edsr.pt").touch()
+    given = [f"celeba:{tmp_path}", f"edsr_weights:{tmp_path / 'edsr.pt'}", "esrgan_weights:/none"]
+    there = {finding.what: finding.said for finding in doctor.missing("paper", given)}
     assert "data celeba" not in there
+    assert "published weights of edsr" not in there
+    assert there["published weights of esrgan"] == "/none is no file"
     assert "data imagenet64" in there
     with pytest.raises(InputError, match="--data: got 'cats'; allowed: celeba, imagenet64"):
         doctor.missing("paper", ["cats:/x"])
-    assert not {what for what in (f.what for f in doctor.missing("smoke")) if "data" in what}
+    named = {finding.what for preset in ("smoke", "gpu") for finding in doctor.missing(preset)}
+    assert not {what for what in named if "data" in what or "weights" in what}
+
+
+def test_the_chapter_names_the_addresses_of_published_weights():
+    chapter = (provenance.checkout() / "notebooks" / "srflow_robustness.ipynb").read_text("utf-8")
+    assert all(address in chapter for address in ADDRESSES.values())

@@ -104,7 +104,7 @@ def needs(experiment: str, preset: str, job: str) -> dict[str, int]:
     ]
     own = [row for row in rows if row["data"] == kind] or rows
     cost = max(map(plan.cost_of, own), key=lambda each: each.operations)
-    minutes = 10 + 1.5 * 60 * cost.hours(planned["rate"])
+    minutes = 10 + 1.5 * 60 * cost.hours(planned["rates"][experiment])
     memory = plan.PROCESS + cost.memory + cost.images
     return {
         "runtime": min(ceil(minutes), 24 * 60),

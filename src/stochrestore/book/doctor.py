@@ -15,6 +15,7 @@ from stochrestore.data import downloads
 from stochrestore.data.images import WITH_PATH
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import plan
+from stochrestore.networks.official import ADDRESSES
 
 _PUBLISHED = {
     "celeba": "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
@@ -76,19 +77,22 @@ def missing(preset: str, given: Iterable[str] = ()) -> list[Finding]:
     """What the trainings of a preset, and Appendix G at it, need and this machine lacks.
 
     Args:
-        given: where data are that cannot be fetched, as ``KIND:PATH``.
+        given: where data and weights are that cannot be fetched, as ``KIND:PATH``.
 
     Raises:
-        InputError: what is given is of no kind that the preset trains on.
+        InputError: what is given is of no kind that the preset needs.
     """
     found = [_torch(), _piq(), _disk()]
     paths = {kind: path for kind, _, path in (each.partition(":") for each in given)}
-    kinds = {kind for kinds in plan.PAPER_DATA.values() for kind in kinds}
-    kinds = kinds if preset == "paper" else set()
+    of_paper = preset == "paper"
+    kinds = {kind for kinds in plan.PAPER_DATA.values() for kind in kinds} if of_paper else set()
+    networks = [f"{name}_weights" for name in ADDRESSES] if of_paper else []
+    allowed = ", ".join([*sorted(kinds), *networks]) or "none at this preset"
     for kind in paths:
-        require(kind in kinds, "--data", kind, ", ".join(sorted(kinds)) or "none at this preset")
+        require(kind in {*kinds, *networks}, "--data", kind, allowed)
     found += [_images(kind, paths.get(kind, "")) for kind in sorted(kinds)]
-    if preset == "paper":
+    found += [_published(setting, paths.get(setting, "")) for setting in networks]
+    if of_paper:
         found += [finding for finding in (*data(), _inception()) if finding.advice]
     if preset in plan.ON_GPU:
         found += [finding for finding in (_gpu(), _plugin()) if finding.advice]
@@ -106,6 +110,19 @@ def _images(kind: str, path: str) -> Finding:
     good = any(folder.glob(f"{first}*")) or any(folder.glob(f"*/{first}*"))
     said = str(folder) if good else f"{folder} does not hold {layout}"
     return Finding(f"data {kind}", good, said, "" if good else get)
+
+
+def _published(setting: str, path: str) -> Finding:
+    """Whether the file of a published network of Appendix G is there."""
+    name = setting.removesuffix("_weights")
+    what = f"published weights of {name}"
+    if path and Path(path).expanduser().is_file():
+        return Finding(what, True, path)
+    said = f"{path} is no file" if path else "no file is named: the small network would be loaded"
+    get = f"`curl -LO {ADDRESSES[name]}` gets them"
+    unpack = ", `unzip` SRFlow_DF2K_4X.pth" if name == "srflow" else ""
+    use = f"plan with --data {setting}:FILE, run srflow_robustness with -p {setting}=FILE"
+    return Finding(what, False, said, f"{get}{unpack}; {use}")
 
 
 def _plugin() -> Finding:

@@ -334,7 +334,10 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         "training, its hours at the rate given, the tensors and images that it holds at once, and "
         "the disk that all weights take, with one checkpoint after the plus. `stochrestore plan "
         "paper` also says what is missing; `profiles/README.md`, how the trainings are sent to a "
-        "cluster.",
+        "cluster. At `smoke` and `laptop` its hours are those of a processor in float32, which one "
+        "without instructions for bf16 computes in whatever the settings say. The networks of "
+        "Appendix G are trained, small, at these two presets; `gpu` "
+        "loads those that are shipped, and `paper` is for the published ones.",
         *(_planned(preset) for preset in plan.ON_GPU),
         "## What a wrong parameter says",
         "Names and values are checked before anything runs. What does not fit ends "
@@ -386,12 +389,13 @@ def _cost(run: Run, when: str) -> str:
 def _planned(preset: str) -> str:
     """The table of a preset's plan, as it was kept."""
     planned = cluster.recorded_plan(preset)
-    head, *rows = plan.table(planned["rows"], planned["rate"])
+    head, *rows = plan.table(planned["rows"], planned["rates"])
     aligned = ["|:--|--:|--:|--:|--:|--:|--:|"]  # the first three columns are one, so that it fits
     joined = ([", ".join(filter(None, row[:3])), *row[3:]] for row in (head, *rows))
     lines = [f"| {' | '.join(row)} |" for row in joined]
     table = "\n".join([lines[0], *aligned, *lines[1:]])
-    return f"Preset `{preset}`, on a GPU that reaches {planned['rate']:g} TFLOP/s:\n\n{table}"
+    rate = max(planned["rates"].values())  # they are one
+    return f"Preset `{preset}`, on a GPU that reaches {rate:g} TFLOP/s:\n\n{table}"
 
 
 def _refusals() -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -102,14 +103,18 @@ class Pair:
     """(3, h, w)."""
 
 
-def training_pairs() -> list[Pair]:
-    """The training photographs at full and at half size, each with its low-resolution version."""
+@cache
+def training_pairs() -> tuple[Pair, ...]:
+    """The training photographs at full and at half size, each with its low-resolution version.
+
+    They are made once in a process, and are not to be changed.
+    """
     pairs = []
     for name in TRAINING:
         full = photograph(name)
         full = full[:, : full.shape[1] // 8 * 8, : full.shape[2] // 8 * 8]
         pairs += [Pair(x, low_resolution(x, SCALE)) for x in (full, low_resolution(full, 2))]
-    return pairs
+    return tuple(pairs)
 
 
 def digest(pairs: Sequence[Pair]) -> str:

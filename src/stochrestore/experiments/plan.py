@@ -1,7 +1,7 @@
 """What the trainings of a preset cost, counted before anyone starts one.
 
-A step of each is carried out on tensors that have shapes and no numbers: its operations and its
-memory are those of the training, and are counted in seconds.
+A step of each is carried out, of a GAN on tensors that have shapes and no numbers: its operations
+and its memory are those of the training, and are counted in seconds.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
@@ -24,11 +25,15 @@ from stochrestore import store
 from stochrestore.data.images import BUILT_IN
 from stochrestore.experiments import registry
 from stochrestore.experiments.image_gans import ImageSettings
-from stochrestore.training.adversarial import AlternatingTrainer
+from stochrestore.experiments.sr_networks import SRTrainer
+from stochrestore.training.adversarial import AlternatingTrainer, Precision, arithmetic
 from stochrestore.training.jobs import Job, Method, read_record
+from stochrestore.training.loop import Trainer
 
 EXPERIMENTS = ("toy_tradeoff", "inpaint", "sr_scaling")
-"""The experiments whose networks are trained at the larger presets; those of App. G are loaded."""
+"""The experiments that train networks at every preset."""
+SMALL = "srflow_robustness"
+"""The experiment whose networks, those of App. G, are trained small, and for a GPU are loaded."""
 PAPER_DATA = {"inpaint": ("celeba",), "sr_scaling": ("celeba", "imagenet64")}
 """The data of the paper's trainings, which its preset leaves to ``-p data=KIND:PATH``."""
 STATED_RATE = 5.0
@@ -65,6 +70,30 @@ class Cost:
         return self.operations / rate / 1e12 / 3600
 
 
+def operations_of(func: Any, args: Any, kwargs: Mapping[str, Any], result: Any) -> int:
+    """Multiplications and additions of one of PyTorch's calls, which gave ``result``.
+
+    0 unless it convolves or multiplies matrices.
+    """
+    count = flop_registry.get(func._overloadpacket)
+    return int(count(*args, **kwargs, out_val=result)) if count else 0
+
+
+def trainer_of(job: Job, method: Method) -> Trainer:
+    """The trainer of a job at its first step; a network that it starts from is untrained."""
+    start = [method.network(job.start)] if job.start else []
+    return method.build(job, *start)
+
+
+def without_numbers(trainer: Trainer) -> AbstractContextManager[Any]:
+    """A ``with`` block in which steps of a GAN have tensors with shapes and no numbers.
+
+    Other trainers compute: patches of photographs are drawn by numbers.
+    """
+    gan = isinstance(trainer, AlternatingTrainer)
+    return FakeTensorMode(allow_non_fake_inputs=True) if gan else nullcontext()
+
+
 class Meter(TorchDispatchMode):
     """Counts the operations in its ``with`` block, and the bytes of the tensors made there."""
 
@@ -79,8 +108,7 @@ class Meter(TorchDispatchMode):
         """Carry out an operation, and count it."""
         given = dict(kwargs or {})
         result = func(*args, **given)
-        if count := flop_registry.get(func._overloadpacket):
-            self.operations += count(*args, **given, out_val=result)
+        self.operations += operations_of(func, args, given, result)
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 self._hold(tensor.untyped_storage())
@@ -105,9 +133,14 @@ def settings_of(preset: str, experiment: str) -> list[Any]:
     return [model.load(preset, **changes) for changes in data or [{}]]
 
 
+def experiments(preset: str) -> tuple[str, ...]:
+    """The experiments that train networks at a preset."""
+    return EXPERIMENTS if preset in ON_GPU else (*EXPERIMENTS, SMALL)
+
+
 def jobs(preset: str) -> Iterator[tuple[str, Job]]:
     """Every training of a preset, each with its experiment's name."""
-    for experiment in EXPERIMENTS:
+    for experiment in experiments(preset):
         for settings in settings_of(preset, experiment):
             for job in registry.trained(experiment).all_jobs(settings).values():
                 yield experiment, job
@@ -115,6 +148,8 @@ def jobs(preset: str) -> Iterator[tuple[str, Job]]:
 
 def cost(experiment: str, job: Job) -> Cost:
     """What a training costs."""
+    if experiment == SMALL:
+        return _cost_of_small(job, registry.trained(experiment).METHOD)
     s, step = job.settings, torch.arange(job.settings.steps)
     penalised = step % s.r1_every == 0
     robust = ((step + 1) % s.robustness_every == 0) & (step >= s.robustness_start)
@@ -141,27 +176,34 @@ def cost(experiment: str, job: Job) -> Cost:
 
 _COUNTED: dict[tuple[Any, ...], Cost] = {}
 _SHAPES = (
-    *("shape", "batch_size", "width", "critic_width", "seed_dims", "seed_layer", "precision"),
+    *("shape", "batch_size", "width", "critic_width", "seed_dims", "seed_layer"),
     *("robustness_seeds", "seeds_at_once", "attack_steps", "ema_decay"),
 )
-"""The settings that one step's cost depends on."""
+"""The settings that one step's cost depends on, beside the number format."""
 
 
 def _step(experiment: str, job: Job, *, penalised: bool, robust: bool) -> Cost:
     """What one step costs, with or without R1 and L_R; steps of one shape are counted once."""
     shapes = [getattr(job.settings, name, None) for name in _SHAPES]
-    method = registry.trained(experiment).METHOD
-    key = (*shapes, method.half, job.stochastic, penalised, robust)
+    method, precision = registry.trained(experiment).METHOD, _arithmetic(job)
+    key = (*shapes, precision, method.half, job.stochastic, penalised, robust)
     if key not in _COUNTED:
         r1_every, weight = (1 if penalised else 2), float(robust)  # of step 1
         alone = {"robustness_every": 1, "robustness_start": 0, "robustness_weight": weight}
         here = {"steps": 1, "device": "cpu", "compile": False, "r1_every": r1_every, **alone}
         changed = replace(job, settings=job.settings.model_copy(update=here))
-        _COUNTED[key] = _counted(changed, method)
+        _COUNTED[key] = _counted(changed, method, precision)
     return _COUNTED[key]
 
 
-def _counted(job: Job, method: Method) -> Cost:
+def _arithmetic(job: Job) -> Precision:
+    """The number format of a GAN's training on the device that its preset is planned for."""
+    device = torch.device("cuda" if job.settings.preset in ON_GPU else "cpu")
+    return arithmetic(job.settings.precision, device)
+
+
+def _counted(job: Job, method: Method, precision: Precision) -> Cost:
+    """What the one step of a GAN's training costs."""
     is_image = isinstance(job.settings, ImageSettings)
     train = {"train": torch.empty(2, *job.settings.shape)} if is_image else {}
     trainer = method.build(job, **train)
@@ -170,13 +212,38 @@ def _counted(job: Job, method: Method) -> Cost:
         for parameter in optimizer.param_groups[0]["params"]:  # as after a step
             averages = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
             optimizer.state[parameter] = {"step": torch.tensor(0.0), **averages}
-    trainer.step, state = 1, io.BytesIO()
+    trainer.step, trainer.precision = 1, precision
+    return _next_step(trainer, half=method.half)
+
+
+@cache
+def _cost_of_small(job: Job, method: Method) -> Cost:
+    """What a training of App. G costs, whose steps are all alike."""
+    on_processor = job.settings.model_copy(update={"device": "cpu"})
+    trainer = trainer_of(replace(job, settings=on_processor), method)
+    assert isinstance(trainer, SRTrainer)
+    trainer.advance()  # from here on Adam holds its averages
+    step = _next_step(trainer, half=method.half and not job.intermediate)
+    images = sum(pair.high.nbytes + pair.low.nbytes for pair in trainer.patches.pairs)
+    operations = trainer.steps * step.operations
+    return replace(step, steps=trainer.steps, operations=operations, images=images)
+
+
+def _next_step(trainer: Trainer, *, half: bool) -> Cost:
+    """What the next step of a trainer costs, whose weights are stored in half precision or not."""
+    state = io.BytesIO()
     torch.save(trainer.state_dict(), state)
     own = sum(t.nbytes for t in tree_leaves(trainer.state_dict()) if isinstance(t, torch.Tensor))
-    with FakeTensorMode(allow_non_fake_inputs=True), Meter() as meter:
+    with without_numbers(trainer), Meter() as meter:
         trainer.update()
-    weights = len(store.to_bytes(trainer.network, half=method.half))
+    weights = len(store.to_bytes(trainer.network, half=half))
     return Cost(1, meter.operations, own + meter.peak, 0, weights, len(state.getvalue()))
+
+
+def data_of(job: Job) -> str:
+    """The kind of data that a training is on: the toy's disk, unless its settings name another."""
+    settings = job.settings
+    return str(getattr(settings, "kind", getattr(settings, "data", "disk")))
 
 
 def rows(preset: str) -> list[dict[str, Any]]:
@@ -187,8 +254,7 @@ def rows(preset: str) -> list[dict[str, Any]]:
     """
     alike: dict[tuple[str, str, str, Cost], int] = {}
     for experiment, job in jobs(preset):
-        kind = getattr(job.settings, "kind", "disk")
-        place = (experiment, kind, job.key, cost(experiment, job))
+        place = (experiment, data_of(job), job.key, cost(experiment, job))
         alike[place] = alike.get(place, 0) + 1
     return [
         {"experiment": experiment, "data": data, "model": model, "trainings": n, **vars(each)}
@@ -197,22 +263,34 @@ def rows(preset: str) -> list[dict[str, Any]]:
 
 
 @cache
-def processor_rate() -> float:
-    """TFLOP/s of one thread of a processor, from the records of shipped networks of faces."""
-    module, folder = registry.trained("sr_scaling"), store.shipped("sr_scaling")
-    jobs = module.all_jobs(module.Settings.load("laptop", data="faces")).values()
-    operations = sum(cost("sr_scaling", job).operations for job in jobs)
-    return operations / sum(read_record(job, folder)["seconds"] for job in jobs) / 1e12
+def processor_rate(experiment: str, **settings: Any) -> float:
+    """TFLOP/s of a processor in float32, from the records of an experiment's shipped networks.
+
+    Args:
+        settings: beside those of the preset ``laptop``.
+    """
+    module, folder = registry.trained(experiment), store.shipped(experiment)
+    every = module.all_jobs(module.Settings.load("laptop", **settings)).values()
+    kept = [job for job in every if not job.intermediate]
+    operations = sum(cost(experiment, job).operations for job in kept)
+    return operations / sum(read_record(job, folder)["seconds"] for job in kept) / 1e12
 
 
-def rate_of(preset: str) -> float:
-    """TFLOP/s that are assumed for a preset where none are given."""
-    return STATED_RATE if preset in ON_GPU else processor_rate()
+def rates(preset: str) -> dict[str, float]:
+    """TFLOP/s that are assumed for each experiment of a preset where none are given.
+
+    GANs are trained on one thread of a processor, the networks of App. G on all.
+    """
+    if preset in ON_GPU:
+        return dict.fromkeys(experiments(preset), STATED_RATE)
+    faces = dict.fromkeys(EXPERIMENTS, processor_rate("sr_scaling", data="faces"))
+    return {**faces, SMALL: processor_rate(SMALL)}
 
 
 def record(preset: str) -> dict[str, Any]:
-    """The plan of a preset, ready for JSON, with the rate that is assumed for it, TFLOP/s."""
-    return {"preset": preset, "rate": round(rate_of(preset), 4), "rows": rows(preset)}
+    """The plan of a preset, ready for JSON, with the rates that are assumed for it, TFLOP/s."""
+    rounded = {name: round(rate, 4) for name, rate in rates(preset).items()}
+    return {"preset": preset, "rates": rounded, "rows": rows(preset)}
 
 
 def cost_of(row: Mapping[str, Any]) -> Cost:
@@ -220,20 +298,20 @@ def cost_of(row: Mapping[str, Any]) -> Cost:
     return Cost(**{name: row[name] for name in Cost.__annotations__})
 
 
-def table(rows: Iterable[Mapping[str, Any]], rate: float) -> list[list[str]]:
+def table(rows: Iterable[Mapping[str, Any]], rates: Mapping[str, float]) -> list[list[str]]:
     """The head, the rows and the sum of a plan, as texts.
 
     The disk is that of all trainings' weights and, after the plus, of one training's checkpoint.
 
     Args:
         rows: of :func:`rows`.
-        rate: operations that are carried out in a second, TFLOP/s.
+        rates: operations that are carried out in a second, TFLOP/s, by experiment.
     """
     head = ["experiment", "data", "model", "trainings", "steps", "PFLOP", "hours", "memory", "disk"]
     body = []
     trainings, operations, hours, disk, largest = 0, 0, 0.0, 0, 0
     for row in rows:
-        n, each = row["trainings"], cost_of(row)
+        n, each, rate = row["trainings"], cost_of(row), rates[row["experiment"]]
         held, left = each.memory + each.images, n * each.weights
         trainings, operations = trainings + n, operations + n * each.operations
         hours, disk = hours + n * each.hours(rate), disk + left + n * each.checkpoint

@@ -22,6 +22,14 @@ from stochrestore.networks.rrdb import RRDBNet
 from stochrestore.networks.srflow import SRFlow
 from stochrestore.store import sha256
 
+ADDRESSES = {
+    "edsr": "https://cv.snu.ac.kr/research/EDSR/models/edsr_x4-4f62e9ef.pt",
+    "esrgan": "https://github.com/xinntao/Real-ESRGAN/releases/download/v0.1.1/"
+    "ESRGAN_SRx4_DF2KOST_official-ff704c30.pth",
+    "srflow": "http://data.vision.ee.ethz.ch/alugmayr/SRFlow/pretrained_models.zip",
+}
+"""Where the weights of each network are published; SRFlow's are ``SRFlow_DF2K_4X.pth`` in a zip."""
+
 Network = TypeVar("Network", bound=nn.Module)
 Shapes = dict[str, tuple[int, ...]]
 
