@@ -17,10 +17,10 @@ from stochrestore.experiments.registry import CHAPTERS
 CPU = Path("/proc/cpuinfo")
 FLAGS = set(CPU.read_text().split()) if CPU.exists() else set()
 KERNELS = {
+    "Katmai": ("default", {"sse2"}),
     "Nehalem": ("default", {"sse4_2"}),
     "Sandybridge": ("default", {"avx"}),
     "Haswell": ("avx2", {"avx2", "fma"}),
-    "Zen": ("avx2", {"avx2", "fma"}),
     "SkylakeX": ("avx512", {"avx512f", "avx512vl", "avx512bw", "avx512dq"}),
 }
 """OpenBLAS's kernels, PyTorch's of the same age, and what a processor needs for both."""
