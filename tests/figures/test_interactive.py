@@ -93,7 +93,8 @@ def test_attacks_of_growing_radius_move_restorations_more(generator):
         assert attacked.shape == (3, 5, 1)
         assert torch.equal(attacked[0], y)
         reached = (attacked - y).abs().amax((1, 2))
-        torch.testing.assert_close(reached, torch.tensor([0, 1e-3, 4e-3]), rtol=0, atol=1e-6)
+        assert (reached <= torch.tensor([0, 1e-3, 4e-3]) + 1e-6).all()
+        assert 0 < reached[1] < reached[2]
     sine, sampler = grid.outputs.values()
     torch.testing.assert_close(sine[:, 0], sine[:, 1])  # it has no seed
     assert (sampler[0, 0] != sampler[0, 1]).any()
