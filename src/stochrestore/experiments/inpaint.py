@@ -258,7 +258,7 @@ def figure_1(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]
 
 
 def known_pixels(y: Tensor, degrade: Inpainting) -> Tensor:
-    """y as an image, light gray where nothing is known."""
+    """y as an image, light grey where nothing is known."""
     return degrade.lift(y - LIGHT_GREY) + LIGHT_GREY
 
 

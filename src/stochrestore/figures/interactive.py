@@ -199,7 +199,7 @@ def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBr
             f"α = {alpha:g}: {numbers}, root-mean-square slope {at.sensitivity / epsilon:.2g}",
         )
     labels = {"α": [f"{alpha:g}" for alpha in offered]}
-    caption = "The estimator X̂_α for a chosen α: the more of the disk it covers, the steeper it is."
+    caption = "The estimator X̂_α for a chosen α. The more of the disk it covers, the steeper it is."
     return PictureBrowser("sine-browser", labels, frames, (len(offered) // 2,), caption)
 
 
@@ -244,7 +244,7 @@ def zigzag_browser(
             f"f = {f}: {numbers}; an attack on y is multiplied by {zigzag.slope:.0f}",
         )
     choices = {"f": [str(f) for f in offered]}
-    caption = "The zigzag for a chosen f: the nearer it comes to the square, the steeper it is."
+    caption = "The zigzag for a chosen f. The nearer it comes to the square, the steeper it is."
     return PictureBrowser("zigzag-browser", choices, frames, (offered.index(first),), caption)
 
 
@@ -295,7 +295,7 @@ def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
             f"λ_R = {weight:g}. {'; '.join(said)}",
         )
     labels = {"λ_R": [f"{weight:g}" for weight in weights]}
-    caption = "Both models for a chosen λ_R: quality against sensitivity."
+    caption = "The recall and the slope of both models for a chosen λ_R."
     return PictureBrowser("weight-browser", labels, frames, (len(weights) // 2,), caption)
 
 
