@@ -18,9 +18,9 @@ INTRODUCTION = (
     "reproduced, and what was measured. Where the whole interval satisfies the relation, the "
     "statement is *reproduced*. Where none of it does, it is *not reproduced*. Otherwise it "
     "is *inconclusive*: the interval is too wide to say. An interval is over trainings, or over "
-    "images with the networks given. In the latter case another training may give another value. A fact "
-    "holds by the way it is measured, whatever was trained, and is not counted. Proofs, a toy, "
-    "small networks on images, and statements of this book that the paper does not make are "
+    "images with the networks given. In the latter case another training may give another value. "
+    "A fact holds by the way it is measured, whatever was trained, and is not counted. Proofs, a "
+    "toy, small networks on images, and statements of this book that the paper does not make are "
     "counted apart:"
 )
 THRESHOLDS = (
@@ -28,8 +28,8 @@ THRESHOLDS = (
     "a direction. It is the rounding of the arithmetic where "
     "something is exact. Otherwise it lies between the paper's number and the number that would "
     "contradict the statement, and nearer to the latter, since the networks here are smaller. "
-    "Each difference or ratio that the paper prints satisfies its relation, except for the heading of "
-    "Table 3, and a test checks that."
+    "Each difference or ratio that the paper prints satisfies its relation, except for the heading "
+    "of Table 3, and a test checks that."
 )
 
 
