@@ -356,9 +356,10 @@ def restoration_browser(
         "seed": [str(s + 1) for s in range(seeds)],
         "attack, in ε": [f"{factor:g}" for factor in factors],
     }
-    caption = "What a seed and what an attack change. Deterministic estimators have no seed."
+    caption = "The figure shows what a seed and what an attack change. "
+    caption += "Deterministic estimators have no seed."
     if attacked:
-        caption += " Below each estimator's restorations: the inputs under the attack on it."
+        caption += " Below each estimator's restorations are the inputs under the attack on it."
     if posterior is not None:
         caption += " The posterior is that of the inputs as they are."
     return PictureBrowser(name, choices, frames, (0, len(factors) // 2), caption, photographs=True)
