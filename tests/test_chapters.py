@@ -17,6 +17,7 @@ from stochrestore.experiments.registry import CHAPTERS
 CPU = Path("/proc/cpuinfo")
 FLAGS = set(CPU.read_text().split()) if CPU.exists() else set()
 KERNELS = {
+    "Katmai": ("default", {"sse2"}),
     "Nehalem": ("default", {"sse4_2"}),
     "Sandybridge": ("default", {"avx"}),
     "Haswell": ("avx2", {"avx2", "fma"}),

@@ -11,3 +11,16 @@ var Scorer = {
   term: 5,
   partialTerm: 2,
 };
+
+// A result shows a part of its page: text, without code, buttons, lists of links and what is folded.
+if (typeof Search !== "undefined") {
+  const unread =
+    ".bd-header-article, .bd-sidebar-secondary, .bd-footer-article, .prev-next-footer, #jb-print-docs-body, " +
+    ".cell_input, details.hide, .skip-to-figure, fieldset, button";
+  const textOf = Search.htmlToText;
+  Search.htmlToText = (html, anchor) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    page.querySelectorAll(unread).forEach((element) => element.remove());
+    return textOf(page.documentElement.outerHTML, anchor).replace(/\s+/g, " ");
+  };
+}

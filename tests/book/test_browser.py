@@ -364,3 +364,14 @@ def test_search_finds_the_terms_of_the_paper(page, site, term):
     page.goto(f"{site}search.html?q={quote(term)}", wait_until="load")
     page.locator("#search-results ul.search li a").first.wait_for(timeout=60_000)
     assert page.locator("#search-results ul.search li a").count() >= 3
+
+
+@pytest.mark.parametrize("term", ["recall", "torch", "seed"])
+def test_search_shows_text_and_no_code(page, site, term):
+    page.goto(f"{site}search.html?q={quote(term)}", wait_until="load")
+    shown = page.locator("#search-results p.context")
+    shown.first.wait_for(timeout=60_000)
+    for text in shown.all_inner_texts():
+        assert not re.search(
+            r"(Show|Hide) code cell|^(\.\.\.)?\s*(\.ipynb|\.md) \.pdf|# type: ", text
+        ), text

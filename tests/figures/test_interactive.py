@@ -86,10 +86,16 @@ def test_attacks_of_growing_radius_move_restorations_more(generator):
     estimators = {"erratic_sine": Sine(20.0), "posterior_sampler": PosteriorSampler(Disk())}
     attack = Attack(radius=1e-3, steps=4, lr=5e-4)
     grid = attack_grid(estimators, y, attack, (0, 1, 4), seeds=3, generator=generator)
-    assert {key: tuple(images.shape) for key, images in grid.items()} == dict.fromkeys(
+    assert {key: tuple(images.shape) for key, images in grid.outputs.items()} == dict.fromkeys(
         estimators, (3, 3, 5, 2)
     )
-    sine, sampler = grid.values()
+    for attacked in grid.inputs.values():
+        assert attacked.shape == (3, 5, 1)
+        assert torch.equal(attacked[0], y)
+        reached = (attacked - y).abs().amax((1, 2))
+        assert (reached <= torch.tensor([0, 1e-3, 4e-3]) + 1e-6).all()
+        assert 0 < reached[1] < reached[2]
+    sine, sampler = grid.outputs.values()
     torch.testing.assert_close(sine[:, 0], sine[:, 1])  # it has no seed
     assert (sampler[0, 0] != sampler[0, 1]).any()
     moved = (sine - sine[0]).norm(dim=-1).mean((1, 2))
@@ -103,3 +109,19 @@ def test_restorations_are_chosen_by_seed_and_attack():
     assert [len(labels) for labels in shown.choices.values()] == [3, 2]
     assert "as they are" in shown.frames[2, 0].text
     assert "attack of 1 ε, seed 3" in shown.frames[2, 1].alt
+
+
+def test_attacked_inputs_stand_below_the_restorations_and_are_measured():
+    restored = {"erratic_gan": torch.rand(2, 1, 4, 3, 8, 8)}
+    inputs = {"erratic_gan": torch.full((2, 4, 3, 2, 8), 0.5)}
+    inputs["erratic_gan"][1] += 0.1  # 20 dB of the known quarter, a quarter of that of the image
+    alone = interactive.restoration_browser(restored, (0, 1))
+    shown = interactive.restoration_browser(restored, (0, 1), attacked=inputs)
+    assert "(26.0)" in shown.frames[0, 1].text
+    assert "inputs under the attack" in shown.caption
+    height = {
+        Image.open(io.BytesIO(frame.picture)).size[1]
+        for browser in (alone, shown)
+        for frame in browser.frames.values()
+    }
+    assert len(height) == 2  # higher by the inputs, and the picture does not jump

@@ -59,7 +59,7 @@ def intervals(case, dims, n, runs, generator):
                 coverage_interval(real, fake, K, quality.recall, **options),
             )
         )
-    return zip(*found, strict=True)
+    return list(zip(*found, strict=True))
 
 
 def rates(found):
@@ -73,13 +73,19 @@ def rates(found):
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "dims"), list(product(CASES, (2, 8))))
 def test_intervals_cover_the_mean(case, dims, generator):
-    names, found_of = ("precision", "recall"), intervals(case, dims, 500, 800, generator)
-    for name, found in zip(names, found_of, strict=True):
-        mean, held, apart = rates(found)
-        print(f"{case.__name__}, {dims} dims, {name}: mean {mean:.3f}, {held:.3f}, {apart:.3f}")
+    """Of 95 % intervals, at least 93 %, and at most 98 % where the mean is no extreme.
+
+    The error of 800 runs is about a hundredth; where they come near the upper bound, 2400 decide.
+    """
+    found = intervals(case, dims, 500, 800, generator)
+    if any(held > 0.97 and 0.1 <= mean <= 0.9 for mean, held, _ in map(rates, found)):
+        more = intervals(case, dims, 500, 1600, generator)
+        found = [few + many for few, many in zip(found, more, strict=True)]
+    for name, one in zip(("precision", "recall"), found, strict=True):
+        mean, held, apart = rates(one)
+        print(f"{case.__name__}, {dims} dims, {name}, {len(one)} runs: {mean:.3f} {held:.4f}")
         assert held >= 0.93
-        # At most 98 %, but for the error of 800 runs: 2400 of the highest rate gave 97.4 %.
-        assert share_interval(held, 800).low <= 0.98 or not 0.1 <= mean <= 0.9
+        assert held <= 0.98 or not 0.1 <= mean <= 0.9
         assert apart <= 0.07
 
 

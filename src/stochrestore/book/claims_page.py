@@ -16,20 +16,20 @@ _MARKS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "no
 INTRODUCTION = (
     "Each statement that this book tests, the relation that must hold for it to count as "
     "reproduced, and what was measured. Where the whole interval satisfies the relation, the "
-    "statement is *reproduced*. Where none of it does, it is *not reproduced*. Else it is "
-    "*inconclusive*: the interval is too wide to say. An interval is over trainings, or over "
-    "images with the networks given; then another training may well give another value. A fact "
-    "holds by the way it is measured, whatever was trained, and is not counted. Proofs, a toy, "
-    "small networks on images, and statements of this book that the paper does not make are "
+    "statement is *reproduced*. Where none of it does, it is *not reproduced*. Otherwise it "
+    "is *inconclusive*: the interval is too wide to say. An interval is over trainings, or over "
+    "images with the networks given. In the latter case another training may give another value. "
+    "A fact holds by the way it is measured, whatever was trained, and is not counted. Proofs, a "
+    "toy, small networks on images, and statements of this book that the paper does not make are "
     "counted apart:"
 )
 THRESHOLDS = (
     "**Thresholds.** A threshold follows from what the paper says. It is 0 where the paper states "
     "a direction. It is the rounding of the arithmetic where "
-    "something is exact. Else it lies between the paper's number and the number that would "
+    "something is exact. Otherwise it lies between the paper's number and the number that would "
     "contradict the statement, and nearer to the latter, since the networks here are smaller. "
-    "Each difference or ratio that the paper prints satisfies its relation, but for the heading of "
-    "Table 3, and a test checks that."
+    "Each difference or ratio that the paper prints satisfies its relation, except for the heading "
+    "of Table 3, and a test checks that."
 )
 
 

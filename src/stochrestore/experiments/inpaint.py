@@ -21,7 +21,7 @@ from stochrestore.degradations import Inpainting
 from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.face_posterior import FacePosterior
 from stochrestore.experiments import evaluation
-from stochrestore.experiments.attack_grid import attack_grid
+from stochrestore.experiments.attack_grid import AttackGrid, attack_grid
 from stochrestore.experiments.evaluation import over_runs as over_runs
 from stochrestore.experiments.image_controls import controls as controls
 from stochrestore.experiments.image_controls import examination, two_sample_accuracy
@@ -258,7 +258,7 @@ def figure_1(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]
 
 
 def known_pixels(y: Tensor, degrade: Inpainting) -> Tensor:
-    """y as an image, light gray where nothing is known."""
+    """y as an image, light grey where nothing is known."""
     return degrade.lift(y - LIGHT_GREY) + LIGHT_GREY
 
 
@@ -281,16 +281,15 @@ def attack_pictures(trained: Trained, index: int) -> list[tuple[str, list[Tensor
     return rows
 
 
-def under_attacks(
-    trained: Trained, n: int, seeds: int, factors: Sequence[float]
-) -> dict[str, Tensor]:
+def under_attacks(trained: Trained, n: int, seeds: int, factors: Sequence[float]) -> AttackGrid:
     """Restorations of n validation images for several seeds and radii of the attack.
 
     Args:
         factors: radii in units of ε; 0 is no attack.
 
     Returns:
-        ``"input"`` and each model → images, (factors, seeds, n, C, S, S).
+        Outputs of each model, and ``"input"`` → the inputs as they are, as images; inputs of each
+        model → known pixels, (factors, n, C, known rows, S).
     """
     settings, degrade = trained.settings, degradation(trained.settings)
     y = degrade.degrade(images(settings).validation[:n])
@@ -303,7 +302,8 @@ def under_attacks(
         generator=torch.Generator().manual_seed(settings.seed),
     )
     pictures = known_pixels(y, degrade)
-    return {"input": pictures.expand(len(factors), seeds, *pictures.shape), **grid}
+    known = pictures.expand(len(factors), seeds, *pictures.shape)
+    return AttackGrid({"input": known, **grid.outputs}, grid.inputs)
 
 
 @float32_as()

@@ -133,21 +133,21 @@ def _draw_sheet(
 
 
 def mosaic(images: Tensor) -> NDArray[np.float32]:
-    """Images (columns, rows, C, S, S) as one picture (H, W, 4), with clear lines between them.
+    """Images (columns, rows, C, h, w) as one picture (H, W, 4), with clear lines between them.
 
     An image of NaN is left clear.
     """
-    columns, rows, _, side, _ = images.shape
-    sheet = np.zeros((rows * (side + 1) - 1, columns * (side + 1) - 1, 4), np.float32)
+    columns, rows, _, height, width = images.shape
+    sheet = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, 4), np.float32)
     pixels = images.detach().clamp(0, 1).cpu().numpy()
     for c in range(columns):
         for r in range(rows):
             if np.isnan(pixels[c, r]).all():
                 continue
-            top, left = r * (side + 1), c * (side + 1)
+            top, left = r * (height + 1), c * (width + 1)
             tile = np.moveaxis(pixels[c, r], 0, -1)
-            sheet[top : top + side, left : left + side, :3] = tile
-            sheet[top : top + side, left : left + side, 3] = 1
+            sheet[top : top + height, left : left + width, :3] = tile
+            sheet[top : top + height, left : left + width, 3] = 1
     return sheet
 
 

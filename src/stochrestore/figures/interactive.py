@@ -11,6 +11,7 @@ import base64
 import html
 import io
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -198,7 +199,7 @@ def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBr
             f"α = {alpha:g}: {numbers}, root-mean-square slope {at.sensitivity / epsilon:.2g}",
         )
     labels = {"α": [f"{alpha:g}" for alpha in offered]}
-    caption = "The estimator X̂_α for a chosen α: the more of the disk it covers, the steeper it is."
+    caption = "The estimator X̂_α for a chosen α. The more of the disk it covers, the steeper it is."
     return PictureBrowser("sine-browser", labels, frames, (len(offered) // 2,), caption)
 
 
@@ -243,7 +244,7 @@ def zigzag_browser(
             f"f = {f}: {numbers}; an attack on y is multiplied by {zigzag.slope:.0f}",
         )
     choices = {"f": [str(f) for f in offered]}
-    caption = "The zigzag for a chosen f: the nearer it comes to the square, the steeper it is."
+    caption = "The zigzag for a chosen f. The nearer it comes to the square, the steeper it is."
     return PictureBrowser("zigzag-browser", choices, frames, (offered.index(first),), caption)
 
 
@@ -294,7 +295,7 @@ def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
             f"λ_R = {weight:g}. {'; '.join(said)}",
         )
     labels = {"λ_R": [f"{weight:g}" for weight in weights]}
-    caption = "Both models for a chosen λ_R: quality against sensitivity."
+    caption = "The recall and the slope of both models for a chosen λ_R."
     return PictureBrowser("weight-browser", labels, frames, (len(weights) // 2,), caption)
 
 
@@ -318,6 +319,7 @@ def restoration_browser(
     restored: Mapping[str, Tensor],
     factors: Sequence[float],
     posterior: Tensor | None = None,
+    attacked: Mapping[str, Tensor] | None = None,
     name: str = "restoration-browser",
 ) -> PictureBrowser:
     """Restorations for several seeds and several strengths of the attack on their inputs.
@@ -328,6 +330,8 @@ def restoration_browser(
         factors: the radius of each attack, in units of ε; the first is 0, no attack.
         posterior: draws from the true posterior given the clean inputs, (≥ seeds, inputs, C, S,
             S); an attacked input may have no posterior.
+        attacked: from an estimator's key to its inputs under attack (factors, inputs, C, h, w),
+            which are drawn below its restorations.
         name: the name of the :class:`PictureBrowser`.
     """
     seeds = next(iter(restored.values())).shape[1]
@@ -338,36 +342,72 @@ def restoration_browser(
         rows = {key: restored[key][f, s] for key in order}
         if posterior is not None:
             rows["posterior_sampler"] = posterior[s]
-        moved = {
-            key: psnr(restored[key][f, s], restored[key][0, s]).mean().item() for key in models
-        }
-        decibels = ", ".join(f"{NAMES.get(key, key)} {moved[key]:.1f} dB" for key in models)
+        below = {key: images[f] for key, images in (attacked or {}).items()}
         attack = f"under an attack of {factor:g} ε" if factor else "of inputs as they are"
-        numbers = f" Output PSNR against no attack: {decibels}." if factor else ""
+        numbers = _decibels(restored, attacked or {}, models, f, s) if factor else ""
+        strips = ", each above the input that it restores" if attacked else ""
         frames[s, f] = Frame(
-            webp(_restoration_figure(rows)),
-            f"A row per estimator and a column per input: restorations {attack}, seed {s + 1}.",
+            webp(_restoration_figure(rows, below)),
+            f"A row per estimator and a column per input: restorations {attack}, seed {s + 1}"
+            f"{strips}.",
             f"Seed {s + 1}, restorations {attack}.{numbers}",
         )
     choices = {
         "seed": [str(s + 1) for s in range(seeds)],
         "attack, in ε": [f"{factor:g}" for factor in factors],
     }
-    caption = "What a seed and what an attack change. Deterministic estimators have no seed."
+    caption = "The figure shows what a seed and what an attack change. "
+    caption += "Deterministic estimators have no seed."
+    if attacked:
+        caption += " Below each estimator's restorations are the inputs under the attack on it."
     if posterior is not None:
         caption += " The posterior is that of the inputs as they are."
     return PictureBrowser(name, choices, frames, (0, len(factors) // 2), caption, photographs=True)
 
 
-def _restoration_figure(rows: Mapping[str, Tensor]) -> Figure:
+def _decibels(
+    restored: Mapping[str, Tensor],
+    attacked: Mapping[str, Tensor],
+    models: Sequence[str],
+    f: int,
+    s: int,
+) -> str:
+    """The PSNR of outputs, and of attacked inputs over the whole image, in a sentence."""
+    said = []
+    for key in models:
+        output = psnr(restored[key][f, s], restored[key][0, s]).mean().item()
+        text = f"{NAMES.get(key, key)} {output:.1f} dB"
+        if key in attacked:
+            whole = restored[key][0, s, 0].numel() / attacked[key][0, 0].numel()
+            moved = psnr(attacked[key][f], attacked[key][0]).mean().item()
+            text += f" ({moved + 10 * math.log10(whole):.1f})"
+        said.append(text)
+    of_inputs = " (and of the input)" if attacked else ""
+    return f" PSNR of the output{of_inputs} against no attack: {', '.join(said)}."
+
+
+def _restoration_figure(rows: Mapping[str, Tensor], below: Mapping[str, Tensor]) -> Figure:
+    pictures = {}
+    for name, images in rows.items():
+        pictures[name] = mosaic(images[:, None])
+        if name in below:
+            gap = np.zeros((1, *pictures[name].shape[1:]), np.float32)
+            strip = mosaic(below[name][:, None])
+            pictures[name] = np.concatenate([pictures[name], gap, strip])
     columns = next(iter(rows.values())).shape[0]
-    size = (0.8 * columns + 1.3, 0.82 * len(rows))
+    heights = [len(picture) / next(iter(rows.values())).shape[-2] for picture in pictures.values()]
     figure, axes = plt.subplots(
-        len(rows), 1, figsize=size, dpi=110, squeeze=False, layout="constrained"
+        len(rows),
+        1,
+        figsize=(0.8 * columns + 1.3, 0.82 * sum(heights)),
+        dpi=110,
+        squeeze=False,
+        layout="constrained",
+        height_ratios=heights,
     )
     figure.patch.set_alpha(0)
-    for axis, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
-        axis.imshow(mosaic(images[:, None]), interpolation="nearest")
+    for axis, (name, picture) in zip(axes[:, 0], pictures.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
         axis.set_axis_off()
         place = {"transform": axis.transAxes, "ha": "right", "va": "center"}
         label = NAMES.get(name, name).replace(" ", "\n")
