@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stochrestore import store
 from stochrestore.config import ExperimentSettings
+from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.closed_form import Sine
 from stochrestore.estimators.linear_gaussian import LinearEstimator
@@ -161,7 +162,9 @@ def on_disk(name: str, curve: Curve, settings: Settings, slope: float | None = N
     even = np.linspace(-1, 1, 20_001)  # the steepest place may be where few inputs are
     measured = steepest(even, curve(torch.from_numpy(even)).numpy()) if slope is None else slope
     points = _with_two_copies(y.numpy(), g).reshape(settings.cells, inside, 2)
-    return Steepness(name, measured, wasserstein_cells(disk_cells(settings.cells), Cells.of(points)))
+    return Steepness(
+        name, measured, wasserstein_cells(disk_cells(settings.cells), Cells.of(points))
+    )
 
 
 def disk_cells(n: int, inside: int = 12) -> Cells:
@@ -255,16 +258,8 @@ def finite_sensitivity(problem: FiniteProblem) -> float:
 def _joint(problem: FiniteProblem) -> tuple[Array, Array, Array]:
     """The points (x, y), with y = D(x) a number, and the masses p_X and p_Y."""
     y = np.array(problem.image, dtype=np.float64)
-    p_x, p_y = as_array([problem.mass, problem.p_y]) if _square(problem) else _masses(problem)
+    p_x, p_y = as_array([problem.mass])[0], as_array([problem.p_y])[0]
     return np.column_stack([problem.coordinates, y]), p_x, p_y
-
-
-def _square(problem: FiniteProblem) -> bool:
-    return len(problem.mass) == len(problem.inputs)
-
-
-def _masses(problem: FiniteProblem) -> tuple[Array, Array]:
-    return as_array([problem.mass])[0], as_array([problem.p_y])[0]
 
 
 @dataclass(frozen=True)
@@ -297,9 +292,15 @@ class Stairs:
 
     Args:
         ramp: h, from 0 to 1.
+
+    Raises:
+        InputError: h is not from 0 to 1.
     """
 
     ramp: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.ramp <= 1, "Stairs.ramp (h)", self.ramp, "a number from 0 to 1")
 
     def step(self, y: Tensor) -> Tensor:
         """The interval's lower end."""
@@ -338,12 +339,17 @@ def chord_problems() -> dict[str, Inputs]:
     }
 
 
-def posterior_sensitivity(inputs: Inputs, epsilon: float, n: int = 40_000) -> float:
-    """√R/ε of the posterior (Eq. 5), by quadrature over n inputs and 32 quantiles.
+def posterior_sensitivity(inputs: Inputs, epsilon: float, settings: Settings) -> float:
+    """√R/ε of the posterior (Eq. 5), by quadrature over many inputs and 32 quantiles.
 
     Equal quantiles couple posteriors on a line optimally, and the worst δ is taken among ±ε and
     ±ε/2. A perturbed input stays in the range of Y.
+
+    Raises:
+        InputError: ε is not a finite number > 0.
     """
+    require(math.isfinite(epsilon) and epsilon > 0, "epsilon (ε)", epsilon, "a number > 0")
+    n = 100 * settings.inputs  # so that an ε of a thousandth is many steps
     y = inputs.low + (inputs.high - inputs.low) * midpoints(n)[:, None]
     u = midpoints(32).expand(n, 32)
 
@@ -358,28 +364,6 @@ def posterior_sensitivity(inputs: Inputs, epsilon: float, n: int = 40_000) -> fl
     return math.sqrt(float((density @ worst) / density.sum())) / epsilon
 
 
-def stairs_index(ramp: float, n: int) -> Interval:
-    """The joint index of the smoothed sampler on the stairs, from about n cells of each.
-
-    The jump is in the middle; only inputs near the ramp differ, and they are cut most finely.
-    """
-    across, inside = 20, 8
-    share = min(1.0, 2 * ramp)  # elsewhere both distributions are equal, and coupled so
-    y = 0.5 + share * (midpoints(max(4, n // across) * inside) - 0.5)
-    y = y.reshape(-1, 1, inside, 1)
-    u = midpoints(across * inside).reshape(1, across, 1, inside)
-    y, u = torch.broadcast_tensors(y, u)
-
-    def cells(problem: Stairs) -> Cells:
-        x = problem.posterior_quantile(y, u)
-        points = _with_two_copies(y.numpy(), x.numpy())
-        return Cells.of(points.reshape(-1, inside * inside, 2))
-
-    found = wasserstein_cells(cells(Stairs()), cells(Stairs(ramp)))
-    scale = math.sqrt(share)
-    return Interval(scale * found.value, 0.0, scale * found.high)
-
-
 # --- Exploring the posterior -----------------------------------------------------------------
 
 
@@ -392,8 +376,9 @@ def explored(
     coordinate stays Y, so that the estimator is consistent.
 
     Raises:
-        InputError: as for a negative ε.
+        InputError: ε is negative or not finite.
     """
+    require(math.isfinite(epsilon) and epsilon >= 0, "epsilon (ε)", epsilon, "a number ≥ 0")
     y = midpoints(settings.inputs)
     y = problem.input_quantile(y) if isinstance(problem, Disk) else y
     delta = epsilon * (2 * midpoints(n) - 1)
