@@ -179,7 +179,7 @@ def disk_cells(n: int, inside: int = 12) -> Cells:
 
 
 def _with_two_copies(y: Array, x: Array) -> Array:
-    """(y, x, y) in the plane, (…, 2): two copies of y are as far apart as one that is √2 times y."""
+    """(y, x, y) in the plane, (…, 2): distances of two copies of y are those of √2·y."""
     return np.stack([math.sqrt(2) * y, x], axis=-1)
 
 
@@ -367,23 +367,22 @@ def posterior_sensitivity(inputs: Inputs, epsilon: float, settings: Settings) ->
 # --- Exploring the posterior -----------------------------------------------------------------
 
 
-def explored(
-    curve: Curve, problem: Square | Disk, epsilon: float, settings: Settings, *, n: int = 400
-) -> float:
+def explored(curve: Curve, problem: Square | Disk, epsilon: float, settings: Settings) -> float:
     """√E_Y W₂² between the posterior and what a curve gives for inputs perturbed within ε.
 
-    X̂⁽²⁾ = g(Y + δ) with δ uniform on [−ε, ε], by quadrature over n values of δ; the known
+    X̂⁽²⁾ = g(Y + δ) with δ uniform on [−ε, ε], by quadrature over evenly spaced δ; the known
     coordinate stays Y, so that the estimator is consistent.
 
     Raises:
         InputError: ε is negative or not finite.
     """
     require(math.isfinite(epsilon) and epsilon >= 0, "epsilon (ε)", epsilon, "a number ≥ 0")
-    y = midpoints(settings.inputs)
+    n = settings.inputs
+    y = midpoints(n)
     y = problem.input_quantile(y) if isinstance(problem, Disk) else y
     delta = epsilon * (2 * midpoints(n) - 1)
     moved = curve(y[:, None] + delta).sort(dim=1).values
-    wanted = problem.posterior_quantile(y[:, None].expand(-1, n), midpoints(n).expand(len(y), n))
+    wanted = problem.posterior_quantile(y[:, None].expand(-1, n), midpoints(n).expand(n, n))
     return float((moved - wanted).square().mean().sqrt())
 
 

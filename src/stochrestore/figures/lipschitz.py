@@ -23,7 +23,7 @@ INK, MUTED = COLORS["posterior_sampler"], "#6B7280"
 CURVE, FREE, WRONG = COLORS["erratic_sine"], COLORS["robust_sto_gan"], COLORS["erratic_gan"]
 LOOKS = {
     "even zigzags": ("o", CURVE),
-    "X̂_α, flattened at the ends": (MARKERS["erratic_sine"], COLORS["robust_sine"]),
+    "X̂ (α), flattened at the ends": (MARKERS["erratic_sine"], COLORS["robust_sine"]),
     NAMES["robust_gan"]: (MARKERS["robust_gan"], COLORS["robust_gan"]),
     NAMES["erratic_gan"]: (MARKERS["erratic_gan"], COLORS["erratic_gan"]),
 }
@@ -62,7 +62,10 @@ def price(
         above = np.array([s.index.high for s in family]) - value
         look = {"fmt": marker, "color": color, "ms": 5.5, "lw": 1, "label": name}
         right.errorbar([s.slope for s in family], value, [0 * above, above], **look)
-    handles = {label: h for a in (right, left) for h, label in zip(*a.get_legend_handles_labels())}
+    handles: dict[str, object] = {}
+    for axis in (left, right):
+        drawn, labels = axis.get_legend_handles_labels()
+        handles |= dict(zip(labels, drawn, strict=True))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, fontsize=8.5)
     return figure
 
@@ -91,7 +94,7 @@ def posterior_sensitivities(found: Mapping[str, tuple[Array, Array]]) -> Figure:
     axis = axes[0, 0]
     looks = ((CURVE, "o", "-"), (WRONG, "^", "-."), (COLORS["sto_gan"], "v", ":"), (INK, "s", "--"))
     for (name, (epsilon, root)), (color, marker, dash) in zip(found.items(), looks, strict=True):
-        label = f"{name} (0, off the axis)" if root.max() == 0 else name
+        label = f"{name}: 0, drawn on the axis" if root.max() == 0 else name
         shown = np.maximum(root, LEAST)
         look = {"linestyle": dash, "marker": marker, "color": color, "ms": 5, "clip_on": False}
         axis.plot(epsilon, shown, label=label, **look)
@@ -116,9 +119,8 @@ def exploring(
         square.items(), ((CURVE, "-"), (MUTED, "--")), strict=True
     ):
         left.plot(*line, dash, color=color, lw=2, label=label)
-    left.set(
-        title="square", xlabel="fε", ylabel=r"$\sqrt{E_Y W_2^2}$ to the posterior", ylim=(0, None)
-    )
+    left.set(title="square", xlabel="fε", ylim=(0, None))
+    left.set_ylabel(r"$\sqrt{E_Y W_2^2}$ to the posterior")
     left.legend(fontsize=8.5)
     looks = [
         (COLORS["robust_sine"], "P", "-"),

@@ -144,7 +144,7 @@ def wasserstein_cells(a: Cells, b: Cells) -> Interval:
 
 
 def lipschitz_envelope(y: Array, g: Array, slope: float) -> Array:
-    """The largest L-Lipschitz function below g, at increasing inputs: min over y′ of g(y′) + L|y − y′|.
+    """The largest L-Lipschitz function below g, which is the least g(y′) + L|y − y′| over y′.
 
     Args:
         y: increasing inputs, (n,).
