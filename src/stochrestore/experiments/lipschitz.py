@@ -60,7 +60,7 @@ class Settings(ExperimentSettings):
     levels: int = Field(4, ge=2, le=4, description="grey values of the two-pixel images")
     cells: int = Field(1000, ge=50, le=4000, description="cells of each transport on the disk")
     networks: int = Field(3, ge=1, le=5, description="shipped networks of each deterministic GAN")
-    inputs: int = Field(400, ge=50, le=5000, description="inputs y of each mean over Y")
+    inputs: int = Field(200, ge=50, le=5000, description="inputs y of each mean over Y")
     frequency: int = Field(8, ge=1, le=64, description="f of the zigzag that explores")
 
 
