@@ -100,7 +100,7 @@ def posterior_sensitivities(found: Mapping[str, tuple[Array, Array]]) -> Figure:
         axis.plot(epsilon, shown, label=label, **look)
     axis.set(xscale="log", yscale="log", xlabel="ε", ylabel="√R/ε of the posterior")
     axis.set_ylim(LEAST, 60)
-    axis.legend(fontsize=8.5)
+    axis.legend(fontsize=8.5, loc="upper right")
     return figure
 
 
