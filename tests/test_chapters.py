@@ -24,7 +24,7 @@ KERNELS = {
     "SkylakeX": ("avx512", {"avx512f", "avx512vl", "avx512bw", "avx512dq"}),
 }
 """OpenBLAS's kernels, PyTorch's of the same age, and what a processor needs for both."""
-CHEAP = ("theorem_3_1", "appendix_c")
+CHEAP = ("theorem_3_1", "appendix_c", "lipschitz")
 SEEDS = range(60)
 RUNS = [(name, "smoke") for name in CHAPTERS] + [(name, "laptop") for name in CHEAP]
 

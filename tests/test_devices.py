@@ -83,7 +83,7 @@ def test_a_chapter_at_preset_gpu(gpu, name, tmp_path, monkeypatch):
 
 
 def test_a_chapter_without_the_setting_computes_on_the_processor():
-    alone = {"theorem_3_1", "appendix_c"}
+    alone = {"theorem_3_1", "appendix_c", "lipschitz"}
     models = {name: registry.settings(name).model_fields for name in registry.CHAPTERS}
     assert {name for name, fields in models.items() if "device" not in fields} == alone
     assert alone | FEW.keys() == set(registry.CHAPTERS)

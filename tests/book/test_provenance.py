@@ -232,3 +232,10 @@ def test_the_package_itself_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_chapter_that_borrows_weights_names_them():
+    """The chapter on the Lipschitz constant shows the networks of the toy trade-off."""
+    borrowed = "src/stochrestore/weights/toy_tradeoff/erratic_gan-seed0.safetensors"
+    assert borrowed in provenance.sources("lipschitz", "smoke")
+    assert borrowed not in provenance.sources("appendix_c", "smoke")

@@ -69,7 +69,7 @@ class Claim(BaseModel):
         """What a verdict on it rests on, or that the paper does not say it."""
         if self.where.startswith("new"):
             return "this book's own"
-        if self.notebook in ("theorem_3_1", "appendix_c"):
+        if self.notebook in ("theorem_3_1", "appendix_c", "lipschitz"):
             return "proofs and exact checks"
         return "the toy problem" if self.notebook == "toy_tradeoff" else "images"
 

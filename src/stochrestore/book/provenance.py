@@ -113,11 +113,15 @@ def published(root: Path) -> str:
     return "" if dirty or commit == "unknown" else f"{url}/blob/{commit}"
 
 
+WEIGHTS_OF = {"metrics/features.py": "features", "experiments/toy_gans.py": "toy_tradeoff"}
+"""The folder of shipped weights that a module loads, whichever chapter imports it."""
+
+
 def sources(name: str, preset: str) -> dict[str, str]:
     """The sha256 of each thing that decides what a notebook shows at a preset.
 
     These are the notebook, the library's modules that it imports and the files beside them, the
-    shipped weights of its experiment and of the features, its sections of the preset (those of
+    shipped weights of its experiment and of what it borrows, its sections of the preset (those of
     single data sets included) and of ``claims.yaml``, the lock, and the installed versions.
 
     Args:
@@ -132,7 +136,8 @@ def sources(name: str, preset: str) -> dict[str, str]:
     library, imported = root / "src" / PACKAGE, modules(name)
     files = [root / "notebooks" / f"{name}.ipynb", *imported, root / "requirements.lock"]
     files += library.glob("data/*.json") if library / "data" / "downloads.py" in imported else ()
-    weights = [name, "features"] if library / "metrics" / "features.py" in imported else [name]
+    more = [folder for file, folder in WEIGHTS_OF.items() if library / file in imported]
+    weights = dict.fromkeys([name, *more])
     files += (path for folder in weights for path in (library / "weights" / folder).rglob("*"))
     found = {path.relative_to(root).as_posix(): path for path in files if path.is_file()}
     digests = {path: sha256([file.read_bytes()]) for path, file in sorted(found.items())}

@@ -15,6 +15,7 @@ CHAPTERS = (
     "toy_tradeoff",
     "theorem_3_1",
     "appendix_c",
+    "lipschitz",
     "inpaint",
     "sr_scaling",
     "srflow_robustness",
