@@ -176,6 +176,7 @@ def test_snakemake_itself_says_one_line(tmp_path, options):
         pytest.importorskip("snakemake_executor_plugin_slurm")
         program(tmp_path, "sbatch", "exit 1")
         program(tmp_path, "sinfo", "echo main")
+        program(tmp_path, "squeue", "echo squeue")  # the plugin starts with sinfo and this
     command = [sys.executable, "-m", "snakemake", "sr_grid", "--workflow-profile", "profiles/slurm"]
     environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}/bin"}
     done = subprocess.run(

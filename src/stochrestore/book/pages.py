@@ -59,7 +59,7 @@ FRONT_FIGURES = {
     "fig-toy-estimators": (0.0, 0.0, 1.0, 0.5),
     "fig-theorem-gallery": (0.0, 0.0, 1.0, 1.0),
     "fig-zigzag-trade-off": (0.0, 0.0, 1.0, 1.0),
-    "fig-inpaint-samples": (0.0, 0.0, 1.0, 0.28),
+    "fig-inpaint-clothes": (0.0, 0.0, 1.0, 0.555),
     "fig-sr-figure-8": (0.0, 0.0, 0.52, 1.0),
 }
 """The figures of the front page, by their names in the chapters, and the part shown of each.
