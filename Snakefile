@@ -45,7 +45,6 @@ shell.executable("bash")
 shell.prefix("set -euo pipefail; ")
 
 
-
 def refuse(error):
     """End in one line: Snakemake would show an error of this file."""
     print(f"stochrestore: {error}", file=sys.stderr, flush=True)

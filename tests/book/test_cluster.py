@@ -148,6 +148,21 @@ def test_the_profile_repeats_what_it_replaces():
     assert default.items() <= slurm.items()
 
 
+def said_by_snakemake(*options, **variables):
+    """What a grid that is refused says; Snakemake's own note on the profile is left out."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "sr_grid", "--workflow-profile", *options],
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode
+    said = [line for line in done.stderr.splitlines() if "Using workflow specific" not in line]
+    assert len(said) == 1, done.stderr
+    return said[0]
+
+
 def test_a_second_grid_in_the_same_checkout_says_one_line():
     """The grid's folders, and so its lock, are the checkout's."""
     (ROOT / "_build").mkdir(exist_ok=True)
@@ -156,17 +171,8 @@ def test_a_second_grid_in_the_same_checkout_says_one_line():
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pytest.skip("this checkout's book is being built")
-        command = [sys.executable, "-m", "snakemake", "sr_grid", "--workflow-profile"]
-        done = subprocess.run(
-            [*command, "profiles/default", "--config", "preset=smoke", "data=faces"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-    assert done.returncode
-    said = [line for line in done.stderr.splitlines() if "Using workflow specific" not in line]
-    assert len(said) == 1, done.stderr
-    assert "is being built by process" in said[0]
+        said = said_by_snakemake("profiles/default", "--config", "preset=smoke", "data=faces")
+    assert "is being built by process" in said
 
 
 @pytest.mark.parametrize("options", [[], ["--default-resources", "slurm_partition=huge"]])
@@ -177,16 +183,8 @@ def test_snakemake_itself_says_one_line(tmp_path, options):
         program(tmp_path, "sbatch", "exit 1")
         program(tmp_path, "sinfo", "echo main")
         program(tmp_path, "squeue", "echo squeue")  # the plugin starts with sinfo and this
-    command = [sys.executable, "-m", "snakemake", "sr_grid", "--workflow-profile", "profiles/slurm"]
-    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}/bin"}
-    done = subprocess.run(
-        [*command, *options, "--config", "preset=smoke", "data=faces", "steps=5"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
+    config = ("--config", "preset=smoke", "data=faces", "steps=5")
+    said = said_by_snakemake(
+        "profiles/slurm", *options, *config, PATH=f"{tmp_path}{os.pathsep}/bin"
     )
-    assert done.returncode
-    said = [line for line in done.stderr.splitlines() if "Using workflow specific" not in line]
-    assert len(said) == 1, done.stderr
-    assert said[0].startswith("stochrestore: ")
+    assert said.startswith("stochrestore: ")
