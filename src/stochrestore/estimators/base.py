@@ -59,6 +59,44 @@ class SecondCoordinate:
         return self.estimator(y, z)[:, 1:]
 
 
+class WithSeed:
+    """An estimator whose every input gets the same seed: it is deterministic.
+
+    Args:
+        z: the seed, (K,).
+    """
+
+    def __init__(self, estimator: Estimator, z: Tensor) -> None:
+        self.estimator, self.z = estimator, z
+
+    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+        """All zeros, (n, N, 1)."""
+        return no_seed(y, n)
+
+    def __call__(self, y: Tensor, z: Tensor) -> Tensor:
+        """The restoration of y (N, …) with the seed that is kept."""
+        return self.estimator(y, self.z.to(y).expand(len(y), -1))
+
+
+class AtHeat:
+    """An estimator with normal seeds, which are multiplied by a heat.
+
+    Args:
+        heat: 1 for the estimator as it is, 0 for the seed's mean.
+    """
+
+    def __init__(self, estimator: Estimator, heat: float) -> None:
+        self.estimator, self.heat = estimator, heat
+
+    def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+        """The estimator's seeds times the heat."""
+        return self.heat * self.estimator.seed(y, n, generator=generator)
+
+    def __call__(self, y: Tensor, z: Tensor) -> Tensor:
+        """The estimator's restoration of y (N, …) with z (N, K)."""
+        return self.estimator(y, z)
+
+
 def restore(
     estimator: Estimator, y: Tensor, z: Tensor, *, seeds_at_once: int | None = None
 ) -> Tensor:

@@ -19,11 +19,15 @@ CHAPTERS = (
     "inpaint",
     "sr_scaling",
     "srflow_robustness",
+    "families",
 )
 """The names of the experiments in the book's order; each has a notebook of the same name."""
 
 
-TRAINED = ("toy_tradeoff", "inpaint", "sr_scaling", "srflow_robustness", "attributes", "fashion")
+TRAINED = (
+    *("toy_tradeoff", "inpaint", "sr_scaling", "srflow_robustness", "families"),
+    *("attributes", "fashion"),
+)
 """The names of the experiments that train networks; ``attributes`` and ``fashion``
 are features of images, and have no notebook."""
 

@@ -15,7 +15,7 @@ from stochrestore.experiments.devices import DeviceSettings
 from stochrestore.training.jobs import Job, Method, check_settings, load, train_jobs
 
 DECIDING = (
-    *("attacks.py", "losses.py", "degradations.py", "*/*_gans.py", "*/sr_networks.py"),
+    *("attacks.py", "losses.py", "degradations.py", "*/*_gans.py", "*/*_networks.py"),
     *("data/*.py", "problems/**/*.py", "estimators/*.py", "networks/*.py", "training/*.py"),
 )
 """The files of the library that decide what a training gives."""

@@ -51,7 +51,9 @@ EVALUATION_ONLY = frozenset(
         *("samples", "y_points", "z_points"),
         # the grids of the toy and of inpainting: each job has the values that are its own
         *("robust", "sweep_weights", "sweep_steps", "sweep_seeds", "sweep_runs"),
-        *("seed_layers", "seed_lengths"),
+        *("seed_layers", "seed_lengths", "robustness_weights"),
+        # the controls of the families
+        *("frozen_seeds", "heats", "attacked_seeds"),
         # the scales of super-resolution, and the posterior sampler beside the networks
         *("scales", "prior_draws", "posterior_width", "least_sample_size"),
     }
