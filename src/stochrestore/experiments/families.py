@@ -178,7 +178,7 @@ class Trained:
     networks: dict[str, FibreEstimator]
     """The first network of each family, trained without L_R."""
     records: list[Row]
-    """Rows: estimator, weight, run, and what was measured in ``drawn``, ``frozen``, ``heats``."""
+    """Rows: estimator (``pmrf`` and a number where σ_s is that), weight, run, and what was measured in ``drawn``, ``frozen``, ``heats``."""
 
 
 def load_or_train(settings: FamilySettings) -> Trained:
@@ -189,7 +189,8 @@ def load_or_train(settings: FamilySettings) -> Trained:
     records = [
         {
             "problem": settings.problem,
-            "estimator": job.settings.family,
+            "estimator": job.key,
+            "source_noise": job.settings.source_noise,
             "weight": job.settings.robustness_weight,
             "run": job.seed - settings.seed,
             **read_record(job, folder)["measured"],

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator
 from torch import Tensor, nn
 
 from stochrestore.attacks import Attack
@@ -64,6 +64,9 @@ class FamilySettings(TrainedSettings):
     latent: int = Field(2, ge=1, description="length of the VAE's seed")
     decoder_noise: float = Field(0.1, gt=0, description="width of the VAE's decoder, same units")
     source_noise: float = Field(0.1, gt=0, description="σ_s, noise at the start of PMRF's flow")
+    source_noises: tuple[PositiveFloat, ...] = Field(
+        (), strict=False, description="other values of σ_s that PMRF is trained with"
+    )
     steps: int = Field(3000, ge=1, description="updates")
     batch_size: int = Field(256, ge=2, description="data in a step")
     lr: float = Field(2e-3, gt=0, description="Adam's learning rate; falls to 0 as a cosine")
@@ -254,21 +257,27 @@ def build_trainer(job: Job) -> FamilyTrainer:
 
 
 def jobs_of(settings: FamilySettings) -> Iterator[Job]:
-    """The grid of one problem: families × λ_R × runs.
+    """The grid of one problem: families × λ_R × runs, and PMRF with other values of σ_s.
 
     The weights of the first run without L_R are kept, since pages show their samples. Of the
-    others the record is kept, with what was measured at the end.
+    others the record is kept, with what was measured at the end. Heats are measured without L_R.
     """
     for family in FAMILIES:
-        for weight in settings.robustness_weights:
-            for run in range(settings.runs):
-                update = {"family": family, "robustness_weight": weight}
-                update |= {"heats": ()} if weight else {}
-                changed = settings.model_copy(update=update)
-                name = f"{settings.problem}/{family}-weight{weight:g}-seed{run}"
-                kept = run == 0 and weight == 0
-                seed = settings.seed + run
-                yield Job(name, None, seed, changed, kept, measured_by=MEASURED_BY)
+        yield from _grid(family, settings.model_copy(update={"family": family}))
+    for noise in settings.source_noises:
+        changed = {"family": "pmrf", "source_noise": noise, "heats": ()}
+        yield from _grid(f"pmrf{noise:g}", settings.model_copy(update=changed), keep=False)
+
+
+def _grid(name: str, settings: FamilySettings, *, keep: bool = True) -> Iterator[Job]:
+    """The trainings of one kind of network: λ_R × runs."""
+    for weight in settings.robustness_weights:
+        heats = () if weight else settings.heats
+        changed = settings.model_copy(update={"robustness_weight": weight, "heats": heats})
+        for run in range(settings.runs):
+            label = f"{settings.problem}/{name}-weight{weight:g}-seed{run}"
+            kept = keep and run == 0 and weight == 0
+            yield Job(label, None, settings.seed + run, changed, kept, measured_by=MEASURED_BY)
 
 
 def all_jobs(settings: FamilySettings) -> dict[str, Job]:

@@ -51,7 +51,7 @@ EVALUATION_ONLY = frozenset(
         *("samples", "y_points", "z_points"),
         # the grids of the toy and of inpainting: each job has the values that are its own
         *("robust", "sweep_weights", "sweep_steps", "sweep_seeds", "sweep_runs"),
-        *("seed_layers", "seed_lengths", "robustness_weights"),
+        *("seed_layers", "seed_lengths", "robustness_weights", "source_noises"),
         # the controls of the families
         *("frozen_seeds", "heats", "attacked_seeds"),
         # the scales of super-resolution, and the posterior sampler beside the networks
