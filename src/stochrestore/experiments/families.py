@@ -29,6 +29,7 @@ from stochrestore.estimators.closed_form import PosteriorMean, PosteriorSampler
 from stochrestore.experiments import evaluation, inpaint, sr_scaling, toy_gans
 from stochrestore.experiments.evaluation import Reference
 from stochrestore.experiments.family_networks import (
+    FAMILIES,
     IMAGES,
     TOYS,
     FamilySettings,
@@ -43,18 +44,28 @@ from stochrestore.experiments.family_networks import all_jobs as all_jobs
 from stochrestore.experiments.family_networks import problems as problems
 from stochrestore.experiments.toy_gans import parameters_like
 from stochrestore.experiments.trained import load_networks, trained_weights
-from stochrestore.metrics.intervals import Interval, student_interval
+from stochrestore.metrics.intervals import Interval, difference, student_interval
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.metrics.restoration import robustness
 from stochrestore.metrics.sensitivity import scalar_sensitivity
 from stochrestore.networks.families import PMRF, FibreEstimator, PosteriorMeanOf
-from stochrestore.problems.toy import midpoints
-from stochrestore.training.jobs import Job, Method, load, read_record
+from stochrestore.problems.toy import Ring, midpoints
+from stochrestore.training.jobs import MODELS, Job, Method, load, read_record
 from stochrestore.training.loop import Metrics
 
 Settings = FamilySettings
 Row = dict[str, Any]
 Measure = Callable[[Estimator], Metrics]
+NAMED = (*FAMILIES, *MODELS, "posterior_sampler", "posterior_mean")
+"""The estimators of the tables; others are variants of them."""
+TITLES = {
+    **{name: name for name in TOYS},
+    "digits": "digits, lower quarter known",
+    "digits_x4": "digits, averaged over 4×4",
+    "fashion": "clothes, lower quarter known",
+    "fashion_x4": "clothes, averaged over 4×4",
+}
+"""What the problems are called on the page."""
 STD = (64, 16)
 """Inputs, and samples of each, for the per-pixel std of images."""
 
@@ -178,7 +189,8 @@ class Trained:
     networks: dict[str, FibreEstimator]
     """The first network of each family, trained without L_R."""
     records: list[Row]
-    """Rows: estimator (``pmrf`` and a number where σ_s is that), weight, run, and what was measured in ``drawn``, ``frozen``, ``heats``."""
+    """Rows: estimator (``pmrf`` and a number where σ_s is that), weight, run, and what was
+    measured in ``drawn``, ``frozen`` and ``heats``."""
 
 
 def load_or_train(settings: FamilySettings) -> Trained:
@@ -273,15 +285,20 @@ def _mean(values: Sequence[float]) -> Interval:
     return student_interval(values) if len(values) > 1 else Interval.exact(values[0])
 
 
-def change(
-    rows: Sequence[Row], name: str, family: str, *, weights: tuple[float, float]
-) -> Interval:
-    """The mean change of a measure from one λ_R to another over paired runs."""
-    before, after = (
-        {r["run"]: r["drawn"][name] for r in rows if (r["estimator"], r["weight"]) == (family, w)}
-        for w in weights
-    )
-    return _mean([after[run] - before[run] for run in before])
+def without_loss(merged: Iterable[Row]) -> list[Row]:
+    """The merged rows of networks trained without L_R; of PMRF, those of one σ_s."""
+    return [row for row in merged if row["weight"] == 0 and row["estimator"] in NAMED]
+
+
+def noise_rows(trained: Trained) -> list[Row]:
+    """PMRF's merged rows for each σ_s and λ_R."""
+    noise = {
+        row["estimator"]: row["source_noise"]
+        for row in trained.records
+        if row["estimator"].startswith("pmrf")
+    }
+    rows = over_runs(row for row in trained.records if row["estimator"] in noise)
+    return [{**row, "source_noise": noise[row["estimator"]]} for row in rows]
 
 
 def heat_rows(trained: Trained) -> list[Row]:
@@ -324,6 +341,101 @@ def pictures(trained: Trained, n: int, samples: int) -> list[tuple[str, Tensor]]
     ]
 
 
-def by_name(rows: Sequence[Row], weight: float = 0.0) -> Mapping[str, Row]:
+CONDITIONAL = tuple(name for name in FAMILIES if name != "ddrm")
+"""The families that see y in training."""
+
+
+def evidence(trained: Mapping[str, Trained]) -> tuple[dict[str, Interval], dict[str, str]]:
+    """What the claims of the chapter rest on, and what each interval is over.
+
+    Statements about all families rest on the family that fits them worst.
+    """
+    found: dict[str, Interval] = {}
+    if "disk" in trained:
+        found |= _on_the_disk(trained["disk"])
+    if "digits" in trained:
+        found |= _on_digits(trained["digits"])
+    measured = {f"families.{name}": interval for name, interval in found.items()}
+    return measured, dict.fromkeys(measured, "trainings")
+
+
+def _on_the_disk(trained: Trained) -> dict[str, Interval]:
+    records = trained.records
+    plain = _by_name(records)
+    distances = {name: plain[name]["posterior_distance"] for name in ("ddrm", "ddim")}
+    largest = max(trained.settings.robustness_weights)
+    frozen = _by_name(records, part="frozen")
+    return {
+        "cover": _least(plain[name]["recall"] for name in CONDITIONAL),
+        "robust-by-loss": _most(_change(records, "sensitivity", f, largest) for f in CONDITIONAL),
+        "keep-recall": _least(_change(records, "recall", f, largest) for f in CONDITIONAL),
+        "frozen-recall": _most(row["recall"] for row in frozen.values()),
+        "unconditional": difference(distances["ddrm"], distances["ddim"]),
+    }
+
+
+def _on_digits(trained: Trained) -> dict[str, Interval]:
+    records, settings = trained.records, trained.settings
+    largest = max(settings.robustness_weights)
+    rest = [name for name in FAMILIES if name != "pmrf"]
+    plain, robust = _by_name(records), _by_name(records, largest)
+    steepest = _most(plain[name]["sensitivity"] for name in rest)
+    kept = _least(robust[name]["recall"] for name in rest)
+    found = {
+        "little-noise-erratic": difference(plain["pmrf"]["sensitivity"], steepest),
+        "little-noise-pays": difference(kept, robust["pmrf"]["recall"]),
+    }
+    robust_rows = [row for row in noise_rows(trained) if row["weight"] == largest]
+    low, high = (choose(robust_rows, key=_noise) for choose in (min, max))
+    return {**found, "noise-buys-recall": difference(high["recall"], low["recall"])}
+
+
+def _by_name(records: Iterable[Row], weight: float = 0.0, part: str = "drawn") -> dict[str, Row]:
     """The merged rows of one λ_R, by estimator."""
-    return {row["estimator"]: row for row in rows if row["weight"] == weight}
+    return {r["estimator"]: r for r in over_runs(records, part) if r["weight"] == weight}
+
+
+def _change(records: Sequence[Row], measure: str, family: str, weight: float) -> Interval:
+    """The mean change of a measure from λ_R = 0 to a weight, over paired runs."""
+    before, after = (
+        {r["run"]: r["drawn"][measure] for r in records if (r["estimator"], r["weight"]) == of}
+        for of in ((family, 0.0), (family, weight))
+    )
+    return _mean([after[run] - before[run] for run in before])
+
+
+def _noise(row: Row) -> float:
+    return float(row["source_noise"])
+
+
+def _least(intervals: Iterable[Interval]) -> Interval:
+    return min(intervals, key=lambda interval: interval.value)
+
+
+def _most(intervals: Iterable[Interval]) -> Interval:
+    return max(intervals, key=lambda interval: interval.value)
+
+
+@torch.no_grad()
+def toy_samples(trained: Trained) -> list[tuple[str, Tensor]]:
+    """The restorations of the same inputs by each family and by the posterior sampler, (N, 2)."""
+    settings = trained.settings
+    problem = TOYS[settings.problem]
+    y = problem.sample(settings.samples, generator=_draws(0))[:, :1]
+    shown: dict[str, Estimator] = {
+        **trained.networks,
+        "posterior_sampler": PosteriorSampler(problem),
+    }
+    return [
+        (name, sample(each, y.to(parameters_like(each)), generator=_draws(1)).cpu())
+        for name, each in shown.items()
+    ]
+
+
+def outline(problem: str, points: int = 400) -> list[Tensor]:
+    """Closed lines around the support of a toy problem, (M, 2) each."""
+    angle = torch.linspace(0, 2 * math.pi, points)
+    circle = torch.stack([angle.cos(), angle.sin()], 1)
+    ring = TOYS[problem]
+    axes = [ring.outer, ring.inner] if isinstance(ring, Ring) else [(1.0, 1.0)]
+    return [circle * torch.tensor(each) for each in axes]

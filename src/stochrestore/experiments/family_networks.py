@@ -259,13 +259,16 @@ def build_trainer(job: Job) -> FamilyTrainer:
 def jobs_of(settings: FamilySettings) -> Iterator[Job]:
     """The grid of one problem: families × λ_R × runs, and PMRF with other values of σ_s.
 
+    The latter are trained without L_R and with its largest weight.
+
     The weights of the first run without L_R are kept, since pages show their samples. Of the
     others the record is kept, with what was measured at the end. Heats are measured without L_R.
     """
     for family in FAMILIES:
         yield from _grid(family, settings.model_copy(update={"family": family}))
     for noise in settings.source_noises:
-        changed = {"family": "pmrf", "source_noise": noise, "heats": ()}
+        ends = tuple(dict.fromkeys((0.0, max(settings.robustness_weights))))
+        changed = {"family": "pmrf", "source_noise": noise, "heats": (), "robustness_weights": ends}
         yield from _grid(f"pmrf{noise:g}", settings.model_copy(update=changed), keep=False)
 
 

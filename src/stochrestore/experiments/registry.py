@@ -15,10 +15,10 @@ CHAPTERS = (
     "toy_tradeoff",
     "theorem_3_1",
     "appendix_c",
-    "lipschitz",
     "inpaint",
     "sr_scaling",
     "srflow_robustness",
+    "lipschitz",
     "families",
 )
 """The names of the experiments in the book's order; each has a notebook of the same name."""

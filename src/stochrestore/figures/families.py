@@ -1,0 +1,183 @@
+"""Figures and tables of the chapter on the families of stochastic estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from stochrestore.figures.style import BESIDE, COLORS, DATA, MARKERS, NAMES, WIDTH, look, panels
+from stochrestore.figures.tables import Cell, Table
+from stochrestore.metrics.intervals import Interval
+from stochrestore.training.jobs import MODELS
+
+Rows = Sequence[Mapping[str, Any]]
+INK = COLORS["posterior_sampler"]
+MEASURES = {
+    "fid": ("FID ↓", 2),
+    "precision": ("precision ↑", 2),
+    "recall": ("recall ↑", 2),
+    "posterior_distance": ("to the posterior ↓", 3),
+    "std": ("std", 3),
+    "robustness": ("dB ↑", 1),
+    "sensitivity": ("√R̃/ε ↓", 2),
+    "w2_sensitivity": ("√R/ε ↓", 2),
+}
+"""The head of a table's column, and its digits."""
+AXES = {
+    "fid": "FID",
+    "recall": "recall",
+    "posterior_distance": r"$\sqrt{E_Y W_2^2}$ to the posterior",
+    "sensitivity": "√R̃/ε",
+}
+
+
+def table(groups: Mapping[str, Rows]) -> Table:
+    """A row an estimator, a column a measure, and a block for each group, such as a problem.
+
+    Args:
+        groups: from a title to merged rows, whose measures are :class:`Interval`.
+    """
+    found = [row for rows in groups.values() for row in rows]
+    shown = [name for name in MEASURES if any(name in row for row in found)]
+    blocks = {
+        title: {
+            NAMES[row["estimator"]]: [Cell.of(row.get(m), MEASURES[m][1]) for m in shown]
+            for row in rows
+        }
+        for title, rows in groups.items()
+    }
+    return Table([MEASURES[m][0] for m in shown], blocks)
+
+
+def toy_samples(groups: Sequence[tuple[str, Tensor]], outline: Sequence[Tensor]) -> Figure:
+    """Restorations of a toy problem, a panel an estimator.
+
+    Args:
+        groups: from an estimator to its points, (N, 2).
+        outline: lines (M, 2) around the support.
+    """
+    columns = 4
+    rows = -(-len(groups) // columns)
+    figure, axes = panels(rows, columns, (WIDTH, 1.95 * rows), sharex=True, sharey=True)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, (name, points) in zip(axes.flat, groups, strict=False):
+        for line in outline:
+            axis.plot(line[:, 0], line[:, 1], color=DATA, lw=1.5)
+        axis.plot(points[:, 0], points[:, 1], ".", color=COLORS[name], ms=1.6, alpha=0.7)
+        axis.set_title(NAMES[name], fontsize=9, color=COLORS[name])
+        axis.set_aspect("equal")
+    return figure
+
+
+def price_of_robustness(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
+    """A measure of quality against √R̃/ε: a line for each family along λ_R, points for GANs.
+
+    The largest marker of a line is the network that was trained without L_R.
+
+    Args:
+        panels_of: a title, the measure, and merged rows of several λ_R.
+    """
+    figure, axes = panels(-(-len(panels_of) // 2), 2, (WIDTH, 3.2 * -(-len(panels_of) // 2)))
+    for axis, (title, measure, rows) in zip(axes.flat, panels_of, strict=True):
+        for name in dict.fromkeys(row["estimator"] for row in rows):
+            line = sorted((r for r in rows if r["estimator"] == name), key=lambda r: r["weight"])
+            _along_weights(axis, name, line, measure)
+        axis.set(title=title, xscale="log", xlabel="√R̃/ε", ylabel=AXES[measure])
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8.5)
+    return figure
+
+
+def _along_weights(axis: Axes, name: str, line: Rows, measure: str) -> None:
+    """The places of one estimator for each λ_R; those of a GAN or a closed form are points."""
+    place = (
+        [row["sensitivity"].value for row in line],
+        [row[measure].value for row in line],
+    )
+    if name in MODELS or name.startswith("posterior"):
+        axis.plot(*place, MARKERS[name], color=INK, mfc="white", ms=6)
+        if place[0][0] > 0:
+            beside = {"xytext": (5, 4), "fontsize": 7.5, "color": INK, **BESIDE}
+            axis.annotate(NAMES[name], (place[0][0], place[1][0]), **beside)
+        return
+    axis.plot(*place, ms=4.5, lw=1.2, label=NAMES[name], **look(name))
+    axis.plot(place[0][:1], place[1][:1], MARKERS[name], color=COLORS[name], ms=8.5)
+
+
+def over_noise(rows: Rows, measures: Sequence[str] = ("sensitivity", "fid", "recall")) -> Figure:
+    """Measures of PMRF against σ_s, a line for each λ_R.
+
+    Args:
+        rows: merged rows with ``source_noise`` and ``weight``.
+    """
+    figure, axes = panels(1, len(measures), (WIDTH, 3.1))
+    weights = sorted({row["weight"] for row in rows})
+    shades = (COLORS["pmrf"], COLORS["coupling"], COLORS["flow"])
+    for axis, measure in zip(axes[0], measures, strict=True):
+        for weight, color, mark, dash in zip(
+            weights, shades, "Xos", ("-", "--", ":"), strict=False
+        ):
+            line = sorted((r for r in rows if r["weight"] == weight), key=_noise)
+            found = [row[measure] for row in line]
+            value = np.array([f.value for f in found])
+            ends = [value - [f.low for f in found], [f.high for f in found] - value]
+            style = {"color": color, "marker": mark, "linestyle": dash, "ms": 5, "capsize": 2}
+            axis.errorbar([_noise(r) for r in line], value, ends, label=f"{weight:g}", **style)
+        axis.set(xscale="log", xlabel="σ_s", ylabel=AXES[measure])
+    axes[0][0].legend(title="λ_R", fontsize=8.5, title_fontsize=8.5)
+    return figure
+
+
+def _noise(row: Mapping[str, Any]) -> float:
+    return float(row["source_noise"])
+
+
+def over_heat(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
+    """Measures against the heat of the seed, a line a family: means over its networks.
+
+    Args:
+        panels_of: a title, the measure, and rows with ``estimator`` and ``heat``.
+    """
+    figure, axes = panels(-(-len(panels_of) // 2), 2, (WIDTH, 2.9 * -(-len(panels_of) // 2)))
+    for axis, (title, measure, rows) in zip(axes.flat, panels_of, strict=True):
+        for name in dict.fromkeys(row["estimator"] for row in rows):
+            heats = sorted({row["heat"] for row in rows})
+            means = [
+                np.mean([r[measure] for r in rows if (r["estimator"], r["heat"]) == (name, heat)])
+                for heat in heats
+            ]
+            axis.plot(heats, means, ms=4.5, lw=1.2, label=NAMES[name], **look(name))
+        axis.set(title=title, xlabel="heat", ylabel=AXES[measure])
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8.5)
+    return figure
+
+
+def frozen_table(groups: Mapping[str, tuple[Rows, Rows]], measures: Sequence[str]) -> Table:
+    """Each measure with the seed drawn, and frozen to one value for all inputs.
+
+    Args:
+        groups: from a title to merged rows of both, in one order.
+        measures: keys of :data:`MEASURES`.
+    """
+    heads = [f"{MEASURES[m][0]}, {how}" for m in measures for how in ("drawn", "frozen")]
+    blocks = {
+        title: {
+            NAMES[a["estimator"]]: [
+                Cell.of(_value_alone(row[m]), MEASURES[m][1]) for m in measures for row in (a, b)
+            ]
+            for a, b in zip(drawn, frozen, strict=True)
+        }
+        for title, (drawn, frozen) in groups.items()
+    }
+    return Table(heads, blocks)
+
+
+def _value_alone(found: Interval) -> Interval:
+    return Interval.exact(found.value)
