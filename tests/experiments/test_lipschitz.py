@@ -22,6 +22,7 @@ from stochrestore.experiments.lipschitz import (
     chord_problems,
     disk_cells,
     explored,
+    explored_recall,
     exploring_bound,
     finite_difficulty,
     finite_estimators,
@@ -246,3 +247,24 @@ def test_a_steeper_curve_explores_more_than_a_flatter_one_may():
 def test_a_robust_curve_shows_less_of_the_disk():
     robust, erratic = (explored(sine_curve(a), Disk(), 0.1, SMALL) for a in (1.0, 50.0))
     assert erratic < 0.25 < 0.5 < robust
+
+
+def test_a_robust_curve_recalls_more_where_its_inputs_are_perturbed_and_a_fast_one_needs_none():
+    slow, fast = sine_curve(1.0), sine_curve(200.0)
+    assert explored_recall(slow, 0.0) < 0.2 < explored_recall(slow, 0.5) - 0.1
+    assert explored_recall(fast, 0.0) > 0.9
+
+
+def test_perturbed_posterior_samples_recall_the_disk():
+    """A curve so fast that its phase at y + δ is as good as random."""
+
+    def shuffled(y):
+        return (1e6 * y).sin().asin() / (math.pi / 2) * (1 - y.clamp(-1, 1) ** 2).sqrt()
+
+    assert explored_recall(shuffled, 1e-3) > 0.98
+
+
+@pytest.mark.parametrize("epsilon", [-0.1, math.inf])
+def test_a_radius_of_exploring_is_a_number(epsilon):
+    with pytest.raises(InputError, match="epsilon"):
+        explored_recall(sine_curve(1.0), epsilon)

@@ -31,6 +31,7 @@ from stochrestore.metrics.lipschitz import (
     steepest,
     wasserstein_cells,
 )
+from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.metrics.wasserstein import (
     wasserstein_1d,
     wasserstein_discrete,
@@ -384,6 +385,28 @@ def explored(curve: Curve, problem: Square | Disk, epsilon: float, settings: Set
     moved = curve(y[:, None] + delta).sort(dim=1).values
     wanted = problem.posterior_quantile(y[:, None].expand(-1, n), midpoints(n).expand(n, n))
     return float((moved - wanted).square().mean().sqrt())
+
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Multiples of it fill [0, 1) evenly, however many there are."""
+
+
+def explored_recall(curve: Curve, epsilon: float, *, points: int = 1000, k: int = 5) -> float:
+    """The recall on the disk of what a curve gives for inputs perturbed within ε.
+
+    As in :func:`explored`, X̂ = (Y, g(Y + δ)). Both sets of points are spread evenly instead of
+    drawn: the data as the seeds of a sunflower, the pairs (Y, δ) as a lattice.
+
+    Raises:
+        InputError: ε is negative or not finite.
+    """
+    require(math.isfinite(epsilon) and epsilon >= 0, "epsilon (ε)", epsilon, "a number ≥ 0")
+    level, turn = midpoints(points), torch.arange(points).double() * GOLDEN
+    angle = 2 * math.pi * turn
+    real = level.sqrt()[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+    y = Disk().input_quantile(level)
+    delta = epsilon * (2 * (turn % 1) - 1)
+    return precision_recall(real, torch.stack([y, curve(y + delta)], 1), k).recall
 
 
 def exploring_bound(slope: float, epsilon: float) -> float:
