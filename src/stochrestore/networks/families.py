@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stochrestore.estimators import samplers
-from stochrestore.estimators.base import no_seed, normal_seed
+from stochrestore.estimators.base import no_seed, normal_seed, on_device
 from stochrestore.estimators.fibre import Fibre
 
 FREQUENCIES = 6
@@ -288,12 +288,13 @@ class CouplingFlow(FibreEstimator):
 
 
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator, device=generator.device).to(like)
+    noise = torch.randn(like.shape, generator=generator, device=generator.device)
+    return on_device(noise.to(like.dtype), like.device)
 
 
 def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
-    shape = (len(like), 1)
-    return torch.rand(shape, generator=generator, device=generator.device).to(like)
+    t = torch.rand((len(like), 1), generator=generator, device=generator.device)
+    return on_device(t.to(like.dtype), like.device)
 
 
 def _diffused(u: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
