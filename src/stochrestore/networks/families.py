@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stochrestore.estimators import samplers
-from stochrestore.estimators.base import no_seed, normal_seed
+from stochrestore.estimators.base import no_seed, normal_seed, on_device
 from stochrestore.estimators.fibre import Fibre
 
 FREQUENCIES = 6
@@ -240,34 +240,38 @@ class CouplingFlow(FibreEstimator):
             without noise a flow may put all its mass on the grey levels.
     """
 
+    even: Tensor
+    odd: Tensor
+
     def __init__(
         self, fibre: Fibre, width: int, couplings: int, dequantisation: float = 0.0
     ) -> None:
         self.dims = max(2, fibre.open)
         super().__init__(fibre, seed_dims=self.dims, evaluations=couplings)
         self.dequantisation = dequantisation
-        half = [torch.arange(self.dims) % 2 == i % 2 for i in range(couplings)]
-        self.halves = [mask.nonzero().flatten() for mask in half]
-        self.others = [(~mask).nonzero().flatten() for mask in half]
+        for name, first in (("even", 0), ("odd", 1)):
+            self.register_buffer(name, torch.arange(first, self.dims, 2), persistent=False)
+        halves = [self._halves(i) for i in range(couplings)]
         self.couplings = nn.ModuleList(
-            mlp(fibre.known + len(kept), 2 * len(moved), width)
-            for moved, kept in zip(self.halves, self.others, strict=True)
+            mlp(fibre.known + len(kept), 2 * len(moved), width) for moved, kept in halves
         )
 
     def choose(self, a: Tensor, z: Tensor) -> Tensor:
         """z through all couplings."""
         h = z
         for i, coupling in enumerate(self.couplings):
-            log_scale, shift = self._affine(coupling, a, h[:, self.others[i]])
-            h = self._replaced(h, i, h[:, self.halves[i]] * log_scale.exp() + shift)
+            moved, kept = self._halves(i)
+            log_scale, shift = self._affine(coupling, a, h[:, kept])
+            h = h.index_copy(1, moved, h[:, moved] * log_scale.exp() + shift)
         return h[:, : self.fibre.open]
 
     def encode(self, a: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """The z (N, dims) that gives u (N, dims), and log|∂z/∂u|, (N,)."""
         h, determinant = u, u.new_zeros(len(u))
         for i in reversed(range(len(self.couplings))):
-            log_scale, shift = self._affine(self.couplings[i], a, h[:, self.others[i]])
-            h = self._replaced(h, i, (h[:, self.halves[i]] - shift) * (-log_scale).exp())
+            moved, kept = self._halves(i)
+            log_scale, shift = self._affine(self.couplings[i], a, h[:, kept])
+            h = h.index_copy(1, moved, (h[:, moved] - shift) * (-log_scale).exp())
             determinant = determinant - log_scale.sum(1)
         return h, determinant
 
@@ -283,17 +287,19 @@ class CouplingFlow(FibreEstimator):
         raw, shift = coupling(torch.cat([a, kept], 1)).chunk(2, 1)
         return 2 * torch.tanh(raw / 2), shift  # no factor beyond e², so that no step overflows
 
-    def _replaced(self, h: Tensor, i: int, moved: Tensor) -> Tensor:
-        return h.index_copy(1, self.halves[i].to(h.device), moved)
+    def _halves(self, i: int) -> tuple[Tensor, Tensor]:
+        """Which numbers coupling i moves, and which it keeps."""
+        return (self.odd, self.even) if i % 2 else (self.even, self.odd)
 
 
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator, device=generator.device).to(like)
+    noise = torch.randn(like.shape, generator=generator, device=generator.device)
+    return on_device(noise.to(like.dtype), like.device)
 
 
 def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
-    shape = (len(like), 1)
-    return torch.rand(shape, generator=generator, device=generator.device).to(like)
+    t = torch.rand((len(like), 1), generator=generator, device=generator.device)
+    return on_device(t.to(like.dtype), like.device)
 
 
 def _diffused(u: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
