@@ -275,14 +275,22 @@ def over_runs(rows: Iterable[Row], part: str = "drawn") -> list[Row]:
         {
             **dict(zip(("problem", "estimator", "weight"), key, strict=True)),
             "runs": len(runs),
-            **{name: _mean([run[part][name] for run in runs]) for name in runs[0][part]},
+            **{name: _mean([r[part][name] for r in runs], of=name) for name in runs[0][part]},
         }
         for key, runs in groups.items()
     ]
 
 
-def _mean(values: Sequence[float]) -> Interval:
-    return student_interval(values) if len(values) > 1 else Interval.exact(values[0])
+RANGES = {
+    **evaluation.RANGES,
+    **dict.fromkeys(("posterior_distance", "sensitivity", "w2_sensitivity"), (0.0, math.inf)),
+}
+"""The values that a measure can have."""
+
+
+def _mean(values: Sequence[float], *, of: str = "") -> Interval:
+    within = RANGES.get(of, evaluation.ANY)
+    return student_interval(values, within=within) if len(values) > 1 else Interval.exact(values[0])
 
 
 def without_loss(merged: Iterable[Row]) -> list[Row]:
@@ -302,12 +310,12 @@ def noise_rows(trained: Trained) -> list[Row]:
 
 
 def heat_rows(trained: Trained) -> list[Row]:
-    """Recall and √R̃/ε of each family along the heat of its seed; trained without L_R."""
+    """What is measured of each family along the heat of its seed; trained without L_R."""
     return [
         {"estimator": row["estimator"], "run": row["run"], **measured}
         for row in trained.records
-        if row["weight"] == 0
-        for measured in row["heats"]
+        if row["heats"]
+        for measured in (*row["heats"], {"heat": 1.0, **row["drawn"]})
     ]
 
 

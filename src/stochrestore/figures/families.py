@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from stochrestore.figures.style import BESIDE, COLORS, DATA, MARKERS, NAMES, WIDTH, look, panels
+from stochrestore.figures.style import COLORS, DATA, MARKERS, NAMES, WIDTH, look, panels
 from stochrestore.figures.tables import Cell, Table
 from stochrestore.metrics.intervals import Interval
 from stochrestore.training.jobs import MODELS
@@ -63,7 +63,7 @@ def toy_samples(groups: Sequence[tuple[str, Tensor]], outline: Sequence[Tensor])
     """
     columns = 4
     rows = -(-len(groups) // columns)
-    figure, axes = panels(rows, columns, (WIDTH, 1.95 * rows), sharex=True, sharey=True)
+    figure, axes = panels(rows, columns, (WIDTH, 2.2 * rows), sharex=True, sharey=True)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (name, points) in zip(axes.flat, groups, strict=False):
@@ -71,7 +71,7 @@ def toy_samples(groups: Sequence[tuple[str, Tensor]], outline: Sequence[Tensor])
             axis.plot(line[:, 0], line[:, 1], color=DATA, lw=1.5)
         axis.plot(points[:, 0], points[:, 1], ".", color=COLORS[name], ms=1.6, alpha=0.7)
         axis.set_title(NAMES[name], fontsize=9, color=COLORS[name])
-        axis.set_aspect("equal")
+        axis.set(aspect="equal", xlim=(-1.1, 1.1), ylim=(-1.25, 1.25))
     return figure
 
 
@@ -83,31 +83,31 @@ def price_of_robustness(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
     Args:
         panels_of: a title, the measure, and merged rows of several λ_R.
     """
-    figure, axes = panels(-(-len(panels_of) // 2), 2, (WIDTH, 3.2 * -(-len(panels_of) // 2)))
-    for axis, (title, measure, rows) in zip(axes.flat, panels_of, strict=True):
+    figure, axes = panels(1, len(panels_of), (WIDTH, 3.9))
+    for axis, (title, measure, rows) in zip(axes[0], panels_of, strict=True):
         for name in dict.fromkeys(row["estimator"] for row in rows):
             line = sorted((r for r in rows if r["estimator"] == name), key=lambda r: r["weight"])
             _along_weights(axis, name, line, measure)
         axis.set(title=title, xscale="log", xlabel="√R̃/ε", ylabel=AXES[measure])
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8.5)
+        axis.set_ylim(bottom=0)
+    _legend_below(figure, axes[0][0])
     return figure
 
 
 def _along_weights(axis: Axes, name: str, line: Rows, measure: str) -> None:
     """The places of one estimator for each λ_R; those of a GAN or a closed form are points."""
-    place = (
-        [row["sensitivity"].value for row in line],
-        [row[measure].value for row in line],
-    )
+    place = ([row["sensitivity"].value for row in line], [row[measure].value for row in line])
     if name in MODELS or name.startswith("posterior"):
-        axis.plot(*place, MARKERS[name], color=INK, mfc="white", ms=6)
-        if place[0][0] > 0:
-            beside = {"xytext": (5, 4), "fontsize": 7.5, "color": INK, **BESIDE}
-            axis.annotate(NAMES[name], (place[0][0], place[1][0]), **beside)
+        if place[0][0] > 0:  # a logarithmic axis has no place for what does not move
+            axis.plot(*place, MARKERS[name], color=INK, mfc="white", ms=6, label=NAMES[name])
         return
     axis.plot(*place, ms=4.5, lw=1.2, label=NAMES[name], **look(name))
-    axis.plot(place[0][:1], place[1][:1], MARKERS[name], color=COLORS[name], ms=8.5)
+    axis.plot(place[0][:1], place[1][:1], MARKERS[name], color=COLORS[name], ms=9)
+
+
+def _legend_below(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8.5)
 
 
 def over_noise(rows: Rows, measures: Sequence[str] = ("sensitivity", "fid", "recall")) -> Figure:
@@ -154,8 +154,7 @@ def over_heat(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
             ]
             axis.plot(heats, means, ms=4.5, lw=1.2, label=NAMES[name], **look(name))
         axis.set(title=title, xlabel="heat", ylabel=AXES[measure])
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8.5)
+    _legend_below(figure, axes[0][0])
     return figure
 
 
