@@ -239,3 +239,10 @@ def test_a_chapter_that_borrows_weights_names_them():
     borrowed = "src/stochrestore/weights/toy_tradeoff/erratic_gan-seed0.safetensors"
     assert borrowed in provenance.sources("lipschitz", "smoke")
     assert borrowed not in provenance.sources("appendix_c", "smoke")
+
+
+def test_a_chapter_that_borrows_settings_names_them():
+    """The chapter on families measures as the image chapters do, with their settings."""
+    named = provenance.sources("families", "smoke")
+    for lender in ("inpaint", "sr_scaling", "toy_tradeoff"):
+        assert f"src/stochrestore/presets/smoke.yaml#{lender}" in named

@@ -20,6 +20,7 @@ TOGETHER = {
     ),
     "ring": ("avoiding_hole", "crossing_hole", "posterior_sampler"),
     "super-resolution": ("edsr", "esrgan", "srflow"),
+    "families": ("flow", "ddim", "ancestral", "ddrm", "vae", "coupling", "pmrf"),
 }
 SEEN_BY = {
     "everyone else": np.eye(3),

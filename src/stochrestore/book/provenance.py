@@ -113,16 +113,21 @@ def published(root: Path) -> str:
     return "" if dirty or commit == "unknown" else f"{url}/blob/{commit}"
 
 
-WEIGHTS_OF = {"metrics/features.py": "features", "experiments/toy_gans.py": "toy_tradeoff"}
-"""The folder of shipped weights that a module loads, whichever chapter imports it."""
+WEIGHTS_OF = {
+    "metrics/features.py": "features",
+    "experiments/toy_gans.py": "toy_tradeoff",
+    "experiments/inpaint.py": "inpaint",
+    "experiments/sr_scaling.py": "sr_scaling",
+}
+"""The experiment whose shipped weights and settings a module loads, whichever chapter imports it."""
 
 
 def sources(name: str, preset: str) -> dict[str, str]:
     """The sha256 of each thing that decides what a notebook shows at a preset.
 
     These are the notebook, the library's modules that it imports and the files beside them, the
-    shipped weights of its experiment and of what it borrows, its sections of the preset (those of
-    single data sets included) and of ``claims.yaml``, the lock, and the installed versions.
+    shipped weights of its experiment and of what it borrows, the sections of both in the preset
+    (those of single data sets included), its claims, the lock, and the installed versions.
 
     Args:
         name: the notebook's, which is also its experiment's.
@@ -141,10 +146,10 @@ def sources(name: str, preset: str) -> dict[str, str]:
     files += (path for folder in weights for path in (library / "weights" / folder).rglob("*"))
     found = {path.relative_to(root).as_posix(): path for path in files if path.is_file()}
     digests = {path: sha256([file.read_bytes()]) for path, file in sorted(found.items())}
-    section = yaml.safe_load((library / "presets" / f"{preset}.yaml").read_text("utf-8")).get(name)
+    sections = yaml.safe_load((library / "presets" / f"{preset}.yaml").read_text("utf-8"))
     own = [claim.model_dump() for claim in claims.registry().values() if claim.notebook == name]
     told = {
-        f"src/{PACKAGE}/presets/{preset}.yaml#{name}": section,
+        **{f"src/{PACKAGE}/presets/{preset}.yaml#{of}": sections.get(of) for of in weights},
         f"src/{PACKAGE}/book/claims.yaml#{name}": own,
         "installed versions": {k: v for k, v in versions().items() if k != PACKAGE},
     }

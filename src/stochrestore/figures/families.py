@@ -16,6 +16,7 @@ from stochrestore.metrics.intervals import Interval
 from stochrestore.training.jobs import MODELS
 
 Rows = Sequence[Mapping[str, Any]]
+Samples = Sequence[tuple[str, Tensor]]
 INK = COLORS["posterior_sampler"]
 MEASURES = {
     "fid": ("FID ↓", 2),
@@ -54,24 +55,28 @@ def table(groups: Mapping[str, Rows]) -> Table:
     return Table([MEASURES[m][0] for m in shown], blocks)
 
 
-def toy_samples(groups: Sequence[tuple[str, Tensor]], outline: Sequence[Tensor]) -> Figure:
-    """Restorations of a toy problem, a panel an estimator.
+def toy_samples(problems: Mapping[str, tuple[Samples, Sequence[Tensor]]]) -> Figure:
+    """Restorations of toy problems, a panel an estimator, two rows a problem.
 
     Args:
-        groups: from an estimator to its points, (N, 2).
-        outline: lines (M, 2) around the support.
+        problems: from a problem's name to pairs of an estimator and its points, (N, 2), and to
+            the lines (M, 2) around its support.
     """
     columns = 4
-    rows = -(-len(groups) // columns)
-    figure, axes = panels(rows, columns, (WIDTH, 2.2 * rows), sharex=True, sharey=True)
+    counts = [-(-len(groups) // columns) for groups, _ in problems.values()]
+    figure, axes = panels(sum(counts), columns, (WIDTH, 2.1 * sum(counts)), sharey=True)
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, (name, points) in zip(axes.flat, groups, strict=False):
-        for line in outline:
-            axis.plot(line[:, 0], line[:, 1], color=DATA, lw=1.5)
-        axis.plot(points[:, 0], points[:, 1], ".", color=COLORS[name], ms=1.6, alpha=0.7)
-        axis.set_title(NAMES[name], fontsize=9, color=COLORS[name])
-        axis.set(aspect="equal", xlim=(-1.1, 1.1), ylim=(-1.25, 1.25))
+    first = 0
+    for (groups, outline), rows in zip(problems.values(), counts, strict=True):
+        places = axes[first : first + rows].flat
+        for axis, (name, points) in zip(places, groups, strict=False):
+            for line in outline:
+                axis.plot(line[:, 0], line[:, 1], color=DATA, lw=1.5)
+            axis.plot(points[:, 0], points[:, 1], ".", color=COLORS[name], ms=1.6, alpha=0.7)
+            axis.set_title(NAMES[name], fontsize=9, color=COLORS[name])
+            axis.set(aspect="equal", xlim=(-1.1, 1.1), ylim=(-1.25, 1.25))
+        first += rows
     return figure
 
 

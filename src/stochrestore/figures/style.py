@@ -32,7 +32,7 @@ _LOOKS: dict[str, tuple[str, str, str, Dashes]] = {
     "flow": ("rectified flow", "#0072B2", "o", "-"),
     "ddim": ("diffusion, DDIM", "#3493FF", "s", "--"),
     "ancestral": ("diffusion, ancestral", "#009E73", "^", "-."),
-    "ddrm": ("diffusion, DDRM", "#8C8C8C", "*", ":"),
+    "ddrm": ("diffusion, DDRM", "#555555", "*", ":"),
     "vae": ("VAE", "#C68200", "v", (0, (5.0, 1.0, 1.0, 1.0))),
     "coupling": ("coupling flow", "#A8477F", "P", (0, (3.0, 1.0, 1.0, 1.0, 1.0, 1.0))),
     "pmrf": ("PMRF", "#A53F00", "X", (0, (9.0, 2.0))),
