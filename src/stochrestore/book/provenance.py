@@ -119,7 +119,7 @@ WEIGHTS_OF = {
     "experiments/inpaint.py": "inpaint",
     "experiments/sr_scaling.py": "sr_scaling",
 }
-"""The experiment whose shipped weights and settings a module loads, whichever chapter imports it."""
+"""The experiment whose weights and settings a module loads, whichever chapter imports it."""
 
 
 def sources(name: str, preset: str) -> dict[str, str]:

@@ -46,7 +46,8 @@ from stochrestore.experiments.toy_gans import parameters_like
 from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.intervals import Interval, difference, student_interval
 from stochrestore.metrics.precision_recall import precision_recall
-from stochrestore.metrics.restoration import robustness
+from stochrestore.metrics.psnr import MOST_PSNR
+from stochrestore.metrics.restoration import consistency_psnr, robustness
 from stochrestore.metrics.sensitivity import scalar_sensitivity
 from stochrestore.networks.families import PMRF, FibreEstimator, PosteriorMeanOf
 from stochrestore.problems.toy import Ring, midpoints
@@ -123,14 +124,14 @@ def image_measures(estimator: Estimator, settings: FamilySettings, *, seed: int)
     sizes = {"input_dims": inputs[0].numel(), "seeds": compared.robustness_seeds}
     moved = robustness(estimator, inputs, compared.attack(), **sizes, generator=generator)
     squares = compared.pixels * (-moved.psnr / 10 * math.log(10)).exp()
-    consistency = evaluation.consistency_psnr(
+    consistency = consistency_psnr(
         degradation, evaluation.restorations(estimator, inputs, generator=generator), inputs
     )
     return {
         **found,
-        "robustness": moved.psnr.clamp_max(evaluation.MOST_PSNR).mean().item(),
+        "robustness": moved.psnr.clamp_max(MOST_PSNR).mean().item(),
         "sensitivity": squares.mean().sqrt().item() / compared.epsilon,
-        "consistency": consistency.min().clamp_max(evaluation.MOST_PSNR).item(),
+        "consistency": consistency.min().clamp_max(MOST_PSNR).item(),
     }
 
 

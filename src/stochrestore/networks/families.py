@@ -42,7 +42,7 @@ class TimedMLP(nn.Module):
         """Vectors (N, …) and times (N, 1) or (1, 1) → (N, outputs)."""
         phase = math.pi * t * torch.arange(1, FREQUENCIES + 1, device=t.device)
         times = torch.cat([phase.cos(), phase.sin()], 1).expand(len(vectors[0]), -1)
-        return self.net(torch.cat([*vectors, times], 1))  # type: ignore[no-any-return]
+        return self.net(torch.cat([*vectors, times], 1))
 
 
 class FibreEstimator(nn.Module, ABC):
@@ -141,7 +141,7 @@ class PosteriorMeanOf(FibreEstimator):
 
     def choose(self, a: Tensor, z: Tensor) -> Tensor:
         """E[u | a]."""
-        return self.mean(a)  # type: ignore[no-any-return]
+        return self.mean(a)
 
     def fit(self, a: Tensor, u: Tensor, generator: torch.Generator) -> Tensor:
         """The mean squared error."""
@@ -165,7 +165,7 @@ class Diffusion(FibreEstimator):
         """The end of the sampler's path."""
 
         def predict(u: Tensor, angle: float) -> Tensor:
-            return self.predictor(a, u, t=_angle(angle, u))  # type: ignore[no-any-return]
+            return self.predictor(a, u, t=_angle(angle, u))
 
         if self.path:
             return samplers.ancestral(predict, _path(z, self.steps), self.steps)
@@ -190,7 +190,7 @@ class PosteriorDiffusion(FibreEstimator):
         """The open coordinates at the end of DDRM's path."""
 
         def predict(u: Tensor, angle: float) -> Tensor:
-            return self.predictor(u, t=_angle(angle, u))  # type: ignore[no-any-return]
+            return self.predictor(u, t=_angle(angle, u))
 
         return samplers.ddrm(predict, a, _path(z, self.steps), self.steps)
 
@@ -217,7 +217,7 @@ class ConditionalVAE(FibreEstimator):
 
     def choose(self, a: Tensor, z: Tensor) -> Tensor:
         """The decoder's mean."""
-        return self.decoder(torch.cat([a, z], 1))  # type: ignore[no-any-return]
+        return self.decoder(torch.cat([a, z], 1))
 
     def fit(self, a: Tensor, u: Tensor, generator: torch.Generator) -> Tensor:
         """The negative bound of the log-likelihood per number of u, in nats, less constants."""
