@@ -1,5 +1,7 @@
 """Every chapter's computations and every trainer on a GPU, which is pretended: none is needed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -103,6 +105,7 @@ def test_official_networks(gpu, tmp_path):
 
 SHORT, FEW_FACES = {"steps": 3, "batch_size": 16}, {"training_images": 64, "held_out": 32}
 X4 = {"data": "faces", "steps": 3}
+DISK = {"problem": "disk", "steps": 3}
 JOBS = {
     "toy": (toy_gans, "toy_tradeoff", "robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 3}),
     "unet": (inpaint, "inpaint", "faces/robust_sto_gan-seed0", {"ema_decay": 0.9, "steps": 3}),
@@ -114,6 +117,7 @@ JOBS = {
     "scaling": (sr_scaling, "sr_scaling", "faces/x4/robust_sto_gan-seed0", X4),
     "attributes": (attributes, "attributes", "attributes", {**SHORT, **FEW_FACES}),
     "classifier": (fashion, "fashion", "fashion", SHORT),
+    "coupling": (families, "families", "disk/coupling-weight1-seed0", DISK),
 }
 """A training of each kind."""
 
@@ -122,6 +126,10 @@ STEPS = {
     **{name: (*job, 1) for name, job in JOBS.items()},
     "fashion": (inpaint, "inpaint", "fashion/robust_sto_gan-seed0", {"data": "fashion"}, 1),
     "pinned": (inpaint, "inpaint", "fashion/robust_sto_gan-seed0", {"data": "fashion"}, 0),
+    **{
+        family: (families, "families", f"disk/{family}-weight1-seed0", DISK, 1)
+        for family in families.FAMILIES
+    },
 }
 """0: the images do not fit on the GPU."""
 
@@ -204,7 +212,8 @@ def test_a_checkpoint_continues_on_another_device(name, first, tmp_path):
     module, experiment, key, changes = JOBS[name]
 
     def job_on(device):
-        return module.all_jobs(load(experiment, device=device, **changes))[key]
+        job = module.all_jobs(load(experiment, device=device, **changes))[key]
+        return replace(job, keep_weights=True)
 
     def on(device, use):
         if device == "cuda":
