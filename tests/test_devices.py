@@ -12,6 +12,7 @@ from pretended_device import OnGpu, files_remember_devices, pretended_gpu
 from stochrestore import config, store
 from stochrestore.experiments import (
     attributes,
+    families,
     fashion,
     inpaint,
     registry,
