@@ -300,14 +300,17 @@ def without_loss(merged: Iterable[Row]) -> list[Row]:
 
 
 def noise_rows(trained: Trained) -> list[Row]:
-    """PMRF's merged rows for each σ_s and λ_R."""
+    """PMRF's merged rows for each σ_s, and for the two λ_R that all of them have."""
     noise = {
         row["estimator"]: row["source_noise"]
         for row in trained.records
         if row["estimator"].startswith("pmrf")
     }
     rows = over_runs(row for row in trained.records if row["estimator"] in noise)
-    return [{**row, "source_noise": noise[row["estimator"]]} for row in rows]
+    ends = (0.0, max(trained.settings.robustness_weights))
+    return [
+        {**row, "source_noise": noise[row["estimator"]]} for row in rows if row["weight"] in ends
+    ]
 
 
 def heat_rows(trained: Trained) -> list[Row]:
