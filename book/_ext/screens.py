@@ -21,7 +21,9 @@ THEOREM = re.compile(
 )
 BROWSER = re.compile(r'<figure class="picture-browser[^"]*" id="([^"]+)"')
 PART = 0.62  # share of a picture that a narrow screen shows at a legible size
-NARROW = 520  # pixels; pictures that are no wider are shown whole
+NARROW = 560  # pixels; pictures that are no wider are shown whole
+APART = 34  # empty rows of pixels; more stand above the title of a sheet only
+TALL = 24  # pixels; what is lower everywhere is text, and belongs to the panel on its right
 
 
 def label_cells(app, pagename, templatename, context, doctree):
@@ -80,27 +82,69 @@ def fit_pictures(app, pagename, templatename, context, doctree):
         clear = "photographs" if (pixels[0, :, 3] == 0).all() else "plot"
         image = re.sub(r' class="[^"]*"', "", match[0])
         image = image.replace("<img", f'<img class="{clear}"', 1)
-        shares = parts(pixels)
-        if not shares:
+        boxes = [box for sheet in sheets(pixels) for box in _boxes(pixels, sheet)]
+        if len(boxes) == 1:
             return image
         height, width = pixels.shape[:2]
-        cut = "".join(_part(match[1], clear, share, shares, width / height) for share in shares)
+        cut = "".join(_part(match[1], clear, box, boxes, width / height) for box in boxes)
         return f'<span class="parts">{image}{cut}</span>'
 
     context["body"] = PICTURE.sub(fit, context.get("body", ""))
 
 
-def _part(source, kind, share, shares, aspect):
-    left, right = share
-    size = right - left
-    widest = max(b - a for a, b in shares)
-    place = 100 * left / (1 - size)
+def _boxes(pixels, sheet):
+    """The parts of a sheet, as left, right, upper and lower ends in shares of the picture."""
+    top, bottom = sheet
+    height, width = pixels.shape[:2]
+    shown = np.flatnonzero(_seen(pixels[top:bottom]).any(0))
+    end = min(width, int(shown[-1]) + 4) if len(shown) else width
+    own = [
+        (left * end / width, right * end / width) for left, right in parts(pixels[top:bottom, :end])
+    ]
+    columns = own or [(0.0, 1.0)]
+    return [(left, right, top / height, bottom / height) for left, right in columns]
+
+
+def _part(source, kind, box, boxes, aspect):
+    left, right, top, bottom = box
+    size, tall = right - left, bottom - top
+    widest = max(b - a for a, b, _, _ in boxes)
+    place = [
+        100 * start / (1 - share) if share < 1 else 0
+        for start, share in ((left, size), (top, tall))
+    ]
     style = (
         f"background-image:url('{source}');background-size:{100 / size:.3f}% auto;"
-        f"background-position-x:{place:.3f}%;aspect-ratio:{size * aspect:.4f};"
-        f"width:{100 * size / widest:.2f}%"
+        f"background-position:{place[0]:.3f}% {place[1]:.3f}%;"
+        f"aspect-ratio:{size * aspect / tall:.4f};width:{100 * size / widest:.2f}%"
     )
     return f'<span class="part {kind}" style="{style}"></span>'
+
+
+def _seen(pixels):
+    return (pixels[..., 3] > 8) & (pixels[..., :3] < 248).any(-1)
+
+
+def _runs(empty):
+    """The runs of consecutive numbers among those of the empty rows or columns."""
+    return np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1)
+
+
+def sheets(pixels):
+    """The upper and lower ends, in pixels, of the sheets that stand below each other."""
+    empty = np.flatnonzero(~_seen(pixels).any(1))
+    cuts = [int(run[-1]) for run in _runs(empty) if len(run) > APART and run[0] > 0]
+    ends = [0, *(cut for cut in cuts if cut < len(pixels) - 1), len(pixels)]
+    return list(pairwise(ends))
+
+
+def _tall(seen):
+    """For each column, whether it shows a line or an image, and not only letters."""
+    run, longest = np.zeros(seen.shape[1], int), np.zeros(seen.shape[1], int)
+    for row in seen:
+        run = np.where(row, run + 1, 0)
+        longest = np.maximum(longest, run)
+    return longest > min(TALL, 0.8 * len(seen))
 
 
 def parts(pixels):
@@ -111,15 +155,20 @@ def parts(pixels):
 
     Returns:
         Two or three parts, cut in columns that show nothing; none where the picture is narrow, or
-        has no such columns where they would help.
+        has no such columns where they would help. Numbers and names beside a panel stay with it.
     """
     width = pixels.shape[1]
     if width <= NARROW:
         return []
-    seen = (pixels[..., 3] > 8) & (pixels[..., :3] < 248).any(-1)
-    empty = np.flatnonzero(np.append(~seen.any(0), False))
-    runs = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1)
-    cuts = [run.mean() / width for run in runs if len(run) >= 4]
+    seen = _seen(pixels)
+    tall = _tall(seen)
+    gaps = [run for run in _runs(np.flatnonzero(~seen.any(0))) if len(run) >= 4]
+    ends = [0, *(int(run[-1]) + 1 for run in gaps)]
+    cuts = [
+        run.mean() / width
+        for run, before in zip(gaps, ends, strict=False)
+        if tall[before : run[0]].any() and tall[run[-1] + 1 :].any()
+    ]
     for count in (1, 2):
         wanted = [(i + 1) / (count + 1) for i in range(count)]
         fitting = [

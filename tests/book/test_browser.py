@@ -313,6 +313,13 @@ def test_every_figure_is_described():
                 assert len(alt) > 20, f"{name}: {alt!r}"
 
 
+def test_each_word_of_the_glossary_is_explained():
+    (words,) = re.findall(
+        r'<dl class="[^"]*glossary.*?</dl>', (HTML / "book/glossary.html").read_text("utf-8"), re.S
+    )
+    assert words.count("<dt") == words.count("<dd") >= 15
+
+
 def test_the_flow_chart_leads_to_chapters(page, site):
     page.goto(f"{site}book/intro.html")
     targets = page.locator("svg.flow a").evaluate_all("all => all.map(a => a.href.baseVal)")

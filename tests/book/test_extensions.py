@@ -127,6 +127,26 @@ def test_wide_pictures_are_cut_where_they_are_empty():
     assert parts(picture((0.0, 0.45), (0.5, 1.0), width=400)) == []
 
 
+def test_numbers_beside_a_panel_stay_with_it():
+    pixels = np.full((200, 1000, 4), 255, np.uint8)
+    for left, right, low in ((0, 440, 200), (480, 500, 12), (540, 1000, 200)):
+        pixels[:low, left:right, :3] = 0  # a panel, numbers, the panel that they belong to
+    ((_, cut), _) = extension("screens").parts(pixels)
+    assert 0.44 < cut < 0.48
+
+
+def test_each_sheet_of_images_is_cut_on_its_own():
+    screens = extension("screens")
+    pixels = np.zeros((300, 1000, 4), np.uint8)
+    for top, columns in ((0, (0, 340, 680)), (200, (0, 340))):
+        for left in columns:
+            pixels[top : top + 100, left : left + 300, 3] = 255
+    assert [top for top, _ in screens.sheets(pixels)] == [0, 199]
+    above, below = ([box[:2] for box in screens._boxes(pixels, s)] for s in screens.sheets(pixels))
+    assert len(above) == 3
+    assert below[-1][1] < 0.7  # nothing is shown beyond its second image
+
+
 def test_a_caption_and_a_theorem_bear_the_number_of_the_paper_only():
     caption = '<span class="caption-number">Fig. 4 </span><span class="caption-text">{}</span>'
     theorem = '<span class="caption-number">Theorem 1 </span> (Theorem 3.1 of the paper)'

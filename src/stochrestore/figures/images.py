@@ -29,6 +29,7 @@ from stochrestore.metrics.restoration import AttackChecks
 Rows = Sequence[Mapping[str, Any]]
 Groups = Sequence[tuple[str, Tensor]]
 BAR: dict[str, Any] = {"clip_on": False, "solid_capstyle": "butt"}
+TITLE, APART = 0.5, 0.35  # inches: a sheet's title with the space above it, and that space
 PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
 
 
@@ -51,15 +52,16 @@ def sample_sheets(
     columns = max(sum(images.shape[0] for _, images in groups) for groups in sheets.values())
     tile = min(0.75, WIDTH / columns)
     heights = [
-        tile * groups[0][1].shape[1] + (0.75 if title else 0.6) for title, groups in sheets.items()
+        tile * groups[0][1].shape[1] + _heading(groups, notes) + (TITLE if title else 0)
+        for title, groups in sheets.items()
     ]
     figure = plt.figure(figsize=(tile * columns, sum(heights)), dpi=170)
     figure.patch.set_alpha(0)  # photographs are shown as they are, whatever the page's theme
     bottom = sum(heights)
     for (title, groups), height in zip(sheets.items(), heights, strict=True):
         if title:
-            place = (0.0, (bottom - 0.12) / sum(heights))
-            figure.text(*place, title, fontsize=9.5, fontweight="bold", va="top", color=LABEL)
+            place = (0.0, (bottom - APART) / sum(heights))
+            figure.text(*place, title, fontsize=10.5, fontweight="bold", va="top", color=LABEL)
         bottom -= height
         _draw_sheet(figure, groups, tile, bottom, notes=notes)
     return figure
@@ -119,17 +121,29 @@ def _draw_sheet(
         axis = figure.add_axes(box)
         axis.imshow(mosaic(images), interpolation="nearest", aspect="auto")
         narrow = images.shape[0] == 1
-        label = NAMES.get(title, title)
-        if narrow and len(label) > 8:
-            label = label.replace("GAN", "\nGAN")
-        if notes and title in notes:
-            label += "\n" + (notes[title].replace(" · ", "\n") if narrow else notes[title])
+        label = _label(title, images, notes)
         color = COLORS.get(title, LABEL) if title != "posterior_sampler" else LABEL
-        axis.set_title(label, fontsize=7.5, color=color, pad=5, loc="center" if narrow else "left")
+        axis.set_title(label, fontsize=9, color=color, pad=5, loc="center" if narrow else "left")
         axis.set_axis_off()
         if title in COLORS and title != "posterior_sampler":  # a bar over the columns of a model
             axis.plot([0, 1], [1.006, 1.006], transform=axis.transAxes, color=color, **BAR)
         column += images.shape[0]
+
+
+def _label(title: str, images: Tensor, notes: Mapping[str, str] | None) -> str:
+    narrow = images.shape[0] == 1
+    label = NAMES.get(title, title)
+    if narrow and len(label) > 8:
+        label = label.replace("GAN", "\nGAN")
+    if notes and title in notes:
+        label += "\n" + (notes[title].replace(" · ", "\n") if narrow else notes[title])
+    return label
+
+
+def _heading(groups: Groups, notes: Mapping[str, str] | None) -> float:
+    """Inches of what stands above the columns of a sheet."""
+    lines = max(_label(title, images, notes).count("\n") + 1 for title, images in groups)
+    return 0.08 + 0.15 * lines
 
 
 def mosaic(images: Tensor) -> NDArray[np.float32]:

@@ -204,7 +204,7 @@ def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBr
 
 
 def _sine_figure(alpha: float, means: pd.DataFrame) -> Figure:
-    figure, ((left, right),) = panels(1, 2, (7.2, 3.0), dpi=110, width_ratios=(1, 1.45))
+    figure, ((left, right),) = panels(1, 2, (5.2, 2.5), dpi=150, width_ratios=(1, 1.2))
     draw_disk(left)
     y = torch.linspace(-1, 1, 20_001)[:, None]
     points = Sine(alpha)(y, torch.zeros_like(y))
@@ -249,7 +249,7 @@ def zigzag_browser(
 
 
 def _zigzag_figure(f: int, offered: Sequence[int]) -> Figure:
-    figure, ((left, right),) = panels(1, 2, (7.2, 3.1), dpi=110, width_ratios=(1, 1.3))
+    figure, ((left, right),) = panels(1, 2, (5.2, 2.8), dpi=150, width_ratios=(1, 1.2))
     kinks = torch.linspace(0, 1, 2 * f + 1, dtype=torch.float64)
     left.set_facecolor(DATA)
     left.plot(kinks, Zigzag(f).curve(kinks), color=COLORS["erratic_sine"], lw=1.3)
@@ -291,16 +291,25 @@ def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
         frames[(i,)] = Frame(
             webp(_weight_figure(weight, means)),
             "Recall against root-mean-square slope, a line per model, large markers at "
-            f"λ_R = {weight:g}: {'; '.join(said)}.",
-            f"λ_R = {weight:g}. {'; '.join(said)}",
+            f"λ_R = {_short(weight)}: {'; '.join(said)}.",
+            f"λ_R = {_short(weight)}. {'; '.join(said)}",
         )
-    labels = {"λ_R": [f"{weight:g}" for weight in weights]}
+    labels = {"λ_R": [_short(weight) for weight in weights]}
     caption = "The recall and the slope of both models for a chosen λ_R."
     return PictureBrowser("weight-browser", labels, frames, (len(weights) // 2,), caption)
 
 
+def _short(value: float) -> str:
+    """A number as a reader writes it: 0.001, and 10⁻⁷ for what would need an exponent."""
+    mantissa, exponent, power = f"{value:g}".partition("e")
+    if not exponent:
+        return mantissa
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{'' if mantissa == '1' else mantissa + '·'}10{raised}"
+
+
 def _weight_figure(weight: float, means: pd.DataFrame) -> Figure:
-    figure, axis = plt.subplots(figsize=(7.2, 3.3), dpi=110, layout="constrained")
+    figure, axis = plt.subplots(figsize=(5.0, 3.0), dpi=150, layout="constrained")
     for key, line in means.groupby("estimator"):
         name = str(key)
         style = look(name)
@@ -399,7 +408,7 @@ def _restoration_figure(rows: Mapping[str, Tensor], below: Mapping[str, Tensor])
     figure, axes = plt.subplots(
         len(rows),
         1,
-        figsize=(0.8 * columns + 1.3, 0.82 * sum(heights)),
+        figsize=(0.8 * columns + 1.5, 0.82 * sum(heights)),
         dpi=110,
         squeeze=False,
         layout="constrained",
@@ -412,5 +421,5 @@ def _restoration_figure(rows: Mapping[str, Tensor], below: Mapping[str, Tensor])
         place = {"transform": axis.transAxes, "ha": "right", "va": "center"}
         label = NAMES.get(name, name).replace(" ", "\n")
         color = LABEL if name == "posterior_sampler" else COLORS.get(name, LABEL)
-        axis.text(-0.02, 0.5, label, fontsize=9, fontweight="bold", color=color, **place)
+        axis.text(-0.02, 0.5, label, fontsize=10.5, fontweight="bold", color=color, **place)
     return figure

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stochrestore.figures.style import COLORS, DATA, MARKERS, NAMES, WIDTH, panels
+from stochrestore.figures.style import COLORS, DATA, MARKERS, NAMES, ONE_PANEL, WIDTH, panels
 from stochrestore.metrics.lipschitz import Difficulty, least_index, root_constants
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def posterior_sensitivities(found: Mapping[str, tuple[Array, Array]]) -> Figure:
     Args:
         found: from a problem's name to ε and √R/ε.
     """
-    figure, axes = panels(1, 1, (6.2, 3.6))
+    figure, axes = panels(1, 1, ONE_PANEL)
     axis = axes[0, 0]
     looks = ((CURVE, "o", "-"), (WRONG, "^", "-."), (COLORS["sto_gan"], "v", ":"), (INK, "s", "--"))
     for (name, (epsilon, root)), (color, marker, dash) in zip(found.items(), looks, strict=True):
@@ -100,7 +100,7 @@ def posterior_sensitivities(found: Mapping[str, tuple[Array, Array]]) -> Figure:
         axis.plot(epsilon, shown, label=label, **look)
     axis.set(xscale="log", yscale="log", xlabel="ε", ylabel="√R/ε of the posterior")
     axis.set_ylim(LEAST, 60)
-    axis.legend(fontsize=8.5, loc="upper right")
+    figure.legend(fontsize=9.5, loc="outside lower center", ncols=2)
     return figure
 
 

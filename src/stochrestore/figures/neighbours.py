@@ -61,7 +61,7 @@ def _zigzag(f: int, y: float) -> float:
 
 def _neighbours_figure(f: int, delta: float, names: Sequence[str]) -> Figure:
     figure, axes = plt.subplots(
-        1, len(PARTING), figsize=(7.2, 2.75), dpi=110, layout="constrained", sharey=True
+        1, len(PARTING), figsize=(5.2, 2.1), dpi=150, layout="constrained", sharey=True
     )
     figure.get_layout_engine().set(**{"w_pad": 0.1})  # type: ignore[union-attr]
     colors = {
@@ -86,8 +86,8 @@ def _neighbours_figure(f: int, delta: float, names: Sequence[str]) -> Figure:
             axis.text(-1.28, at, label, fontsize=9, ha="left", va=side, color=INK)
             half = (1 - at * at) ** 0.5
             if name == "a stochastic one":
-                axis.plot([-half, half], [at, at], color=color, lw=7, alpha=0.55)
+                axis.plot([-half, half], [at, at], color=color, lw=5, alpha=0.55)
             else:
-                axis.plot(_zigzag(f, at) if name == "a zigzag" else 0.0, at, "o", ms=9, color=color)
+                axis.plot(_zigzag(f, at) if name == "a zigzag" else 0.0, at, "o", ms=7, color=color)
         axis.set_title(name, fontsize=10, color=color, fontweight="bold")
     return figure

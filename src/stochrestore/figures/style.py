@@ -59,6 +59,9 @@ BESIDE: dict[str, Any] = {"textcoords": "offset points"}
 WIDTH = 7.3
 """Inches of a figure as wide as the text, 96 to the inch on a screen of 1300 pixels."""
 
+ONE_PANEL = (4.9, 4.1)
+"""Inches of a plot alone, of which a narrow screen shows the text at a legible size."""
+
 LABEL = "#757575"
 """The grey of labels beside photographs, legible on white and on black."""
 

@@ -20,7 +20,7 @@ from stochrestore.estimators.zigzag import (
     lipschitz_bound,
     optimal_transport,
 )
-from stochrestore.figures.style import BESIDE, COLORS, DATA, WIDTH
+from stochrestore.figures.style import BESIDE, COLORS, DATA, ONE_PANEL, WIDTH
 from stochrestore.problems.finite import FiniteProblem
 
 if TYPE_CHECKING:  # names of results only: a chapter does not depend on the other's experiment
@@ -121,7 +121,7 @@ def entry_ranges(
 
 def perception_distortion(curves: Mapping[str, Curve], mmse: float) -> Figure:
     """W₂ against MSE for families of linear estimators of the Gaussian problem."""
-    figure, axis = plt.subplots(figsize=(7.2, 4.0))
+    figure, axis = plt.subplots(figsize=ONE_PANEL, layout="constrained")
     look = {
         "consistent, stochastic": (FREE, "-"),
         "consistent, deterministic": (CURVE, "-"),
@@ -134,19 +134,19 @@ def perception_distortion(curves: Mapping[str, Curve], mmse: float) -> Figure:
     sampler, best = curves["consistent, stochastic"], curves["least MSE"]
     slip = best.inconsistency[-1]
     for curve, color, text, place in (
-        (sampler, FREE, "posterior sampler:\nMSE exactly doubled", (2.04, 0.06)),
-        (best, WRONG, f"perfect quality,\nbut E‖HX̂ − Y‖² = {slip:.2f}", (1.0, 0.05)),
+        (sampler, FREE, "posterior sampler:\nMSE exactly doubled", (1.66, 0.2)),
+        (best, WRONG, f"perfect quality,\nE‖HX̂ − Y‖² = {slip:.2f}", (0.98, 0.03)),
     ):
         end = (curve.mse[-1] / mmse, curve.wasserstein[-1])
         axis.plot(*end, "o", color=color, ms=8, clip_on=False)
-        axis.text(*place, text, fontsize=8.5, color=color)
+        axis.text(*place, text, fontsize=9, color=color)
     axis.plot(1, sampler.wasserstein[0], "s", color=COLORS["posterior_mean"], ms=8)
-    axis.text(1.07, 0.61, "MMSE estimator", fontsize=8.5, color=MUTED)
+    axis.text(1.07, 0.61, "MMSE estimator", fontsize=9.5, color=MUTED)
     axis.set(
         xlabel="MSE / MMSE", ylabel=PERCEPTUAL_INDEX + ", the perceptual index", xlim=(0.96, 2.4)
     )
     axis.set_ylim(bottom=0)
-    axis.legend(fontsize=8.5, loc="center right", bbox_to_anchor=(1.0, 0.4))
+    figure.legend(fontsize=9.5, loc="outside lower center")
     return figure
 
 
@@ -171,7 +171,7 @@ def twisted_seeds(rates: Sequence[float], sensitivities: Mapping[str, Array]) ->
         rates: turns of the seed per unit of y.
         sensitivities: from a problem's name to R̃ and R at each rate, (len(rates), 2).
     """
-    figure, axis = plt.subplots(figsize=(6.2, 3.9), layout="constrained")
+    figure, axis = plt.subplots(figsize=ONE_PANEL, layout="constrained")
     for (name, values), color in zip(sensitivities.items(), (CURVE, WRONG), strict=True):
         shared, optimal = np.sqrt(values).T
         axis.plot(rates, shared, "-o", color=color, label=f"{name}: √R̃, shared seed (Eq. 7)")
@@ -179,7 +179,7 @@ def twisted_seeds(rates: Sequence[float], sensitivities: Mapping[str, Array]) ->
     axis.set_xscale("symlog", linthresh=1)
     axis.set(xlabel="turns of the seed per unit of y", ylabel="root sensitivity", xlim=(0, None))
     axis.set_xticks(rates, [f"{r:g}" for r in rates])
-    figure.legend(fontsize=8.5, loc="outside lower center", ncols=2)
+    figure.legend(fontsize=9.5, loc="outside lower center", ncols=1)
     return figure
 
 
@@ -256,7 +256,7 @@ def wasserstein_against_frequency(
 
 def trade_off(damped: Mapping[int, TradeOff], erratic: Sequence[int]) -> Figure:
     """W₂ against slope: zigzags, the posterior, and the region without deterministic estimators."""
-    figure, axis = plt.subplots(figsize=(WIDTH, 4.3))
+    figure, axis = plt.subplots(figsize=ONE_PANEL, layout="constrained")
     slopes = np.geomspace(0.02, 200, 300)
     bound = np.array([lipschitz_bound(float(s)) for s in slopes])
     axis.fill_between(slopes, 1e-4, bound, color=DATA, alpha=0.55, lw=0)
@@ -278,5 +278,5 @@ def trade_off(damped: Mapping[int, TradeOff], erratic: Sequence[int]) -> Figure:
         axis.plot(slopes[0], height, marker, color=color, ms=9, label=label, clip_on=False)
     axis.set(xscale="log", yscale="log", xlim=(slopes[0], slopes[-1]), ylim=(1.4e-3, 0.5))
     axis.set(xlabel="slope L: how far X̂⁽²⁾ moves per unit of y", ylabel=PERCEPTUAL_INDEX)
-    axis.legend(fontsize=8.5, loc="lower left", bbox_to_anchor=(0.02, 0.06))
+    figure.legend(fontsize=9.5, loc="outside lower center")
     return figure

@@ -14,7 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse
 from torch import Tensor
 
-from stochrestore.figures.style import BESIDE, COLORS, DATA, LINES, MARKERS, NAMES, WIDTH, look
+from stochrestore.figures.style import (
+    BESIDE,
+    COLORS,
+    DATA,
+    LINES,
+    MARKERS,
+    NAMES,
+    ONE_PANEL,
+    WIDTH,
+    look,
+)
 from stochrestore.figures.tables import Cell, Table, in_order, mean_and_spread
 from stochrestore.problems.toy import Ring
 
@@ -173,7 +183,7 @@ def tradeoff(
         ceiling: √R of the exact posterior sampler, which a vertical line shows.
         epsilon: ε, which turns √R̃ into a root-mean-square slope √R̃/ε.
     """
-    figure, axis = plt.subplots(figsize=(WIDTH, 4.9), layout="constrained")
+    figure, axis = plt.subplots(figsize=ONE_PANEL, layout="constrained")
     curve = (
         pd.DataFrame(sine)
         .groupby("alpha")
@@ -189,10 +199,10 @@ def tradeoff(
     axis.axvline(ceiling / epsilon, color=COLORS["posterior_sampler"], lw=1, ls=":")
     place = (ceiling / epsilon, 0.5)
     said = "what the exact\nposterior needs"
-    axis.annotate(said, place, (-6, 0), **BESIDE, ha="right", fontsize=8.5)
+    axis.annotate(said, place, (-6, 0), **BESIDE, ha="right", fontsize=9)
     axis.set(xscale="log", xlabel="√R̃ / ε: root-mean-square slope (lower is more robust)")
     axis.set(ylabel="recall", ylim=(-0.03, 1.06))
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8.5)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9.5)
     return figure
 
 
