@@ -61,6 +61,7 @@ FRONT_FIGURES = {
     "fig-zigzag-trade-off": (0.0, 0.0, 1.0, 1.0),
     "fig-inpaint-clothes": (0.0, 0.0, 1.0, 0.555),
     "fig-sr-figure-8": (0.0, 0.0, 0.52, 1.0),
+    "fig-families-noise": (0.33, 0.0, 1.0, 1.0),
 }
 """The figures of the front page, by their names in the chapters, and the part shown of each.
 
