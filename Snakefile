@@ -164,9 +164,9 @@ WEIGHTS = Path("_build/weights")
 
 
 def grid(experiment):
-    """The records of an experiment's trainings, once it is known that these can begin."""
+    """The marks of an experiment's trainings, once it is known that these can begin."""
 
-    def records(_):
+    def marks(_):
         resources = workflow.resource_settings.default_resources or {}
         sent = not workflow.local_exec and "slurm_partition" in resources
         try:
@@ -175,9 +175,9 @@ def grid(experiment):
         except InputError as error:
             refuse(error)
         (WEIGHTS / experiment / PRESET / "shared").touch()
-        return found
+        return cluster.marks(found, WEIGHTS / experiment / PRESET)
 
-    return records
+    return marks
 
 
 def need(name):
@@ -197,7 +197,7 @@ rule inpaint_grid:
 
 rule train:
     output:
-        WEIGHTS / "{experiment}" / PRESET / "{job}.json",
+        touch(WEIGHTS / "{experiment}" / PRESET / "done" / "{job}"),
     log:
         WEIGHTS / "{experiment}" / PRESET / "logs/{job}.log",
     wildcard_constraints:

@@ -213,11 +213,40 @@ def test_snakemake_says_in_one_line_that_a_partition_is_not_there(slurm):
     assert said == ["stochrestore: partition: got 'huge'; allowed: main, gpu"]
 
 
-def test_a_machine_that_does_not_see_the_grid_s_folder_trains_nothing(tmp_path):
-    """A job of the grid, in a folder that the grid was not sent from."""
-    record = "_build/weights/sr_scaling/smoke/faces/x4/sto_gan-seed0.json"
-    elsewhere = ("--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path))
+def in_another_folder(folder, mark):
+    """What a job of the grid says in a folder that is not this checkout's."""
+    elsewhere = ("--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder))
     options = ("--profile", "none", "--quiet", "all", "--cores", "1", *SMALL)
-    said = snakemake(*elsewhere, *options, "--", record)
+    return snakemake(*elsewhere, *options, "--", mark)
+
+
+MARK = "_build/weights/sr_scaling/smoke/done/faces/x4/sto_gan-seed0"
+
+
+def test_a_machine_that_does_not_see_the_grid_s_folder_trains_nothing(tmp_path):
+    said = in_another_folder(tmp_path, MARK)
     assert said[0].endswith("does not see _build/weights/sr_scaling/smoke: it must be shared")
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_a_job_that_fails_keeps_the_record_that_is_there(tmp_path):
+    """As where a time limit ends it after its training; here, because the record is foreign."""
+    folder = tmp_path / MARK.partition("/done/")[0]
+    record = folder / "faces" / "x4" / "sto_gan-seed0.json"
+    record.parent.mkdir(parents=True)
+    (folder / "shared").touch()
+    record.write_text("{}")
+    in_another_folder(tmp_path, MARK)
+    assert record.read_text() == "{}"
+    assert "sto_gan-seed0.json" in (folder / "logs/faces/x4/sto_gan-seed0.log").read_text()
+    assert not (tmp_path / MARK).exists()
+
+
+def test_a_mark_counts_while_its_record_is_there(tmp_path):
+    records = [tmp_path / "faces" / f"{name}-seed0.json" for name in ("kept", "removed")]
+    found = cluster.marks(records, tmp_path)
+    for path in (records[0], *found):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert cluster.marks(records, tmp_path) == found
+    assert [mark.name for mark in found if mark.exists()] == ["kept-seed0"]

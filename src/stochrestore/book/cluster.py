@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from math import ceil
@@ -81,6 +81,22 @@ def records(
                 "folder away, or ask for the same settings"
             )
     return [folder / f"{name}.json" for name in jobs]
+
+
+def marks(records: Iterable[Path], folder: Path) -> list[Path]:
+    """The empty files that tell Snakemake of finished trainings; one without its record is removed.
+
+    Snakemake removes what a job writes where the job fails afterwards or is started anew. Of a
+    record, days of training would go with it.
+
+    Args:
+        records: from :func:`records`, all in ``folder``.
+    """
+    pairs = [(r, folder / "done" / r.relative_to(folder).with_suffix("")) for r in records]
+    for record, mark in pairs:
+        if not record.exists():
+            mark.unlink(missing_ok=True)
+    return [mark for _, mark in pairs]
 
 
 @cache
