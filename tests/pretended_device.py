@@ -17,6 +17,7 @@ from torch.utils import _foreach_utils
 from torch.utils._pytree import tree_leaves, tree_map
 
 GPU = torch.device("cuda", 0)
+NAME = "a pretended GPU"
 MIXED = "Expected all tensors to be on the same device, but found at least two devices"
 #: What may take tensors of several devices.
 ANY_DEVICES = {
@@ -242,6 +243,8 @@ def pretended_gpu():
     with (
         files_remember_devices(),
         patch("torch.cuda.is_available", lambda: True),
+        patch("torch.cuda.get_device_name", lambda device=None: NAME),
+        patch("torch.cuda.synchronize", lambda device=None: None),
         patch("torch.cuda.mem_get_info", lambda device=None: (80 * 2**30, 80 * 2**30)),
         patch("torch.autocast", lambda device, dtype: _autocast("cpu", dtype)),
         patch("torch.nn.Module.to", module_to),

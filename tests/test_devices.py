@@ -64,6 +64,7 @@ FEW = {
     "inpaint": {"steps": 1, "runs": 1, "sweep_runs": 1},
     "sr_scaling": {"steps": 1, "runs": 1, "scales": [4]},
     "srflow_robustness": {},
+    "families": {"problem": "fashion_x4", "runs": 1},
 }
 """Sizes below those of preset smoke."""
 

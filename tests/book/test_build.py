@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import pretended_device
 from stochrestore.book import build, notebook
 from stochrestore.errors import InputError
 
@@ -165,6 +166,43 @@ def test_a_killed_build_leaves_nothing_and_the_next_one_works(checkout):
     assert done.returncode == 0, done.stderr
 
 
+PRETEND = """
+import atexit
+
+from pretended_device import pretended_gpu
+
+PRETENDED = pretended_gpu()
+PRETENDED.__enter__()
+atexit.register(PRETENDED.__exit__, None, None, None)
+"""
+
+
+def test_a_build_at_preset_gpu_computes_on_the_gpu(checkout):
+    """Through Snakemake, the command and a kernel; the GPU is pretended in each of them."""
+    library = checkout.root / "src" / "stochrestore"
+    checkout.append("src/stochrestore/experiments/__init__.py", PRETEND)
+    (library / "presets" / "gpu.yaml").write_text("coin: {epsilon: 0.25}\n")
+    coin = library / "experiments" / "coin.py"
+    plain, ours = "config import ExperimentSettings", "experiments.devices import DeviceSettings"
+    text = coin.read_text("utf-8").replace(plain, f"{ours} as ExperimentSettings")
+    coin.write_text(f"import torch\n{text}", "utf-8")
+    path = checkout.root / "notebooks" / "coin.ipynb"
+    found = notebook.read(path)
+    computed = "coin.torch.ones(2, device=settings.torch_device()).sum()"
+    found["cells"][4]["source"] = f"print(type({computed}).__name__, settings.epsilon)"
+    notebook.write(path, found)
+    command = (
+        "from stochrestore.book import build; build.build(['book/executed/coin.ipynb'], 'gpu')"
+    )
+    libraries = f"{library.parent}{os.pathsep}{ROOT / 'tests'}"
+    done = checkout.python("-c", command, variables={"PYTHONPATH": libraries})
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = checkout.page("coin")
+    assert "OnGpu 0.25" in page.read_text("utf-8")
+    stamp = checkout.stamp(page)
+    assert (stamp["preset"], stamp["device"]) == ("gpu", pretended_device.NAME)
+
+
 def test_one_build_at_a_time(tmp_path):
     held = build.alone(tmp_path)
     with pytest.raises(InputError, match=f"is being built by process {os.getpid()}"):
@@ -206,6 +244,14 @@ def made(tmp_path):
     for path in (folder / ".venv" / "bin").iterdir():
         _script(folder / "stand-ins" / path.name, path.read_text())
     return folder
+
+
+def test_make_builds_the_book_at_the_preset_that_it_is_given(made):
+    script = '#!/bin/sh\necho "$@" >> stochrestore-was-asked\n'
+    _script(made / ".venv" / "bin" / "stochrestore", script)
+    done = make(made, "book", "PRESET=gpu")
+    assert done.returncode == 0, done.stderr
+    assert (made / "stochrestore-was-asked").read_text() == "book --preset gpu\n"
 
 
 def _script(path, text):

@@ -15,7 +15,8 @@ import yaml
 from stochrestore import config
 from stochrestore.book import cluster, provenance
 from stochrestore.errors import InputError
-from stochrestore.experiments import plan
+from stochrestore.experiments import inpaint, plan, registry
+from stochrestore.training import checkpoints
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,6 +89,23 @@ def test_a_grid_of_other_settings_is_not_begun_in_the_same_folder(root):
     assert json.loads(path.read_text())["settings"] == settings
 
 
+def test_nor_where_others_are_at_their_checkpoints(root):
+    """Otherwise each job would be sent, refused, and sent again, twenty times."""
+    settings = registry.load("inpaint", "smoke", **FACES)
+    job = inpaint.all_jobs(settings)["faces/sto_gan-seed0"]
+    path = root / "_build" / "weights" / "inpaint" / "smoke" / "checkpoints" / f"{job.name}.pt"
+    path.parent.mkdir(parents=True)
+    checkpoints.save({"step": 3}, {**job.recorded(), "data_sha256": "any"}, path)
+    written = path.read_bytes()
+    assert len(cluster.records("inpaint", "smoke", FACES)) == 4
+    with pytest.raises(InputError, match=r"holds faces/sto_gan-seed0 trained with width 2, not 3"):
+        cluster.records("inpaint", "smoke", {**FACES, "width": 3})
+    assert path.read_bytes() == written
+    path.write_bytes(written[:-9])
+    with pytest.raises(InputError, match=r"sto_gan-seed0.pt cannot be read: remove it"):
+        cluster.records("inpaint", "smoke", FACES)
+
+
 @pytest.fixture
 def begun(root):
     """A grid of which one training has ended and one is at its checkpoint; their files."""
@@ -148,19 +166,21 @@ def test_the_profile_repeats_what_it_replaces():
     assert default.items() <= slurm.items()
 
 
-def said_by_snakemake(*options, **variables):
-    """What a grid that is refused says; Snakemake's own note on the profile is left out."""
+def snakemake(*arguments, **variables):
+    """What a command that is refused says, line by line; a note on the profile is left out."""
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "sr_grid", "--workflow-profile", *options],
+        [sys.executable, "-m", "snakemake", *arguments],
         cwd=ROOT,
         env=os.environ | variables,
         capture_output=True,
         text=True,
     )
     assert done.returncode
-    said = [line for line in done.stderr.splitlines() if "Using workflow specific" not in line]
-    assert len(said) == 1, done.stderr
-    return said[0]
+    return [line for line in done.stderr.splitlines() if "Using workflow specific" not in line]
+
+
+GRID = ("sr_grid", "--workflow-profile")
+SMALL = ("--config", "preset=smoke", "data=faces", "steps=5")
 
 
 def test_a_second_grid_in_the_same_checkout_says_one_line():
@@ -171,20 +191,33 @@ def test_a_second_grid_in_the_same_checkout_says_one_line():
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pytest.skip("this checkout's book is being built")
-        said = said_by_snakemake("profiles/default", "--config", "preset=smoke", "data=faces")
+        (said,) = snakemake(*GRID, "profiles/default", *SMALL)
     assert "is being built by process" in said
 
 
-@pytest.mark.parametrize("options", [[], ["--default-resources", "slurm_partition=huge"]])
-def test_snakemake_itself_says_one_line(tmp_path, options):
-    """The command of profiles/README.md, where SLURM's commands are missing or refuse."""
-    if options:
-        pytest.importorskip("snakemake_executor_plugin_slurm")
-        program(tmp_path, "sbatch", "exit 1")
-        program(tmp_path, "sinfo", "echo main")
-        program(tmp_path, "squeue", "echo squeue")  # the plugin starts with sinfo and this
-    config = ("--config", "preset=smoke", "data=faces", "steps=5")
-    said = said_by_snakemake(
-        "profiles/slurm", *options, *config, PATH=f"{tmp_path}{os.pathsep}/bin"
-    )
-    assert said.startswith("stochrestore: ")
+def test_snakemake_says_in_one_line_that_there_is_no_slurm(tmp_path):
+    """The command of profiles/README.md, with all of the system's commands but for SLURM's."""
+    for each in Path("/bin").iterdir():
+        if each.name not in ("sbatch", "sinfo"):
+            (tmp_path / each.name).symlink_to(each)
+    said = snakemake(*GRID, "profiles/slurm", *SMALL, PATH=str(tmp_path))
+    missing = "sbatch and sinfo are not on the path of this machine"
+    assert said == [f"stochrestore: no SLURM here: {missing}"]
+
+
+def test_snakemake_says_in_one_line_that_a_partition_is_not_there(slurm):
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    program(slurm, "squeue", "echo squeue")  # the plugin starts with sinfo and this
+    huge = ("--default-resources", "slurm_partition=huge")
+    said = snakemake(*GRID, "profiles/slurm", *huge, *SMALL)
+    assert said == ["stochrestore: partition: got 'huge'; allowed: main, gpu"]
+
+
+def test_a_machine_that_does_not_see_the_grid_s_folder_trains_nothing(tmp_path):
+    """A job of the grid, in a folder that the grid was not sent from."""
+    record = "_build/weights/sr_scaling/smoke/faces/x4/sto_gan-seed0.json"
+    elsewhere = ("--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path))
+    options = ("--profile", "none", "--quiet", "all", "--cores", "1", *SMALL)
+    said = snakemake(*elsewhere, *options, "--", record)
+    assert said[0].endswith("does not see _build/weights/sr_scaling/smoke: it must be shared")
+    assert not list(tmp_path.rglob("*.pt"))

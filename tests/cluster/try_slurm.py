@@ -70,12 +70,13 @@ def main():
         undisturbed = folder / "undisturbed"
         say(f"training networks two at a time: {', '.join(SETTINGS)}")
         run("stochrestore", "train", "sr_scaling", *GRID, "--workers", "2", "-o", undisturbed)
+        alone = time.monotonic() - began
         share = two_at_a_time(undisturbed)
-        say(f"two trainings ran in {share:.0%} of the time until the last one began")
+        say(f"{alone:.0f} s; two trainings ran in {share:.0%} of the time until the last one began")
         assert share > 0.9
         cluster = Cluster(folder, stack)
         try:
-            disturbed_grid(cluster, checkout(folder))
+            disturbed_grid(cluster, checkout(folder), patience=max(1200, 5 * alone))
         except BaseException:
             print(cluster.logs(), file=sys.stderr)
             raise
@@ -121,8 +122,12 @@ def checkout(folder):
     return root
 
 
-def disturbed_grid(cluster, root):
-    """Send the trainings as jobs, and disturb three of them; returns once all are done."""
+def disturbed_grid(cluster, root, patience):
+    """Send the trainings as jobs, and disturb three of them; returns once all are done.
+
+    Args:
+        patience: seconds that all may take from then on, which depend on the machine's other work.
+    """
     began = time.monotonic()
     options = ("--slurm-init-seconds-before-status-checks", "3", "--slurm-no-account")
     options += ("--slurm-status-command", "squeue")  # there is no accounting
@@ -172,7 +177,7 @@ def disturbed_grid(cluster, root):
     assert "interrupted; the same command continues" in said, said
     say(f"job {job} was ended by its time limit, which trains {name}")
 
-    wait(lambda: (trainings() and False) or sender.poll() is not None, 1200, "the end of the grid")
+    wait(lambda: (trainings() and False) or sender.poll() is not None, patience, "the grid's end")
     assert sender.returncode == 0, sender.returncode
     again = {name: len(sent[name]) for name in disturbed}
     assert all(jobs > 1 for jobs in again.values()), again

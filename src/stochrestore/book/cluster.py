@@ -19,7 +19,7 @@ from stochrestore import config, store
 from stochrestore.book import provenance
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import plan, registry
-from stochrestore.training.jobs import differing, read_record
+from stochrestore.training.jobs import begun_with
 
 INSTALL = "install it by `pip install 'stochrestore[slurm]'`"
 PLANS = Path("book") / "reference" / "plans"
@@ -75,9 +75,7 @@ def records(
     root = provenance.checkout()
     store.check_folder(root / folder)
     for job in jobs.values():
-        if not job.path(root / folder).with_suffix(".json").exists():
-            continue
-        for name, (then, now) in differing(job, read_record(job, root / folder)).items():
+        for name, (then, now) in begun_with(job, root / folder).items():
             raise InputError(
                 f"{folder} holds {job.name} trained with {name} {then!r}, not {now!r}: move that "
                 "folder away, or ask for the same settings"

@@ -300,14 +300,17 @@ def without_loss(merged: Iterable[Row]) -> list[Row]:
 
 
 def noise_rows(trained: Trained) -> list[Row]:
-    """PMRF's merged rows for each σ_s and λ_R."""
+    """PMRF's merged rows for each σ_s, and for the two λ_R that all of them have."""
     noise = {
         row["estimator"]: row["source_noise"]
         for row in trained.records
         if row["estimator"].startswith("pmrf")
     }
     rows = over_runs(row for row in trained.records if row["estimator"] in noise)
-    return [{**row, "source_noise": noise[row["estimator"]]} for row in rows]
+    ends = (0.0, max(trained.settings.robustness_weights))
+    return [
+        {**row, "source_noise": noise[row["estimator"]]} for row in rows if row["weight"] in ends
+    ]
 
 
 def heat_rows(trained: Trained) -> list[Row]:
@@ -394,6 +397,8 @@ def _on_digits(trained: Trained) -> dict[str, Interval]:
         "little-noise-erratic": difference(plain["pmrf"]["sensitivity"], steepest),
         "little-noise-pays": difference(kept, robust["pmrf"]["recall"]),
     }
+    cold = {name: _at_heat_zero(records, name, "recall") for name in FAMILIES}
+    found["erratic-when-cold"] = difference(cold["pmrf"], _most(cold[name] for name in rest))
     robust_rows = [row for row in noise_rows(trained) if row["weight"] == largest]
     low, high = (choose(robust_rows, key=_noise) for choose in (min, max))
     return {**found, "noise-buys-recall": difference(high["recall"], low["recall"])}
@@ -402,6 +407,18 @@ def _on_digits(trained: Trained) -> dict[str, Interval]:
 def _by_name(records: Iterable[Row], weight: float = 0.0, part: str = "drawn") -> dict[str, Row]:
     """The merged rows of one λ_R, by estimator."""
     return {r["estimator"]: r for r in over_runs(records, part) if r["weight"] == weight}
+
+
+def _at_heat_zero(records: Iterable[Row], family: str, measure: str) -> Interval:
+    """The mean of a measure over the networks of a family, with the seed's mean as their seed."""
+    values = [
+        measured[measure]
+        for row in records
+        if (row["estimator"], row["weight"]) == (family, 0.0)
+        for measured in row["heats"]
+        if measured["heat"] == 0
+    ]
+    return _mean(values, of=measure)
 
 
 def _change(records: Sequence[Row], measure: str, family: str, weight: float) -> Interval:

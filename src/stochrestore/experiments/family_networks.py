@@ -42,6 +42,8 @@ IMAGES = {
 }
 """The image problems: the data, and the scale of super-resolution; 0 where it is inpainting."""
 PROBLEMS = (*TOYS, *IMAGES)
+SHOWN = ("disk", "ring", "digits")
+"""The problems that ``problem=all`` stands for; networks of the others are not shipped."""
 Family = Literal["", "flow", "ddim", "ancestral", "ddrm", "vae", "coupling", "pmrf"]
 FAMILIES: tuple[Family, ...] = ("flow", "ddim", "ancestral", "ddrm", "vae", "coupling", "pmrf")
 
@@ -51,7 +53,7 @@ class FamilySettings(TrainedSettings):
 
     experiment: ClassVar[str] = EXPERIMENT
 
-    problem: str = Field("all", description=f"all, {', '.join(PROBLEMS)}")
+    problem: str = Field("all", description=f"{', '.join(PROBLEMS)}, or all for {', '.join(SHOWN)}")
     family: Family = Field("", description="the family of a single training; empty for the grid")
     width: int = Field(64, ge=2, description="hidden units of each of three layers")
     evaluations: int = Field(
@@ -117,14 +119,14 @@ MEASURED_BY = frozenset(
 
 
 def problems(settings: FamilySettings) -> list[FamilySettings]:
-    """The settings of each problem to show: all of them, or the one asked for."""
+    """The settings of each problem to show: those of :data:`SHOWN`, or the one asked for."""
     if settings.problem != "all":
         return [settings]
     preset = FamilySettings.load(settings.preset).model_dump()
     shared = ("seed", "train", "device", "weights", "runs", "steps")
     given = {name: getattr(settings, name) for name in shared}
     changed = {name: value for name, value in given.items() if value != preset[name]}
-    return [FamilySettings.load(settings.preset, problem=name, **changed) for name in PROBLEMS]
+    return [FamilySettings.load(settings.preset, problem=name, **changed) for name in SHOWN]
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from stochrestore.figures.style import COLORS, DATA, MARKERS, NAMES, WIDTH, look, panels
@@ -95,8 +96,18 @@ def price_of_robustness(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
             _along_weights(axis, name, line, measure)
         axis.set(title=title, xscale="log", xlabel="√R̃/ε", ylabel=AXES[measure])
         axis.set_ylim(bottom=0)
+        _few_ticks(axis)
     _legend_below(figure, axes[0][0])
     return figure
+
+
+def _few_ticks(axis: Axes) -> None:
+    """Plain numbers on a logarithmic axis: 1, 2 and 5 where it is short, else powers of ten."""
+    low, high = axis.get_xlim()
+    digits = (1.0, 2.0, 5.0) if high < 50 * low else (1.0,)
+    axis.xaxis.set_major_locator(LogLocator(subs=digits))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _along_weights(axis: Axes, name: str, line: Rows, measure: str) -> None:
@@ -135,7 +146,9 @@ def over_noise(rows: Rows, measures: Sequence[str] = ("sensitivity", "fid", "rec
             style = {"color": color, "marker": mark, "linestyle": dash, "ms": 5, "capsize": 2}
             axis.errorbar([_noise(r) for r in line], value, ends, label=f"{weight:g}", **style)
         axis.set(xscale="log", xlabel="σ_s", ylabel=AXES[measure])
-    axes[0][0].legend(title="λ_R", fontsize=8.5, title_fontsize=8.5)
+        axis.set_ylim(bottom=0)
+        _few_ticks(axis)
+    axes[0][1].legend(title="λ_R", fontsize=8.5, title_fontsize=8.5)
     return figure
 
 

@@ -38,12 +38,8 @@ def load(path: Path, belongs_to: Mapping[str, Any]) -> dict[str, Any]:
         InputError: an unreadable or truncated file, or the checkpoint of another training; the
             line names the settings that differ.
     """
-    state: Any = None
-    with suppress(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    written = state.get("belongs_to") if isinstance(state, dict) else None
-    if not isinstance(written, dict):
-        raise InputError(f"checkpoint {path} cannot be read: remove it to start afresh")
+    state = _read(path)
+    written = state["belongs_to"]
     now = json.loads(json.dumps(belongs_to))
     changed = [name for name in {**now, **written} if written.get(name) != now.get(name)]
     if changed:
@@ -51,4 +47,22 @@ def load(path: Path, belongs_to: Mapping[str, Any]) -> dict[str, Any]:
             f"checkpoint {path} was written with other settings ({', '.join(changed)}): "
             "remove it to start afresh"
         )
-    return dict(state)
+    return state
+
+
+def owner(path: Path) -> dict[str, Any]:
+    """What decides the weights of the training that wrote a checkpoint; no tensor is read.
+
+    Raises:
+        InputError: an unreadable or truncated file.
+    """
+    return dict(_read(path, mmap=True)["belongs_to"])
+
+
+def _read(path: Path, **options: Any) -> dict[str, Any]:
+    state: Any = None
+    with suppress(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        state = torch.load(path, map_location="cpu", weights_only=True, **options)
+    if not (isinstance(state, dict) and isinstance(state.get("belongs_to"), dict)):
+        raise InputError(f"checkpoint {path} cannot be read: remove it to start afresh")
+    return state

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from stochrestore import store
 from stochrestore.errors import InputError, require, silent
+from stochrestore.training import checkpoints
 from stochrestore.training.loop import Metrics, Trainer, TrainingDiverged, keep_freed_memory
 
 
@@ -112,6 +113,10 @@ class Job:
         here = folder / "checkpoints" if self.intermediate else folder
         return here / f"{self.name}.safetensors"
 
+    def checkpoint(self, folder: Path) -> Path:
+        """Where ``folder`` holds its state until it is finished."""
+        return folder / "checkpoints" / f"{self.name}.pt"
+
 
 @dataclass(frozen=True)
 class Method:
@@ -179,7 +184,7 @@ def _train(
     trainer = method.build(job, *start)
     decided = {"job": job.name, "seed": job.seed}
     data = {"data_sha256": method.data(job.settings)} if method.data else {}
-    checkpoint = folder / "checkpoints" / f"{job.name}.pt"
+    checkpoint = job.checkpoint(folder)
     every = max(1, trainer.steps // method.points)
     measure = method.evaluate
     try:
@@ -396,6 +401,24 @@ def differing(job: Job, record: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]
     known = json.loads(json.dumps(defaults)) | record["settings"]
     needed = job.recorded().items()
     return {name: (known.get(name), value) for name, value in needed if known.get(name) != value}
+
+
+def begun_with(job: Job, folder: Path) -> dict[str, tuple[Any, Any]]:
+    """The settings whose value in a job's record, or in its checkpoint, is not the job's.
+
+    Nothing where there is neither. Otherwise as in :func:`differing`.
+
+    Raises:
+        InputError: the record or the checkpoint cannot be read.
+    """
+    if job.path(folder).with_suffix(".json").exists():
+        return differing(job, read_record(job, folder))
+    if not job.checkpoint(folder).exists():
+        return {}
+    then = checkpoints.owner(job.checkpoint(folder))
+    now = json.loads(json.dumps(job.recorded() | {"seed": job.seed}))
+    pairs = {name: (then[name], value) for name, value in now.items() if name in then}
+    return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
 
 
 def check_settings(jobs: Iterable[Job], folder: Path, settings: Any) -> None:
