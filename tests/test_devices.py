@@ -182,6 +182,15 @@ def test_the_host_never_waits_for_the_gpu_within_a_step(gpu, name, tmp_path, mon
     assert found == []
 
 
+def test_the_cost_of_a_restoration_is_that_of_a_finished_one(gpu):
+    settings = load("families", problem="disk")
+    job = next(iter(families.jobs_of(settings)))
+    network = families.build_estimator(job).to(gpu)
+    with pretended_device.waits() as found:
+        families.cost(families.Trained(settings, {"flow": network}, []), inputs=3)
+    assert [wait.startswith("cpu, cost") for wait in found[-2:]] == [True, True]
+
+
 def start_of(job, folder, method):
     if job.start:
         train_job(job.start, folder, method, progress=False)

@@ -115,6 +115,11 @@ def test_what_a_job_builds_is_decided_by_its_seed(family):
     assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in states), strict=True))
     other = family_networks.build_trainer(job_of(f"disk/{family}-weight0-seed0"))
     assert not torch.equal(other.data, first.data)
+    built = (
+        family_networks.build_trainer(job_of(f"disk/{family}-weight0-seed{i}")) for i in (0, 1)
+    )
+    weights = [next(trainer.network.parameters()) for trainer in built]
+    assert not torch.equal(*weights)
 
 
 def test_building_draws_nothing_from_the_global_generator():

@@ -419,8 +419,8 @@ def test_dequantisation_adds_noise_of_its_size():
         for parameter in flow.parameters():
             nn.init.zeros_(parameter)
     a, u = torch.zeros(2000, 16), torch.zeros(2000, 48)
-    assert float(plain.fit(a, u, draws())) == 0
-    assert float(noisy.fit(a, u, draws())) == pytest.approx(0.5**2 / 2, rel=0.02)
+    assert plain.fit(a, u, draws()).item() == 0
+    assert noisy.fit(a, u, draws()).item() == pytest.approx(0.5**2 / 2, rel=0.02)
 
 
 # --- Time --------------------------------------------------------------------------------------
