@@ -227,7 +227,7 @@ def piq_table(rows: Rows) -> pd.DataFrame:
         for row in rows
         if row["run"] == 0
     ]
-    return pd.DataFrame(shown).set_index("")
+    return pd.DataFrame(shown).set_index("").rename_axis(None)
 
 
 def training_table(records: Mapping[str, Rows]) -> pd.DataFrame:
@@ -247,7 +247,7 @@ def training_table(records: Mapping[str, Rows]) -> pd.DataFrame:
                 "sha256 (run 0)": runs[0]["sha256"][:12],
             }
         )
-    return pd.DataFrame(lines).set_index("")
+    return pd.DataFrame(lines).set_index("").rename_axis(None)
 
 
 def size_table(networks: Mapping[str, nn.Module]) -> pd.DataFrame:
