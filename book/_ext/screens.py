@@ -20,6 +20,10 @@ THEOREM = re.compile(
     r'<span class="caption-number">Theorem [\d.]+\s*</span> \((Theorem [\d.]+) of the paper\)'
 )
 BROWSER = re.compile(r'<figure class="picture-browser[^"]*" id="([^"]+)"')
+MARKED = re.compile(
+    r'(?P<before>[(\[“]*)<span class="math notranslate nohighlight">\\\([^<]*\\\)</span>'
+    r"(?P<after>[,.;:!?)\]”]*)"
+)
 PART = 0.62  # share of a picture that a narrow screen shows at a legible size
 NARROW = 560  # pixels; pictures that are no wider are shown whole
 APART = 34  # empty rows of pixels; more stand above the title of a sheet only
@@ -184,6 +188,16 @@ def parts(pixels):
     return []
 
 
+def keep_marks(app, pagename, templatename, context, doctree):
+    """Keep a formula in a line with the bracket before it and the marks behind it."""
+    context["body"] = MARKED.sub(_unbroken, context.get("body", ""))
+
+
+def _unbroken(match):
+    marked = match["before"] or match["after"]
+    return f'<span class="unbroken">{match[0]}</span>' if marked else match[0]
+
+
 def one_number(app, pagename, templatename, context, doctree):
     """Leave the paper's own number where a caption or a theorem has one."""
     body = SECOND_NUMBER.sub("", context.get("body", ""))
@@ -202,7 +216,7 @@ def skip_to_figures(app, pagename, templatename, context, doctree):
 
 def setup(app):
     """Called by Sphinx; after the page's body is made."""
-    for change in (label_cells, fit_pictures, one_number, skip_to_figures):
+    for change in (label_cells, fit_pictures, keep_marks, one_number, skip_to_figures):
         app.connect("html-page-context", change, priority=800)
     app.add_js_file("fit_formulas.js")
     return {"parallel_read_safe": True}

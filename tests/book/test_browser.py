@@ -156,6 +156,21 @@ def test_nothing_that_matters_is_hidden(page, site, name):
         assert page.evaluate(HIDDEN, kinds) == [], width
 
 
+BEYOND = """() => [...document.querySelectorAll("article mjx-container")].filter(formula => {
+    const { width, right } = formula.firstElementChild.getBoundingClientRect();
+    return width && right > innerWidth;
+}).map(formula => formula.textContent.slice(0, 80))"""
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_no_formula_in_a_line_goes_beyond_a_phone(page, site, name):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(site + name, wait_until="load")
+    page.evaluate(SETTLED)
+    page.evaluate("() => new Promise(done => setTimeout(done, 300))")
+    assert page.evaluate(BEYOND) == []
+
+
 def test_photographs_keep_their_colours_in_the_dark_and_plots_do_not_glare(page, site):
     page.emulate_media(color_scheme="dark")
     page.goto(f"{site}book/executed/inpaint.html", wait_until="load")

@@ -190,3 +190,13 @@ def test_a_drop_much_smaller_than_the_papers_says_so():
         {"paper": "0.95"},
     ):
         assert claims.small_effect(row | other) == ""
+
+
+@pytest.mark.parametrize(
+    ("relation", "printed"),
+    [(">= -1e-15", "≥ −10⁻¹⁵"), ("== 0", "= 0"), ("in [-0.1, 0.1]", "in [−0.1, 0.1]")],
+)
+def test_relations_and_numbers_are_printed_as_a_reader_writes_them(relation, printed):
+    assert claims.relation_text(relation) == printed
+    assert claims.typeset("-2.93e-05") == "−2.93·10⁻⁵"
+    assert claims.typeset("1e+03") == "10³"

@@ -163,3 +163,10 @@ def test_the_keyboard_may_skip_to_figures_that_change():
     context = {"body": '<figure class="picture-browser photographs" id="a-browser">'}
     extension("screens").skip_to_figures(None, "", "", context, None)
     assert '<a class="skip-to-figure" href="#a-browser">' in context["body"]
+
+
+def test_a_formula_and_the_marks_around_it_stay_in_one_line():
+    formula = r'<span class="math notranslate nohighlight">\(x\)</span>'
+    context = {"body": f"a {formula} b ({formula}), c"}
+    extension("screens").keep_marks(None, "", "", context, None)
+    assert context["body"] == f'a {formula} b <span class="unbroken">({formula}),</span> c'

@@ -38,6 +38,7 @@ _RELATION = re.compile(
     rf"(?P<op><=|>=|<|>|==)\s*(?P<bound>{_NUMBER})"
     rf"|in\s*\[\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*\]"
 )
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DIFFERENCE = re.compile(rf"({_NUMBER}) − ({_NUMBER})")
 Kind = Literal["proofs and exact checks", "the toy problem", "images", "this book's own"]
 
@@ -212,7 +213,7 @@ def rows_as_table(names: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     statement = f"{html.escape(row['statement'])} <small>({html.escape(row['where'])})</small>"
-    relation = f"{html.escape(row['quantity'])} {html.escape(row['relation'])}"
+    relation = f"{html.escape(row['quantity'])} {html.escape(relation_text(row['relation']))}"
     return [
         statement,
         relation,
@@ -247,5 +248,25 @@ def measured_text(row: Mapping[str, Any]) -> str:
     if row["value"] is None:
         return "–"
     low, high = row["interval"]
-    interval = "" if low == high else f" [{low:.3g}, {high:.3g}]"
-    return f"{row['value']:.3g}{interval}, {_OVER[row['over']]}"
+    interval = "" if low == high else f" [{_number(low)}, {_number(high)}]"
+    return f"{_number(row['value'])}{interval}, {_OVER[row['over']]}"
+
+
+def relation_text(relation: str) -> str:
+    """A relation as it is printed: ``≥ −10⁻¹⁵`` for ``>= -1e-15``."""
+    for sign, printed in (("<=", "≤"), (">=", "≥"), ("==", "=")):
+        relation = relation.replace(sign, printed)
+    return re.sub(_NUMBER, lambda number: typeset(number[0]), relation)
+
+
+def _number(value: float) -> str:
+    return typeset(f"{value:.3g}")
+
+
+def typeset(number: str) -> str:
+    """A number as it is printed: ``−2.93·10⁻⁵`` for ``-2.93e-05``."""
+    mantissa, exponent, power = number.replace("-", "−").partition("e")
+    if not exponent:
+        return mantissa
+    raised = str(int(power.replace("−", "-"))).translate(_RAISED)
+    return f"{mantissa}·10{raised}" if mantissa.strip("−") != "1" else f"{mantissa[:-1]}10{raised}"

@@ -140,7 +140,7 @@ Figure 8 on {data}: means over images, and 95 % intervals.
 
 ## Output PSNR under attack
 
-Means over images, in dB; RGB, and luma in brackets. The outputs' are without a border of
+Means over images, in dB; RGB, and luma in brackets. Those of outputs leave out a border of
 {experiment.SHAVE} pixels.
 
 {_attack_table(record["rows"])}

@@ -317,10 +317,15 @@ def table(rows: Iterable[Mapping[str, Any]], rates: Mapping[str, float]) -> list
         hours, disk = hours + n * each.hours(rate), disk + left + n * each.checkpoint
         largest = max(largest, held)
         texts = (row["experiment"], row["data"], row["model"], str(n), f"{each.steps:,}")
-        numbers = (f"{each.operations / 1e15:.3g}", f"{each.hours(rate):.2g}", size(held))
+        numbers = (_figures(each.operations / 1e15, 3), _figures(each.hours(rate), 2), size(held))
         body.append([*texts, *numbers, f"{size(left)} + {size(each.checkpoint)}"])
     whole = [f"{operations / 1e15:.0f}", f"{hours:.0f}", size(largest), size(disk)]
     return [head, *body, ["all", "", "", str(trainings), "", *whole]]
+
+
+def _figures(value: float, digits: int) -> str:
+    """A number to some digits, and a large one in whole numbers: 1,220 and 0.00084."""
+    return f"{value:,.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def size(n: int) -> str:

@@ -20,6 +20,7 @@ from stochrestore.figures.style import (
     NAMES,
     WIDTH,
     draw_intervals,
+    label_color,
     look,
     panels,
 )
@@ -122,7 +123,7 @@ def _draw_sheet(
         axis.imshow(mosaic(images), interpolation="nearest", aspect="auto")
         narrow = images.shape[0] == 1
         label = _label(title, images, notes)
-        color = COLORS.get(title, LABEL) if title != "posterior_sampler" else LABEL
+        color = label_color(title)
         axis.set_title(label, fontsize=9, color=color, pad=5, loc="center" if narrow else "left")
         axis.set_axis_off()
         if title in COLORS and title != "posterior_sampler":  # a bar over the columns of a model
@@ -198,7 +199,7 @@ def attack_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]]) -> Figure:
             axis.patch.set_alpha(0)
             for spine in axis.spines.values():
                 spine.set_visible(False)
-        line[0].set_ylabel(NAMES[name], color=COLORS[name], fontsize=8.5, fontweight="bold")
+        line[0].set_ylabel(NAMES[name], color=label_color(name), fontsize=8.5, fontweight="bold")
     for axis, heading in zip(np.atleast_2d(axes)[0], headings, strict=True):
         axis.set_title(heading, fontsize=8.5, color=LABEL)
     return figure
@@ -227,7 +228,7 @@ def piq_table(rows: Rows) -> pd.DataFrame:
         for row in rows
         if row["run"] == 0
     ]
-    return pd.DataFrame(shown).set_index("")
+    return pd.DataFrame(shown).set_index("").rename_axis(None)
 
 
 def training_table(records: Mapping[str, Rows]) -> pd.DataFrame:
@@ -247,7 +248,7 @@ def training_table(records: Mapping[str, Rows]) -> pd.DataFrame:
                 "sha256 (run 0)": runs[0]["sha256"][:12],
             }
         )
-    return pd.DataFrame(lines).set_index("")
+    return pd.DataFrame(lines).set_index("").rename_axis(None)
 
 
 def size_table(networks: Mapping[str, nn.Module]) -> pd.DataFrame:

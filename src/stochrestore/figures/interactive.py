@@ -27,7 +27,7 @@ from stochrestore.errors import require
 from stochrestore.estimators.closed_form import Sine
 from stochrestore.estimators.zigzag import Zigzag, lipschitz_bound
 from stochrestore.figures.images import mosaic
-from stochrestore.figures.style import COLORS, DATA, LABEL, NAMES, look, panels
+from stochrestore.figures.style import COLORS, DATA, NAMES, label_color, look, panels
 from stochrestore.figures.tables import in_order
 from stochrestore.figures.toy import draw_disk
 from stochrestore.metrics.psnr import psnr
@@ -420,6 +420,6 @@ def _restoration_figure(rows: Mapping[str, Tensor], below: Mapping[str, Tensor])
         axis.set_axis_off()
         place = {"transform": axis.transAxes, "ha": "right", "va": "center"}
         label = NAMES.get(name, name).replace(" ", "\n")
-        color = LABEL if name == "posterior_sampler" else COLORS.get(name, LABEL)
+        color = label_color(name)
         axis.text(-0.02, 0.5, label, fontsize=10.5, fontweight="bold", color=color, **place)
     return figure

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from stochrestore.experiments.srflow_robustness import SHAVE
-from stochrestore.figures.style import COLORS, LABEL, NAMES, WIDTH, draw_intervals, look
+from stochrestore.figures.style import LABEL, NAMES, WIDTH, draw_intervals, label_color, look
 from stochrestore.figures.tables import Cell, Table
 from stochrestore.metrics.intervals import Interval, mean_interval
 
@@ -42,6 +42,7 @@ def figure_8(rows: Sequence[Row], channels: str = "rgb") -> Figure:
         of_set = [row for row in rows if row["data"] == data]
         for axis, key in zip(line, ("output", "input"), strict=True):
             _against_alpha(axis, of_set, f"{key}_{channels}")
+            axis.tick_params(labelleft=True)  # also where a phone shows the panel alone
         inputs = _over_images(of_set, f"input_{channels}")
         line[0].plot(*inputs, "--", color=INPUT, label="attacked input (AI-PSNR)")
         line[0].set(
@@ -167,7 +168,7 @@ def pictures(results: Mapping[str, Attacked], image: int, alpha: float) -> Figur
         shown = (result.group.y[image], result.y[image], clean, moved, change)
         for axis, x in zip(row, shown, strict=True):
             _picture(axis, x)
-        row[0].set_ylabel(NAMES[name], color=COLORS[name], fontsize=9, fontweight="bold")
+        row[0].set_ylabel(NAMES[name], color=label_color(name), fontsize=9, fontweight="bold")
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=8.5, color=LABEL)
     figure.patch.set_alpha(0)

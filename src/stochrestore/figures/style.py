@@ -59,6 +59,8 @@ BESIDE: dict[str, Any] = {"textcoords": "offset points"}
 WIDTH = 7.3
 """Inches of a figure as wide as the text, 96 to the inch on a screen of 1300 pixels."""
 
+_ON_PHOTOGRAPHS = {"#A53F00": "#BF5000", "#A8477F": "#B84F97"}
+
 ONE_PANEL = (4.9, 4.1)
 """Inches of a plot alone, of which a narrow screen shows the text at a legible size."""
 
@@ -67,6 +69,14 @@ LABEL = "#757575"
 
 DATA = "#C9CED6"
 """The colour of data and supports."""
+
+
+def label_color(name: str) -> str:
+    """The colour of an estimator's name beside photographs, legible on white and on black."""
+    if name == "posterior_sampler":
+        return LABEL
+    color = COLORS.get(name, LABEL)
+    return _ON_PHOTOGRAPHS.get(color, color)
 
 
 def look(key: str) -> dict[str, Any]:

@@ -101,6 +101,8 @@ def entry_ranges(
 ) -> Figure:
     """The ranges of all p(x̂ | y) with D(x̂) = y in several polytopes, one per panel."""
     figure, axes = plt.subplots(1, len(ranges), figsize=(WIDTH, 2.7), sharey=True)
+    for axis in axes:
+        axis.tick_params(labelleft=True)  # also where a phone shows the panel alone
     entries = np.argwhere(problem.consistent_entries)
     entries = entries[np.lexsort((entries[:, 0], entries[:, 1]))]
     rows, columns = entries.T
@@ -158,6 +160,7 @@ def gan_training(histories: Mapping[str, GanHistory]) -> Figure:
         axis.plot(history.step, history.conditional, color=WRONG, lw=2, label=given)
         axis.plot(history.step, history.marginal, color=INK, lw=1.4, ls="--", label=marginal)
         axis.set(title=title, xlabel="step", yscale="log", ylim=(1e-7, 5))
+        axis.tick_params(labelleft=True)
     axes[0].set_ylabel("W₂")
     axes[0].legend(fontsize=8.5)
     figure.tight_layout()

@@ -45,7 +45,7 @@ def health_table(records: Mapping[str, Rows], control: float) -> pd.DataFrame:
             each = ", ".join(f"{value:.3f}" for value in found)
             lines.append({"": NAMES[name], "mean": f"{np.mean(found):.3f}", "each network": each})
     lines.append({"": "images", "mean": f"{control:.3f}", "each network": "–"})
-    return pd.DataFrame(lines).set_index("")
+    return pd.DataFrame(lines).set_index("").rename_axis(None)
 
 
 CURVES = ("fid", "precision", "recall", "std", "robustness")
