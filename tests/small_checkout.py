@@ -52,11 +52,11 @@ import sys
 from tqdm import tqdm
 from stochrestore.book import claims
 from stochrestore.experiments import NAME
-from stochrestore.metrics.intervals import student_interval
+from stochrestore.metrics.interval import Interval
 settings = NAME.Settings.load(preset, seed=seed, robust=robust, epsilon=epsilon)
 assert settings.seed != 13, "unlucky"
 ---
-found = {"NAME.a": student_interval([0.49, 0.5])}
+found = {"NAME.a": Interval(0.495, 0.49, 0.5)}
 claims.Evidence("NAME", settings.preset, found, dict.fromkeys(found, "trainings"))
 ---
 for _ in tqdm(range(2)):

@@ -170,8 +170,9 @@ def test_a_run_does_not_depend_on_the_users_configuration(checkout, tmp_path):
     assert "? coin.a: not tested" in done.stdout
 
 
-def test_the_command_starts_without_the_modules_of_unix_and_without_matplotlib(checkout):
-    absent = "resource=None, fcntl=None, matplotlib=None"
+def test_the_command_starts_without_the_modules_of_unix_and_in_a_second(checkout):
+    slow = ("matplotlib", "torch", "scipy", "pandas")  # seconds, which `--help` need not wait for
+    absent = ", ".join(f"{name}=None" for name in ("resource", "fcntl", *slow))
     script = f"import sys; sys.modules.update({absent}); import stochrestore.cli"
     done = checkout.python("-c", script)
     assert (done.returncode, done.stderr) == (0, "")

@@ -23,17 +23,12 @@ from stochrestore.book import (
     runs,
     submissions,
 )
-from stochrestore.book import collect as book_collect
-from stochrestore.book import pages as book_pages
 from stochrestore.book import pdf as book_pdf
-from stochrestore.data import downloads
-from stochrestore.errors import InputError, require
-from stochrestore.experiments import plan as plans
+from stochrestore.errors import InputError, TrainingDiverged, require
 from stochrestore.experiments import registry
 from stochrestore.store import check_folder
-from stochrestore.training.jobs import select, train_jobs
-from stochrestore.training.loop import TrainingDiverged
 
+# What imports torch, which takes seconds, is imported by the commands that need it.
 app = typer.Typer(
     help=__doc__,
     add_completion=False,
@@ -80,6 +75,8 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch a data set, checked by sha256; an interrupted download continues where it stopped."""
+    from stochrestore.data import downloads
+
     print(downloads.fetch(name, source=source))
 
 
@@ -131,6 +128,8 @@ def train(
     ] = None,
 ) -> None:
     """Train an experiment's networks; when interrupted, call it again to continue."""
+    from stochrestore.training.jobs import select, train_jobs
+
     module = registry.trained(experiment)
     settings = module.Settings.load(preset, **_assignments(parameter, experiment))
     folder = _or_default(output, Path("_build") / "weights" / experiment / preset)
@@ -168,11 +167,14 @@ def plan(
 
     The status is 1 if something is missing.
     """
+    from stochrestore.book import needs
+    from stochrestore.experiments import plan as plans
+
     require(preset in config.PRESETS, "preset", preset, ", ".join(config.PRESETS))
     if as_json:
         print(json.dumps(plans.record(preset), indent=1))
         return
-    missing = doctor.missing(preset, data or [])
+    missing = needs.missing(preset, data or [])
     rates = dict.fromkeys(plans.experiments(preset), rate) if rate else plans.rates(preset)
     table = plans.table(plans.rows(preset), rates)
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
@@ -196,7 +198,9 @@ def collect(
     ] = False,
 ) -> None:
     """Take finished trainings and executed notebooks of another machine, after checking them."""
-    for path in book_collect.collect(folder, replace=replace):
+    from stochrestore.book.collect import collect as take
+
+    for path in take(folder, replace=replace):
         print(path)
 
 
@@ -283,9 +287,11 @@ def write_pages(
     ] = None,
 ) -> None:
     """Write the pages of the book that are made from its executed notebooks."""
+    from stochrestore.book import pages
+
     executed = _or_default(folder, "book/executed")
     require(executed.is_dir(), "pages", str(executed), "a folder of executed notebooks")
-    for path in book_pages.write(executed):
+    for path in pages.write(executed):
         print(path)
 
 

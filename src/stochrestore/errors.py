@@ -1,4 +1,4 @@
-"""The error for bad input: one line that says what is wrong, where, and what is allowed."""
+"""Errors that end a command in one line: bad input, and a training that makes no sense."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """An error in the input, in one line, which a notebook shows instead of a traceback."""
+    """An error in the input, in one line, which a notebook shows instead of a traceback.
+
+    The line says what is wrong, where, and what is allowed.
+    """
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
+
+
+class TrainingDiverged(RuntimeError):
+    """Going on makes no sense: a loss is not finite, or the critic has won for good."""
 
 
 def require(condition: bool, where: str, got: Any, allowed: str) -> None:

@@ -14,13 +14,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from stochrestore.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 #: Seconds that the clocks of machines which share a folder may differ by: what is older than what
 #: it was made from is made again.
@@ -48,6 +47,8 @@ def save(module: nn.Module, path: Path, record: dict[str, Any], *, half: bool = 
 
 def to_bytes(module: nn.Module, *, half: bool = False) -> bytes:
     """What :func:`save` writes of a module's weights."""
+    from safetensors.torch import save as tensors_to_bytes  # with torch: seconds
+
     state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
     if half:
         state = {k: t.half() if t.is_floating_point() else t for k, t in state.items()}
@@ -61,6 +62,8 @@ def load(module: nn.Module, path: Path) -> dict[str, Any]:
         InputError: a missing file, a truncated or altered one (sha256), or weights of another
             network.
     """
+    from safetensors.torch import load as tensors_from_bytes  # with torch: seconds
+
     record, data = _verified(path)
     try:
         module.load_state_dict(tensors_from_bytes(data))

@@ -11,7 +11,7 @@ from stochrestore.book import claims, claims_page
 from stochrestore.book.claims import Claim, Evidence
 from stochrestore.errors import InputError
 from stochrestore.experiments.registry import CHAPTERS
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 
 OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 TRAINED = {"coin.a": "trainings"}

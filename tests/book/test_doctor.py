@@ -4,7 +4,7 @@ from collections import namedtuple
 
 import pytest
 
-from stochrestore.book import doctor, provenance
+from stochrestore.book import doctor, needs, provenance
 from stochrestore.data import downloads
 from stochrestore.errors import InputError
 from stochrestore.networks.official import ADDRESSES
@@ -84,9 +84,9 @@ def test_a_record_without_a_digest_is_bad(tmp_path):
 
 def test_an_old_torch_is_bad(monkeypatch):
     monkeypatch.setattr("torch.__version__", "2.5.1+cpu")
-    assert not doctor._torch().good
+    assert not doctor.torch_version().good
     monkeypatch.setattr("torch.__version__", "2.13.0+cu130")
-    assert doctor._torch().good
+    assert doctor.torch_version().good
 
 
 def test_cut_weights_are_to_be_restored(tmp_path):
@@ -99,9 +99,9 @@ def test_cut_weights_are_to_be_restored(tmp_path):
 
 
 def test_what_a_preset_still_needs_comes_with_the_command(monkeypatch, data_folder, tmp_path):
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(needs, "find_spec", lambda name: None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    missing = {finding.what: finding for finding in doctor.missing("paper")}
+    missing = {finding.what: finding for finding in needs.missing("paper")}
     assert {"data celeba", "data imagenet64", "data set5", "GPU"} <= missing.keys()
     assert "pip install" in missing["Snakemake's plugin for SLURM"].advice
     assert "`stochrestore data fetch set5`" in missing["data set5"].advice
@@ -113,14 +113,14 @@ def test_what_a_preset_still_needs_comes_with_the_command(monkeypatch, data_fold
     (tmp_path / "img_align_celeba" / "000001.jpg").touch()
     (tmp_path / "edsr.pt").touch()
     given = [f"celeba:{tmp_path}", f"edsr_weights:{tmp_path / 'edsr.pt'}", "esrgan_weights:/none"]
-    there = {finding.what: finding.said for finding in doctor.missing("paper", given)}
+    there = {finding.what: finding.said for finding in needs.missing("paper", given)}
     assert "data celeba" not in there
     assert "published weights of edsr" not in there
     assert there["published weights of esrgan"] == "/none is no file"
     assert "data imagenet64" in there
     with pytest.raises(InputError, match="--data: got 'cats'; allowed: celeba, imagenet64"):
-        doctor.missing("paper", ["cats:/x"])
-    named = {finding.what for preset in ("smoke", "gpu") for finding in doctor.missing(preset)}
+        needs.missing("paper", ["cats:/x"])
+    named = {finding.what for preset in ("smoke", "gpu") for finding in needs.missing(preset)}
     assert not {what for what in named if "data" in what or "weights" in what}
 
 

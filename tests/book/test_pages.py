@@ -14,7 +14,7 @@ from stochrestore.book import claims, claims_page, equations, notebook, pages, p
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError
 from stochrestore.experiments import registry
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 
 CLAIMS = "src/stochrestore/book/claims.yaml"
 

@@ -10,7 +10,7 @@ from stochrestore.book import claims, notebook, provenance, runs
 from stochrestore.book.runs import Run
 from stochrestore.cli import app
 from stochrestore.errors import InputError
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 
 MARK = {
     "commit": "0123456789abcdef",

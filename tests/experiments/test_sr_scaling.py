@@ -14,7 +14,7 @@ from stochrestore.estimators.weighted_posterior import WeightedPosterior
 from stochrestore.experiments import registry, sr_scaling
 from stochrestore.figures import images as figures
 from stochrestore.metrics.information import gaussian_bits
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 from stochrestore.metrics.restoration import consistency_psnr
 
 

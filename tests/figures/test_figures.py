@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from stochrestore.figures import images, sr_robustness, style, tables, theory, toy, trainings
 from stochrestore.figures.interactive import weight_browser
 from stochrestore.figures.style import NAMES
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 MODELS = ("robust_gan", "erratic_gan", "robust_sto_gan", "sto_gan")

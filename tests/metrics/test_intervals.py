@@ -10,8 +10,8 @@ from scipy import stats
 
 from stochrestore.errors import InputError
 from stochrestore.metrics.frechet import frechet_distance
+from stochrestore.metrics.interval import Interval
 from stochrestore.metrics.intervals import (
-    Interval,
     difference,
     frechet_interval,
     mean_interval,

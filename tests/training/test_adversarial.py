@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stochrestore.degradations import Inpainting
-from stochrestore.errors import InputError
+from stochrestore.errors import InputError, TrainingDiverged
 from stochrestore.experiments import evaluation
 from stochrestore.losses import critic_gan_loss, r1_penalty
 from stochrestore.networks.mlp import MLPCritic, MLPEstimator
@@ -19,7 +19,6 @@ from stochrestore.networks.unet import UNet
 from stochrestore.training import adversarial as training
 from stochrestore.training import loop
 from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
-from stochrestore.training.loop import TrainingDiverged
 
 SETTINGS = TrainingSettings(
     steps=12, batch_size=16, lr=1e-3, robustness_weight=0.1, robustness_seeds=2

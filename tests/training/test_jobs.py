@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from stochrestore import store
-from stochrestore.errors import InputError
+from stochrestore.errors import InputError, TrainingDiverged
 from stochrestore.experiments import (
     inpaint,
     registry,
@@ -26,7 +26,6 @@ from stochrestore.experiments import (
 )
 from stochrestore.training.adversarial import AlternatingTrainer
 from stochrestore.training.jobs import Method, finished, load, select, train_job, train_jobs
-from stochrestore.training.loop import TrainingDiverged
 
 SMOKE = registry.load("toy_tradeoff", "smoke", steps=6, training_samples=200, device="cpu")
 

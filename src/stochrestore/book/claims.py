@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from stochrestore.errors import InputError, require
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not tested"]
 Over = Literal["trainings", "images", "samples", "one training", "exact"]

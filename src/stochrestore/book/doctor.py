@@ -1,26 +1,19 @@
-"""Checks of an installation and of the book's pages: what is there, and what to do about it."""
+"""Checks of an installation and of the book's pages: what is there, and what to do about it.
+
+A check imports what it checks: that takes seconds, and the pages need none of it.
+"""
 
 from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
-from stochrestore.book import cluster, provenance
+from stochrestore.book import provenance
 from stochrestore.book.offline import external_references
-from stochrestore.data import downloads
-from stochrestore.data.images import WITH_PATH
-from stochrestore.errors import InputError, require
-from stochrestore.experiments import plan
-from stochrestore.networks.official import ADDRESSES
+from stochrestore.errors import InputError
 
-_PUBLISHED = {
-    "celeba": "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
-    "imagenet64": "https://image-net.org/download-images (downsampled, 64×64)",
-}
 _INSTALL = "install the versions of requirements.lock: `make book` does"
 _RESTORE = "restore it from the repository: `git checkout -- src/stochrestore/weights`"
 _FREE = 2  # GiB that notebooks, pages and a training's checkpoints may take
@@ -41,7 +34,16 @@ class Finding:
 
 def everything(preset: str) -> list[Finding]:
     """The environment, data and weights, then the pages of a book at ``preset``."""
-    found = [_python(), _torch(), _gpu(), _piq(), _disk(), _browser(), *data(), _inception()]
+    found = [
+        _python(),
+        torch_version(),
+        gpu(),
+        piq_works(),
+        free_disk(),
+        _browser(),
+        *data(),
+        inception(),
+    ]
     run = f"`make book PRESET={preset}` runs what is not up to date"
     stale = [page if page.good else replace(page, advice=run) for page in pages(preset)]
     return [*found, *weights(), *stale]
@@ -49,10 +51,14 @@ def everything(preset: str) -> list[Finding]:
 
 def data() -> list[Finding]:
     """Whether each benchmark of super-resolution was fetched; a file lost or damaged is bad."""
+    from stochrestore.data import downloads
+
     return [_benchmark(name) for name in downloads.BENCHMARKS]
 
 
 def _benchmark(name: str) -> Finding:
+    from stochrestore.data import downloads
+
     n, wrong = len(downloads.registry(name)), list(downloads.wrong_files(name).values())
     fetch = f"`stochrestore data fetch {name}` gets it" if wrong else ""
     if wrong.count("missing") == n:
@@ -62,7 +68,8 @@ def _benchmark(name: str) -> Finding:
     return Finding(f"data {name}", not wrong, said, fetch)
 
 
-def _inception() -> Finding:
+def inception() -> Finding:
+    """Whether the weights of the paper's features are there."""
     from stochrestore.metrics.features import INCEPTION_ADDRESS, INCEPTION_FILE
     from stochrestore.metrics.torchvision_ops import hub_file
 
@@ -71,64 +78,6 @@ def _inception() -> Finding:
         return Finding("Inception's weights", True, str(path))
     advice = f"only the features of the paper need them: fetch {INCEPTION_ADDRESS} to {path}"
     return Finding("Inception's weights", True, "not there", advice)
-
-
-def missing(preset: str, given: Iterable[str] = ()) -> list[Finding]:
-    """What the trainings of a preset, and Appendix G at it, need and this machine lacks.
-
-    Args:
-        given: where data and weights are that cannot be fetched, as ``KIND:PATH``.
-
-    Raises:
-        InputError: what is given is of no kind that the preset needs.
-    """
-    found = [_torch(), _piq(), _disk()]
-    paths = {kind: path for kind, _, path in (each.partition(":") for each in given)}
-    of_paper = preset == "paper"
-    kinds = {kind for kinds in plan.PAPER_DATA.values() for kind in kinds} if of_paper else set()
-    networks = [f"{name}_weights" for name in ADDRESSES] if of_paper else []
-    allowed = ", ".join([*sorted(kinds), *networks]) or "none at this preset"
-    for kind in paths:
-        require(kind in {*kinds, *networks}, "--data", kind, allowed)
-    found += [_images(kind, paths.get(kind, "")) for kind in sorted(kinds)]
-    found += [_published(setting, paths.get(setting, "")) for setting in networks]
-    if of_paper:
-        found += [finding for finding in (*data(), _inception()) if finding.advice]
-    if preset in plan.ON_GPU:
-        found += [finding for finding in (_gpu(), _plugin()) if finding.advice]
-    return [finding for finding in found if finding.advice]
-
-
-def _images(kind: str, path: str) -> Finding:
-    """Whether the folder of a data set that others hand out has its layout."""
-    layout = WITH_PATH[kind].partition(", a folder with ")[2]
-    get = f"get it from {_PUBLISHED[kind]}, and plan with --data {kind}:PATH"
-    if not path:
-        return Finding(f"data {kind}", False, "no folder is named", get)
-    folder = Path(path).expanduser()
-    first = layout.split()[0].removesuffix("/").removesuffix(",")
-    good = any(folder.glob(f"{first}*")) or any(folder.glob(f"*/{first}*"))
-    said = str(folder) if good else f"{folder} does not hold {layout}"
-    return Finding(f"data {kind}", good, said, "" if good else get)
-
-
-def _published(setting: str, path: str) -> Finding:
-    """Whether the file of a published network of Appendix G is there."""
-    name = setting.removesuffix("_weights")
-    what = f"published weights of {name}"
-    if path and Path(path).expanduser().is_file():
-        return Finding(what, True, path)
-    said = f"{path} is no file" if path else "no file is named: the small network would be loaded"
-    get = f"`curl -LO {ADDRESSES[name]}` gets them"
-    unpack = ", `unzip` SRFlow_DF2K_4X.pth" if name == "srflow" else ""
-    use = f"plan with --data {setting}:FILE, run srflow_robustness with -p {setting}=FILE"
-    return Finding(what, False, said, f"{get}{unpack}; {use}")
-
-
-def _plugin() -> Finding:
-    if find_spec("snakemake_executor_plugin_slurm"):
-        return Finding("Snakemake's plugin for SLURM", True, "installed")
-    return Finding("Snakemake's plugin for SLURM", True, "not installed", cluster.INSTALL)
 
 
 def weights() -> list[Finding]:
@@ -179,14 +128,16 @@ def _python() -> Finding:
     return Finding("Python", True, f"{platform.python_version()} (≥ 3.11)")
 
 
-def _torch() -> Finding:
+def torch_version() -> Finding:
+    """Whether torch is of a version that the library works with."""
     import torch
 
     good = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 6)
     return Finding("torch", good, f"{torch.__version__} (≥ 2.6)", "" if good else _INSTALL)
 
 
-def _gpu() -> Finding:
+def gpu() -> Finding:
+    """The graphics card that torch sees, if any."""
     import torch
 
     if torch.cuda.is_available():
@@ -197,7 +148,8 @@ def _gpu() -> Finding:
     )
 
 
-def _piq() -> Finding:
+def piq_works() -> Finding:
+    """Whether piq can be imported beside this torch."""
     from stochrestore.metrics.torchvision_ops import compiled_operators_work, import_piq
 
     try:
@@ -208,7 +160,8 @@ def _piq() -> Finding:
     return Finding("piq", True, f"{version}; torchvision {ops}")
 
 
-def _disk() -> Finding:
+def free_disk() -> Finding:
+    """Whether there is room for notebooks, pages and a training's checkpoints."""
     free = shutil.disk_usage(provenance.checkout()).free / 2**30
     good = free >= _FREE
     advice = "" if good else f"free {_FREE} GiB; `make clean` removes what can be made again"

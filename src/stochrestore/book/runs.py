@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from stochrestore import config
 from stochrestore.book import claims, claims_page, notebook, provenance
 from stochrestore.errors import InputError
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 from stochrestore.store import read_record, write_record
 
 FOLDER = Path("book") / "reference" / "runs"

@@ -16,7 +16,7 @@ from torch import Tensor
 from stochrestore.config import ExperimentSettings
 from stochrestore.estimators.base import no_seed
 from stochrestore.estimators.zigzag import Zigzag, horizontal_transport, optimal_transport
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 from stochrestore.metrics.wasserstein import wasserstein_discrete
 from stochrestore.problems.square import Square
 from stochrestore.problems.toy import midpoints

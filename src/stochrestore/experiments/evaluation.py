@@ -20,8 +20,8 @@ from stochrestore.experiments.image_gans import Degradation, ImageSettings, imag
 from stochrestore.metrics.coverage import coverage_interval
 from stochrestore.metrics.features import FeatureExtractor, feature_extractor
 from stochrestore.metrics.frechet import frechet_distance
+from stochrestore.metrics.interval import Interval
 from stochrestore.metrics.intervals import (
-    Interval,
     frechet_interval,
     mean_interval,
     student_interval,

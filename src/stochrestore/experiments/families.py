@@ -44,7 +44,8 @@ from stochrestore.experiments.family_networks import all_jobs as all_jobs
 from stochrestore.experiments.family_networks import problems as problems
 from stochrestore.experiments.toy_gans import parameters_like
 from stochrestore.experiments.trained import load_networks, trained_weights
-from stochrestore.metrics.intervals import Interval, difference, student_interval
+from stochrestore.metrics.interval import Interval
+from stochrestore.metrics.intervals import difference, student_interval
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.metrics.psnr import MOST_PSNR
 from stochrestore.metrics.restoration import consistency_psnr, robustness

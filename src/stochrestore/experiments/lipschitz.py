@@ -23,7 +23,7 @@ from stochrestore.estimators.linear_gaussian import LinearEstimator
 from stochrestore.estimators.zigzag import mean_absolute_difference
 from stochrestore.experiments.toy_gans import METHOD, ToySettings, main_jobs, parameters_like
 from stochrestore.experiments.trained import load_networks
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 from stochrestore.metrics.lipschitz import (
     Cells,
     Difficulty,

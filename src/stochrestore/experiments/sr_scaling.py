@@ -33,7 +33,8 @@ from stochrestore.experiments.image_gans import (
 )
 from stochrestore.experiments.trained import load_networks, trained_weights
 from stochrestore.metrics.information import gaussian_bits
-from stochrestore.metrics.intervals import Interval, difference
+from stochrestore.metrics.interval import Interval
+from stochrestore.metrics.intervals import difference
 from stochrestore.training.jobs import MODELS, Job
 
 EXPERIMENT = "sr_scaling"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stochrestore.figures.style import COLORS, DATA, MARKERS, NAMES, WIDTH, look, panels
 from stochrestore.figures.tables import Cell, Table
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 from stochrestore.training.jobs import MODELS
 
 Rows = Sequence[Mapping[str, Any]]

@@ -14,7 +14,8 @@ from torch import Tensor
 from stochrestore.experiments.srflow_robustness import SHAVE
 from stochrestore.figures.style import LABEL, NAMES, WIDTH, draw_intervals, label_color, look
 from stochrestore.figures.tables import Cell, Table
-from stochrestore.metrics.intervals import Interval, mean_interval
+from stochrestore.metrics.interval import Interval
+from stochrestore.metrics.intervals import mean_interval
 
 if TYPE_CHECKING:  # names of results only
     from stochrestore.experiments.srflow_robustness import Attacked

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 
 Dashes: TypeAlias = str | tuple[int, tuple[float, ...]]
 _DASHES = (0, (7.0, 2.0, 1.0, 2.0, 1.0, 2.0))

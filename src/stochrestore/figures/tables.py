@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from stochrestore.figures.style import NAMES
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 
 Rows = Sequence[Mapping[str, Any]]
 ORDER = ("sto_gan", "robust_sto_gan", "erratic_gan", "robust_gan")

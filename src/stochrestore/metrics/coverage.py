@@ -14,7 +14,8 @@ from scipy import stats
 from torch import Tensor
 
 from stochrestore.errors import require
-from stochrestore.metrics.intervals import TAIL, Interval, check_repeats, share_interval
+from stochrestore.metrics.interval import Interval
+from stochrestore.metrics.intervals import TAIL, check_repeats, share_interval
 
 TILE = 2048
 """The number of points whose distances to all centres are computed together."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from scipy import stats
@@ -19,32 +19,11 @@ from torch import Tensor
 
 from stochrestore.errors import require
 from stochrestore.metrics.frechet import Moments, frechet_distance, frechet_from_moments
+from stochrestore.metrics.interval import Interval
 
 LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2
 _BLOCK = 2**22  # resampled values in memory at once
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A measured value and its 95 % interval; both ends equal the value where it is exact.
-
-    Raises:
-        InputError: unless low ≤ value ≤ high.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        ordered = self.low <= self.value <= self.high
-        require(ordered, "Interval", (self.low, self.value, self.high), "low ≤ value ≤ high")
-
-    @classmethod
-    def exact(cls, value: float) -> Interval:
-        """The interval of a quantity that is known without error."""
-        return cls(float(value), float(value), float(value))
 
 
 def student_interval(

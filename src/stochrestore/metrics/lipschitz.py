@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stochrestore.errors import require
-from stochrestore.metrics.intervals import Interval
+from stochrestore.metrics.interval import Interval
 from stochrestore.metrics.wasserstein import wasserstein_discrete
 
 Array = NDArray[np.float64]

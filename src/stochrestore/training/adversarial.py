@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from stochrestore.attacks import Attack
+from stochrestore.errors import TrainingDiverged
 from stochrestore.estimators.base import Estimator, on_device, sample
 from stochrestore.estimators.batches import SeedBatches
 from stochrestore.losses import (
@@ -25,7 +26,7 @@ from stochrestore.losses import (
     r1_penalty_and_logits,
     robustness_loss,
 )
-from stochrestore.training.loop import Metrics, Trainer, TrainingDiverged
+from stochrestore.training.loop import Metrics, Trainer
 
 Precision = Literal["float32", "tf32", "bf16"]
 

@@ -22,9 +22,9 @@ from torch import nn
 from tqdm import tqdm
 
 from stochrestore import store
-from stochrestore.errors import InputError, require, silent
+from stochrestore.errors import InputError, TrainingDiverged, require, silent
 from stochrestore.training import checkpoints
-from stochrestore.training.loop import Metrics, Trainer, TrainingDiverged, keep_freed_memory
+from stochrestore.training.loop import Metrics, Trainer, keep_freed_memory
 
 
 @dataclass(frozen=True)

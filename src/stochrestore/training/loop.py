@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stochrestore.errors import require, silent
+from stochrestore.errors import TrainingDiverged, require, silent
 from stochrestore.training import checkpoints
 
 Metrics = dict[str, float]
@@ -95,10 +95,6 @@ def repeated_to_the_bit(wanted: bool = True) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
-
-
-class TrainingDiverged(RuntimeError):
-    """Going on makes no sense: a loss is not finite, or the critic has won for good."""
 
 
 class Trainer(ABC):
