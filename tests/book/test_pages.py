@@ -10,11 +10,12 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from stochrestore import config
-from stochrestore.book import claims, claims_page, equations, notebook, pages, provenance
+from stochrestore.book import claims, claims_page, equations, notebook, pages, provenance, runs
 from stochrestore.book.runs import Run
 from stochrestore.errors import InputError
 from stochrestore.experiments import registry
 from stochrestore.metrics.interval import Interval
+from stochrestore.store import read_record
 
 CLAIMS = "src/stochrestore/book/claims.yaml"
 
@@ -164,6 +165,19 @@ def test_other_presets_have_a_line_below_where_they_tell(tmp_path):
     assert "<small>smoke" not in page(untold)
     assert ".json</code>, at 0123456, changed." in page(told, dirty=True)
     assert "in grey" not in pages.results([rows_of(told)], tmp_path, [RUN])
+
+
+def test_figure_8_has_the_reference_run_below(tmp_path):
+    path = provenance.checkout() / "book" / "reference" / "srflow_set5.json"
+    run, claim = runs.of_reference(path), claims.registry()["srflow.esrgan-least-robust"]
+    rows = [row for row in read_record(path)["rows"] if row["network"] in {"srflow", "esrgan"}]
+    signs = {"srflow": 1, "esrgan": -1}
+    mean = 2 * sum(signs[row["network"]] * row["output_rgb"] for row in rows) / len(rows)
+    assert run.measured[claim.id][0] == pytest.approx(mean, rel=1e-5)
+    page = pages.results([rows_of(claim, "inconclusive")], tmp_path, [run])
+    assert f"<br><small>Set5:&nbsp;{mean:.3g} [" in page
+    assert "at these networks, reproduced</small>" in page
+    assert "<code>srflow_set5.json</code>" in page
 
 
 def test_sources_are_linked_where_they_are_published(tmp_path, monkeypatch):

@@ -35,6 +35,7 @@ from stochrestore.book.claims import (
     verdict_text,
 )
 from stochrestore.book.runs import Run
+from stochrestore.data.downloads import called
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import plan, registry
 
@@ -73,10 +74,12 @@ def write(folder: Path) -> list[Path]:
     """Write every page into the folder of executed notebooks, and return the paths."""
     titles = claims_page.titles(folder, provenance.notebooks())
     here = runs.of_pages(folder)
-    more = runs.beyond(here, runs.kept(provenance.checkout() / runs.FOLDER))
+    kept = provenance.checkout() / runs.FOLDER
+    more = runs.beyond(here, runs.kept(kept))
+    references = [runs.of_reference(path) for path in sorted(kept.parent.glob("srflow_*.json"))]
     makers: dict[str, Callable[[], str]] = {
         "equations": partial(equations.markdown, titles),
-        "results": partial(results, claims_page.records(folder), folder, more),
+        "results": partial(results, claims_page.records(folder), folder, [*more, *references]),
         "environment": partial(environment, here, titles),
         "running": partial(running, here, more, titles),
     }
@@ -189,9 +192,9 @@ def results(rows: Sequence[Record], folder: Path, more: Sequence[Run] = ()) -> s
     if more:
         files = "; ".join(f"{_record(run, published)}, at {run.at}" for run in more)
         parts.append(
-            "Below a number, in grey, is what a run at another preset found, if that preset is "
-            "large enough to test the claim. Its verdict is given only where it differs. The "
-            f"records of these runs: {files}."
+            "Below a number, in grey, is what a run at another preset or on other data found, if "
+            "that preset is large enough to test the claim. Its verdict is given only where it "
+            f"differs. The records of these runs: {files}."
         )
     for name in (*_ITEMS, _OTHER):
         group = [row for row in rows if item(row["where"]) == name]
@@ -218,13 +221,14 @@ def _cells(row: Record, folder: Path, more: Sequence[Run], published: str) -> It
 
 def _also(row: Record, run: Run, found: Record) -> str:
     """What another run found for a row's claim: a second line."""
+    where = called(run.data) if run.data else run.preset
     device = " on a GPU" if run.on_gpu else ""
     verdict = "" if found["verdict"] == row["verdict"] else f", {found['verdict']}"
-    return f"<br><small>{run.preset}{device}:&nbsp;{measured_text(found)}{verdict}</small>"
+    return f"<br><small>{where}{device}:&nbsp;{measured_text(found)}{verdict}</small>"
 
 
 def _record(run: Run, published: str) -> str:
-    return _source(published, (runs.FOLDER / run.file).as_posix())
+    return _source(published, run.path.as_posix())
 
 
 def _source(published: str, file: str, line: int | None = None) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from stochrestore.book import provenance
-from stochrestore.data.downloads import BENCHMARKS
+from stochrestore.data.downloads import BENCHMARKS, called
 from stochrestore.errors import require
 from stochrestore.experiments import srflow_robustness as experiment
 from stochrestore.experiments.sr_networks import NETWORKS
@@ -120,8 +120,9 @@ def markdown(record: Record, name: str) -> str:
     begin = f"stochrestore reference srflow_robustness --preset {record['preset']}"
     command = f"{begin} \\\n        {options}"
     fetched = "\n".join(f"    stochrestore data fetch {label}" for label in record["data"])
-    sets = " and ".join(f"{label}, {_count(record, label)} images" for label in record["data"])
-    return f"""# Reference run: {data}
+    shown = " and ".join(map(called, record["data"]))
+    sets = " and ".join(f"{called(d)}, {_count(record, d)} images" for d in record["data"])
+    return f"""# Reference run: {shown}
 
 One run of [the chapter's](../executed/srflow_robustness.ipynb) Figure 8 on {sets}.
 Benchmarks are not shipped with the library. The numbers below were written by
@@ -132,10 +133,10 @@ Benchmarks are not shipped with the library. The numbers below were written by
 and are not made again when the book is built.
 
 ```{{figure}} {name}.png
-:alt: Output PSNR of three networks and PSNR of the attacked input on {data}, falling with alpha.
+:alt: Output PSNR of three networks and PSNR of the attacked input on {shown}, falling with alpha.
 :name: fig-reference-{name.replace("_", "-")}
 
-Figure 8 on {data}: means over images, and 95 % intervals.
+Figure 8 on {shown}: means over images, and 95 % intervals.
 ```
 
 ## Output PSNR under attack
@@ -169,7 +170,7 @@ def _attack_table(rows: list[Row]) -> str:
         for alpha in experiment.alphas_of(rows):
             where = {"data": data, "alpha": alpha}
             outputs = (_both(rows, "output", network=n, **where) for n in networks)
-            cells = [data, f"{alpha:g}", *outputs, _both(rows, "input", **where)]
+            cells = [called(data), f"{alpha:g}", *outputs, _both(rows, "input", **where)]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -183,25 +184,18 @@ def _both(rows: list[Row], what: str, **where: Any) -> str:
 
 def _findings(rows: list[Row]) -> str:
     """What the chapter's claims are about, in sentences."""
-    alphas = experiment.alphas_of(rows)
-    networks = list(dict.fromkeys(row["network"] for row in rows))
-
-    def output(network: str, alpha: float) -> float:
-        found = experiment.values_of(rows, "output_rgb", network=network, alpha=alpha)
-        return found.mean().item()
-
-    lowest = [min(networks, key=lambda name: output(name, alpha)) for alpha in alphas]
+    found = experiment.measured(rows)
     sentences = []
-    for other in ("esrgan", "edsr"):
-        difference = experiment.paired(rows, "output_rgb", "srflow", other)
-        found = figures.interval(difference.tolist())
+    for other, name in (("esrgan", "esrgan-least-robust"), ("edsr", "near-edsr")):
+        mean = found[f"srflow.{name}"]
         sentences.append(
             f"SRFlow's output PSNR less {style.NAMES[other]}'s, a mean over α: "
-            f"{found.value:.2f} dB, 95 % interval over images [{found.low:.2f}, {found.high:.2f}]."
+            f"{mean.value:.2f} dB, 95 % interval over images [{mean.low:.2f}, {mean.high:.2f}]."
         )
-    count = lowest.count("esrgan")
-    sentences.append(f"ESRGAN's is the lowest at {count} of {len(alphas)} values of α.")
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+    n = len(experiment.alphas_of(rows))
+    count = round(found["srflow.order-kept"].value * n)
+    sentences.append(f"ESRGAN's is the lowest at {count} of {n} values of α.")
+    return "\n".join(f"- {sentence.replace('-', '−')}" for sentence in sentences)
 
 
 def _quality_table(rows: list[Row]) -> str:
@@ -224,11 +218,11 @@ def _provenance(record: Record) -> str:
             f"{style.NAMES[name]} `{found[:16]}…`" for name, found in record["weights"].items()
         ),
         "pixels, sha256": "<br>".join(
-            f"{name} `{found[:16]}…`" for name, found in record["data"].items()
+            f"{called(name)} `{found[:16]}…`" for name, found in record["data"].items()
         ),
     }
     lines = [f"| {name} | {text} |" for name, text in rows.items()]
-    return "\n".join(["| | |", "|:--|:--|", *lines])
+    return "\n".join(["| what | this run |", "|:--|:--|", *lines])
 
 
 def _count(record: Record, data: str) -> int:

@@ -42,6 +42,7 @@ class Run(BaseModel):
     # value and interval by the claim's id; claims that are not tested are left out
     measured: dict[str, tuple[float, float, float]] = {}
     over: dict[str, claims.Over] = {}  # what the intervals are over, by the claim's id
+    data: str = ""  # where not the chapter's own: those of a reference run of Figure 8
 
     @property
     def on_gpu(self) -> bool:
@@ -54,8 +55,14 @@ class Run(BaseModel):
         return f"{self.commit[:7]}, changed" if self.dirty else self.commit[:7]
 
     @property
+    def path(self) -> Path:
+        """The file that holds the record, from the checkout's root."""
+        reference = f"srflow_{self.data.replace('+', '_')}.json"
+        return FOLDER.parent / reference if self.data else FOLDER / self.file
+
+    @property
     def file(self) -> str:
-        """Name of the file that holds the record."""
+        """Name of the file that holds the record, unless it is a reference run."""
         return f"{self.notebook}-{self.preset}{'-gpu' if self.on_gpu else ''}.json"
 
 
@@ -83,6 +90,22 @@ def _loaded(parameters: dict[str, Any], sources: Iterable[Path]) -> int:
         return 0
     files = (provenance.checkout() / path for path in sources if path.suffix == ".safetensors")
     return sum(file.stat().st_size for file in files if file.exists())
+
+
+def of_reference(path: Path) -> Run:
+    """The run that made a record of :func:`stochrestore.book.reference.measure`."""
+    from stochrestore.experiments import srflow_robustness  # with torch: seconds
+
+    record = read_record(path)
+    found = srflow_robustness.measured(record["rows"])
+    kept = Run.model_fields.keys() & record.keys() - {"data", "weights"}
+    return Run(
+        **{name: record[name] for name in kept},
+        notebook="srflow_robustness",
+        measured={name: (each.value, each.low, each.high) for name, each in found.items()},
+        over=dict.fromkeys(found, "images"),
+        data=record["parameters"]["data"],
+    )
 
 
 def of_pages(folder: Path) -> list[Run]:

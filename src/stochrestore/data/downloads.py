@@ -29,6 +29,11 @@ BENCHMARKS = {"set5": "Set5", "set14": "Set14", "bsd100": "BSD100"}
 CLOTHES = "fashion_mnist"
 
 
+def called(data: str) -> str:
+    """What data sets are called in a sentence: ``set5+set14`` is Set5 and Set14."""
+    return " and ".join(BENCHMARKS.get(name, name) for name in data.split("+"))
+
+
 def data_folder() -> Path:
     """Where data sets are kept: in ``STOCHRESTORE_DATA``, else in the user's folder for caches."""
     given = os.environ.get(FOLDER_VARIABLE)

@@ -28,6 +28,8 @@ from stochrestore.estimators.tiling import Tiled
 from stochrestore.experiments.sr_networks import METHOD, NETWORKS, NetworkSettings, all_jobs
 from stochrestore.experiments.trained import trained_weights
 from stochrestore.metrics import lpips
+from stochrestore.metrics.interval import Interval
+from stochrestore.metrics.intervals import mean_interval
 from stochrestore.metrics.psnr import MOST_PSNR, Channels, psnr
 from stochrestore.networks.official import load_edsr, load_esrgan, load_srflow
 from stochrestore.networks.srflow import SRFlow
@@ -376,6 +378,34 @@ def paired(rows: Sequence[Row], key: str, first: str, second: str) -> Tensor:
         for name in (first, second)
     )
     return (a - b).mean(0)
+
+
+def mean_over_images(values: Iterable[float]) -> Interval:
+    """The mean over images with its 95 % bootstrap interval, always from the same draws."""
+    generator = torch.Generator().manual_seed(0)
+    return mean_interval(torch.tensor(list(values)), generator=generator)
+
+
+def measured(rows: Sequence[Row]) -> dict[str, Interval]:
+    """What the paper's statements about Figure 8 are tested by, by the ids of their claims.
+
+    It is the output PSNR under attack, in RGB: means over α and images with intervals over images,
+    and the share of the values of α at which ESRGAN's mean is the lowest.
+    """
+    key = "output_rgb"
+    names = list(dict.fromkeys(row["network"] for row in rows))
+    means = [
+        {name: values_of(rows, key, network=name, alpha=alpha).mean().item() for name in names}
+        for alpha in alphas_of(rows)
+    ]
+    lowest = sum(min(mean, key=lambda name: mean[name]) == "esrgan" for mean in means)
+    return {
+        "srflow.esrgan-least-robust": mean_over_images(
+            paired(rows, key, "srflow", "esrgan").tolist()
+        ),
+        "srflow.order-kept": Interval.exact(lowest / len(means)),
+        "srflow.near-edsr": mean_over_images(paired(rows, key, "srflow", "edsr").tolist()),
+    }
 
 
 def alphas_of(rows: Sequence[Row]) -> list[float]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from stochrestore.experiments.srflow_robustness import SHAVE
+from stochrestore.experiments.srflow_robustness import SHAVE, mean_over_images
 from stochrestore.figures.style import LABEL, NAMES, WIDTH, draw_intervals, label_color, look
 from stochrestore.figures.tables import Cell, Table
 from stochrestore.metrics.interval import Interval
-from stochrestore.metrics.intervals import mean_interval
 
 if TYPE_CHECKING:  # names of results only
     from stochrestore.experiments.srflow_robustness import Attacked
@@ -68,7 +66,9 @@ def _against_alpha(axis: Axes, rows: Sequence[Row], key: str) -> None:
     alphas = sorted({row["alpha"] for row in rows})
     for shift, network in zip((0.97, 1.0, 1.03), _networks(rows), strict=False):
         of = [row for row in rows if row["network"] == network]
-        found = [interval(row[key] for row in of if row["alpha"] == alpha) for alpha in alphas]
+        found = [
+            mean_over_images(row[key] for row in of if row["alpha"] == alpha) for alpha in alphas
+        ]
         style = {**look(network), "label": NAMES[network], **BARS}
         draw_intervals(axis, [shift * alpha for alpha in alphas], found, **style)
     axis.set_xscale("log", base=2)
@@ -132,7 +132,9 @@ def heats(rows: Sequence[Row], alpha: float) -> Figure:
     values = sorted({row["heat"] for row in rows})
 
     def over_images(key: str) -> list[Interval]:
-        return [interval(row[key] for row in rows if row["heat"] == heat) for heat in values]
+        return [
+            mean_over_images(row[key] for row in rows if row["heat"] == heat) for heat in values
+        ]
 
     style = {**look("srflow"), "linestyle": "-", **BARS}
     attacked = {**style, "label": f"attacked, α = {alpha:g}/255"}
@@ -186,12 +188,6 @@ def restorations(images: Mapping[str, Tensor]) -> Figure:
     figure.patch.set_alpha(0)
     figure.tight_layout(pad=0.4)
     return figure
-
-
-def interval(values: Iterable[float]) -> Interval:
-    """The mean over images with its 95 % bootstrap interval, always from the same draws."""
-    generator = torch.Generator().manual_seed(0)
-    return mean_interval(torch.tensor(list(values)), generator=generator)
 
 
 def _picture(axis: Axes, x: Tensor) -> None:
