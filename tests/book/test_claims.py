@@ -98,6 +98,10 @@ def test_each_claim_says_what_its_interval_is_over():
     for over, words in claims._OVER.items():
         row = Evidence("coin", "laptop", measured, {"coin.a": over}).rows()[0]
         assert claims.measured_text(row) == f"0.5 [0.4, 0.6], {words}"
+    near = {"coin.a": Interval(-1, -1 - 1e-9, -1 + 1e-9)}
+    for over, said in (("exact", "−1, exact"), ("samples", "−1 [−1, −1], over samples")):
+        row = Evidence("coin", "laptop", near, {"coin.a": over}).rows()[0]
+        assert claims.measured_text(row) == said
 
 
 def test_a_fact_is_shown_and_has_no_verdict(monkeypatch, capsys):

@@ -243,13 +243,15 @@ def verdict_text(row: Mapping[str, Any]) -> str:
 def measured_text(row: Mapping[str, Any]) -> str:
     """The value and interval of a record, to three digits, and what the interval is over.
 
-    It is a dash where nothing was measured.
+    An exact value has no interval but where these digits show one. Where nothing was measured the
+    text is a dash.
     """
     if row["value"] is None:
         return "–"
-    low, high = row["interval"]
-    interval = "" if low == high else f" [{_number(low)}, {_number(high)}]"
-    return f"{_number(row['value'])}{interval}, {_OVER[row['over']]}"
+    value, low, high = (_number(each) for each in (row["value"], *row["interval"]))
+    shown = value != low or low != high
+    interval = f" [{low}, {high}]" if shown or row["over"] != "exact" else ""
+    return f"{value}{interval}, {_OVER[row['over']]}"
 
 
 def relation_text(relation: str) -> str:

@@ -287,10 +287,14 @@ def environment(here: Sequence[Run], titles: Mapping[str, str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A number of seconds as text: ``45 s``, ``3 min`` or ``1.5 h``."""
+    """A number of seconds as text that stays on one line: ``45 s``, ``3 min`` or ``1.5 h``."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        number, unit = f"{seconds:.0f}", "s"
+    elif seconds < 5400:
+        number, unit = f"{seconds / 60:.0f}", "min"
+    else:
+        number, unit = f"{seconds / 3600:.1f}", "h"
+    return f"{number}\N{NO-BREAK SPACE}{unit}"
 
 
 # --- Running ---------------------------------------------------------------------------------
