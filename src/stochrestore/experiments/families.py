@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -421,6 +422,10 @@ def _on_digits(trained: Trained) -> dict[str, Interval]:
     }
     cold = {name: _at_heat_zero(records, name, "recall") for name in FAMILIES}
     found["erratic-when-cold"] = difference(cold["pmrf"], _most(cold[name] for name in rest))
+    if settings.mean_lengths:
+        lengths = (row for row in variant_rows(trained, "mean_steps") if row["weight"] == 0)
+        smoothest = min(lengths, key=itemgetter("mean_steps"))
+        found["not-the-mean-alone"] = difference(smoothest["sensitivity"], steepest)
     robust_rows = [row for row in variant_rows(trained, "source_noise") if row["weight"] == largest]
     low, high = (choose(robust_rows, key=_noise) for choose in (min, max))
     return {**found, "noise-buys-recall": difference(high["recall"], low["recall"])}
