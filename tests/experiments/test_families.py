@@ -79,8 +79,9 @@ def test_names_of_trainings_are_unique_and_say_what_they_are(preset):
     assert len(listed) == len(set(listed)) == len(jobs)
     for name, job in jobs.items():
         s = job.settings
-        family = job.key.removesuffix(f"{s.source_noise:g}") if s.family == "pmrf" else job.key
-        assert family == s.family in FAMILIES
+        variants = ("", f"{s.source_noise:g}", f"_mean{s.mean_steps}") if s.family == "pmrf" else ""
+        assert job.key in {f"{s.family}{variant}" for variant in (*variants, "")}
+        assert s.family in FAMILIES
         run = job.seed - settings.seed
         assert name == f"{s.problem}/{job.key}-weight{s.robustness_weight:g}-seed{run}"
 
@@ -449,6 +450,7 @@ def trained(tmp_path_factory):
         "z_points": 4,
         "steps": 2,
         "source_noises": [1.0],
+        "mean_lengths": [1],
     }
     return families.load_or_train(load("disk", weights=str(folder), **small))
 
@@ -456,7 +458,7 @@ def trained(tmp_path_factory):
 def test_every_training_leaves_a_record_and_first_ones_a_network(trained):
     s = trained.settings
     assert list(trained.networks) == list(FAMILIES)
-    assert len(trained.records) == (len(FAMILIES) + 1) * len(s.robustness_weights) * s.runs
+    assert len(trained.records) == (len(FAMILIES) + 2) * len(s.robustness_weights) * s.runs
     for record in trained.records:
         assert record["drawn"].keys() == record["frozen"].keys() == MEASURES
         plain = record["weight"] == 0 and record["estimator"] in FAMILIES
@@ -492,10 +494,26 @@ def test_finished_trainings_are_not_begun_again(trained, monkeypatch):
     train_jobs(jobs, trained.settings.weights_folder(), families.METHOD)
 
 
-def test_pmrf_has_a_row_for_each_source_noise_and_weight(trained):
-    rows = families.noise_rows(trained)
-    found = {(row["source_noise"], row["weight"], row["runs"]) for row in rows}
-    assert found == {(noise, weight, 2) for noise in (0.1, 1.0) for weight in (0.0, 1.0)}
+def test_pmrf_has_a_row_for_each_variant_and_weight(trained):
+    for by, values in (("source_noise", (0.1, 1.0)), ("mean_steps", (1, trained.settings.steps))):
+        rows = families.variant_rows(trained, by)
+        found = {(row[by], row["weight"], row["runs"]) for row in rows}
+        assert found == {(value, weight, 2) for value in values for weight in (0.0, 1.0)}
+        assert all(row["mean_sensitivity"].value > 0 for row in rows)
+
+
+def test_a_mean_that_has_learned_enough_stays_as_it_is():
+    trainer = family_networks.build_trainer(
+        job_of("disk/pmrf_mean2-weight0-seed0", mean_lengths=[2])
+    )
+    means, flows = [], []
+    for _ in range(4):
+        trainer.advance()
+        means.append(trainer.network.mean[0].weight.detach().clone())
+        flows.append(trainer.network.velocity.net[0].weight.detach().clone())
+    assert not torch.equal(means[0], means[1])
+    assert torch.equal(means[1], means[3])
+    assert not torch.equal(flows[1], flows[3])
 
 
 def test_the_heats_of_a_network_end_at_its_own(trained):

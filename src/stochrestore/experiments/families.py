@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -170,8 +171,12 @@ def _draws(seed: int) -> torch.Generator:
 
 
 def examine(network: FibreEstimator, job: Job) -> Row:
-    """What a record keeps of a finished network; see :func:`controls`."""
-    return {"measured": controls(network, job.settings, seed=job.seed)}
+    """What a record keeps of a finished network: see :func:`controls`, and PMRF's mean alone."""
+    measured = controls(network, job.settings, seed=job.seed)
+    if isinstance(network, PMRF):
+        measure = measure_of(job.settings, parameters_like(network), seed=job.seed)
+        measured["mean"] = measure(PosteriorMeanOf(network))
+    return {"measured": measured}
 
 
 METHOD = Method(
@@ -191,8 +196,9 @@ class Trained:
     networks: dict[str, FibreEstimator]
     """The first network of each family, trained without L_R."""
     records: list[Row]
-    """Rows: estimator (``pmrf`` and a number where σ_s is that), weight, run, and what was
-    measured in ``drawn``, ``frozen`` and ``heats``."""
+    """Rows: estimator (``pmrf0.1``, ``pmrf_mean100``: with that σ_s, with a mean trained for that
+    many steps), weight, run, and what was measured in ``drawn``, ``frozen`` and ``heats``, and of
+    PMRF's mean alone in ``mean``."""
 
 
 def load_or_train(settings: FamilySettings) -> Trained:
@@ -205,6 +211,7 @@ def load_or_train(settings: FamilySettings) -> Trained:
             "problem": settings.problem,
             "estimator": job.key,
             "source_noise": job.settings.source_noise,
+            "mean_steps": job.settings.mean_steps or job.settings.steps,
             "weight": job.settings.robustness_weight,
             "run": job.seed - settings.seed,
             **read_record(job, folder)["measured"],
@@ -267,7 +274,7 @@ def over_runs(rows: Iterable[Row], part: str = "drawn") -> list[Row]:
     Of one network only, the values stand alone.
 
     Args:
-        part: ``drawn`` or ``frozen``.
+        part: ``drawn``, ``frozen`` or ``mean``; rows without it are left out.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -300,17 +307,32 @@ def without_loss(merged: Iterable[Row]) -> list[Row]:
     return [row for row in merged if row["weight"] == 0 and row["estimator"] in NAMED]
 
 
-def noise_rows(trained: Trained) -> list[Row]:
-    """PMRF's merged rows for each σ_s, and for the two λ_R that all of them have."""
-    noise = {
-        row["estimator"]: row["source_noise"]
+VARIED = ("source_noise", "mean_steps")
+"""What the variants of PMRF differ in."""
+
+
+def variant_rows(trained: Trained, by: str) -> list[Row]:
+    """PMRF's merged rows, for each value of one of :data:`VARIED` and the two λ_R that all have.
+
+    Where it was measured, ``mean_sensitivity`` is √R̃/ε of the mean alone.
+    """
+    (own, *_) = (row for row in trained.records if row["estimator"] == "pmrf")
+    fixed = [name for name in VARIED if name != by]
+    records = [
+        row
         for row in trained.records
-        if row["estimator"].startswith("pmrf")
+        if row["estimator"].startswith("pmrf") and all(row[name] == own[name] for name in fixed)
+    ]
+    value = {row["estimator"]: row[by] for row in records}
+    means = {
+        (row["estimator"], row["weight"]): {"mean_sensitivity": row["sensitivity"]}
+        for row in over_runs(records, "mean")
     }
-    rows = over_runs(row for row in trained.records if row["estimator"] in noise)
     ends = (0.0, max(trained.settings.robustness_weights))
     return [
-        {**row, "source_noise": noise[row["estimator"]]} for row in rows if row["weight"] in ends
+        {**row, by: value[row["estimator"]], **means.get((row["estimator"], row["weight"]), {})}
+        for row in over_runs(records)
+        if row["weight"] in ends
     ]
 
 
@@ -400,7 +422,11 @@ def _on_digits(trained: Trained) -> dict[str, Interval]:
     }
     cold = {name: _at_heat_zero(records, name, "recall") for name in FAMILIES}
     found["erratic-when-cold"] = difference(cold["pmrf"], _most(cold[name] for name in rest))
-    robust_rows = [row for row in noise_rows(trained) if row["weight"] == largest]
+    if settings.mean_lengths:
+        lengths = (row for row in variant_rows(trained, "mean_steps") if row["weight"] == 0)
+        smoothest = min(lengths, key=itemgetter("mean_steps"))
+        found["not-the-mean-alone"] = difference(smoothest["sensitivity"], steepest)
+    robust_rows = [row for row in variant_rows(trained, "source_noise") if row["weight"] == largest]
     low, high = (choose(robust_rows, key=_noise) for choose in (min, max))
     return {**found, "noise-buys-recall": difference(high["recall"], low["recall"])}
 

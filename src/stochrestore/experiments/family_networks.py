@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from stochrestore.attacks import Attack
@@ -68,6 +68,12 @@ class FamilySettings(TrainedSettings):
     source_noise: float = Field(0.1, gt=0, description="σ_s, noise at the start of PMRF's flow")
     source_noises: tuple[PositiveFloat, ...] = Field(
         (), strict=False, description="other values of σ_s that PMRF is trained with"
+    )
+    mean_steps: int = Field(
+        0, ge=0, description="updates after which PMRF's mean stays as it is; 0: it never does"
+    )
+    mean_lengths: tuple[PositiveInt, ...] = Field(
+        (), strict=False, description="other values of it that PMRF is trained with"
     )
     steps: int = Field(3000, ge=1, description="updates")
     batch_size: int = Field(256, ge=2, description="data in a step")
@@ -222,6 +228,8 @@ class FamilyTrainer(SupervisedTrainer):
     def loss(self) -> Tensor:
         """The family's loss on a fresh batch, and L_R where this step has it."""
         s = self.recipe
+        if s.mean_steps and self.step >= s.mean_steps and isinstance(self.network, PMRF):
+            self.network.mean.requires_grad_(False)
         rows = torch.randint(len(self.data), (s.batch_size,), generator=self.generator)
         x = on_device(self.data[rows], self.device)
         loss = self.network.loss(x, generator=self.generator)
@@ -259,19 +267,22 @@ def build_trainer(job: Job) -> FamilyTrainer:
 
 
 def jobs_of(settings: FamilySettings) -> Iterator[Job]:
-    """The grid of one problem: families × λ_R × runs, and PMRF with other values of σ_s.
+    """The grid of one problem: families × λ_R × runs, and variants of PMRF.
 
-    The latter are trained without L_R and with its largest weight.
+    The variants have another σ_s, or a mean that was trained for fewer steps. They are trained
+    without L_R and with its largest weight.
 
     The weights of the first run without L_R are kept, since pages show their samples. Of the
     others the record is kept, with what was measured at the end. Heats are measured without L_R.
     """
     for family in FAMILIES:
         yield from _grid(family, settings.model_copy(update={"family": family}))
-    for noise in settings.source_noises:
-        ends = tuple(dict.fromkeys((0.0, max(settings.robustness_weights))))
-        changed = {"family": "pmrf", "source_noise": noise, "heats": (), "robustness_weights": ends}
-        yield from _grid(f"pmrf{noise:g}", settings.model_copy(update=changed), keep=False)
+    variants = {f"pmrf{noise:g}": {"source_noise": noise} for noise in settings.source_noises}
+    variants |= {f"pmrf_mean{n}": {"mean_steps": n} for n in settings.mean_lengths}
+    ends = tuple(dict.fromkeys((0.0, max(settings.robustness_weights))))
+    for name, variant in variants.items():
+        changed = {"family": "pmrf", "heats": (), "robustness_weights": ends, **variant}
+        yield from _grid(name, settings.model_copy(update=changed), keep=False)
 
 
 def _grid(name: str, settings: FamilySettings, *, keep: bool = True) -> Iterator[Job]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
@@ -126,34 +128,46 @@ def _legend_below(figure: Figure, axis: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8.5)
 
 
-def over_noise(rows: Rows, measures: Sequence[str] = ("sensitivity", "fid", "recall")) -> Figure:
-    """Measures of PMRF against σ_s, a line for each λ_R.
+VARIED = {"source_noise": "σ_s", "mean_steps": "steps that the mean learned"}
+
+
+def over_variants(
+    rows: Rows, by: str, measures: Sequence[str] = ("sensitivity", "fid", "recall")
+) -> Figure:
+    """Measures of PMRF against what its variants differ in, a line for each λ_R.
+
+    Where it was measured, the sensitivity of the mean alone is drawn too, trained without L_R.
 
     Args:
-        rows: merged rows with ``source_noise`` and ``weight``.
+        rows: merged rows with ``weight``, ``by`` and perhaps ``mean_sensitivity``.
+        by: one of :data:`VARIED`.
     """
     figure, axes = panels(1, len(measures), (WIDTH, 3.1))
     weights = sorted({row["weight"] for row in rows})
+    lines = {w: sorted((r for r in rows if r["weight"] == w), key=itemgetter(by)) for w in weights}
     shades = (COLORS["pmrf"], COLORS["coupling"], COLORS["flow"])
     for axis, measure in zip(axes[0], measures, strict=True):
-        for weight, color, mark, dash in zip(
-            weights, shades, "Xos", ("-", "--", ":"), strict=False
+        for (weight, line), color, mark, dash in zip(
+            lines.items(), shades, "Xos", ("-", "--", ":"), strict=False
         ):
-            line = sorted((r for r in rows if r["weight"] == weight), key=_noise)
-            found = [row[measure] for row in line]
-            value = np.array([f.value for f in found])
-            ends = [value - [f.low for f in found], [f.high for f in found] - value]
-            style = {"color": color, "marker": mark, "linestyle": dash, "ms": 5, "capsize": 2}
-            axis.errorbar([_noise(r) for r in line], value, ends, label=f"{weight:g}", **style)
-        axis.set(xscale="log", xlabel="σ_s", ylabel=AXES[measure])
+            style = {"color": color, "marker": mark, "linestyle": dash}
+            _with_ends(axis, line, by, measure, label=f"{weight:g}", **style)
+        if measure == "sensitivity" and all("mean_sensitivity" in r for r in lines[weights[0]]):
+            style = {"color": COLORS["posterior_mean"], "marker": ".", "linestyle": ":"}
+            mean = _with_ends(axis, lines[weights[0]], by, "mean_sensitivity", **style)
+            axis.legend([mean], ["the mean alone"], fontsize=8.5)
+        axis.set(xscale="log", xlabel=VARIED[by], ylabel=AXES[measure])
         axis.set_ylim(bottom=0)
         _few_ticks(axis)
     axes[0][1].legend(title="λ_R", fontsize=8.5, title_fontsize=8.5)
     return figure
 
 
-def _noise(row: Mapping[str, Any]) -> float:
-    return float(row["source_noise"])
+def _with_ends(axis: Axes, line: Rows, by: str, measure: str, **style: Any) -> ErrorbarContainer:
+    found = [row[measure] for row in line]
+    value = np.array([f.value for f in found])
+    ends = [value - [f.low for f in found], [f.high for f in found] - value]
+    return axis.errorbar([row[by] for row in line], value, ends, ms=5, capsize=2, **style)
 
 
 def over_heat(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:

@@ -53,6 +53,7 @@ EVALUATION_ONLY = frozenset(
         # the grids of the toy and of inpainting: each job has the values that are its own
         *("robust", "sweep_weights", "sweep_steps", "sweep_seeds", "sweep_runs"),
         *("seed_layers", "seed_lengths", "robustness_weights", "source_noises"),
+        "mean_lengths",
         # the controls of the families
         *("frozen_seeds", "heats", "attacked_seeds"),
         # the scales of super-resolution, and the posterior sampler beside the networks
