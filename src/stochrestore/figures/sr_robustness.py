@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from stochrestore.data.downloads import called
 from stochrestore.experiments.srflow_robustness import SHAVE, mean_over_images
 from stochrestore.figures.style import LABEL, NAMES, WIDTH, draw_intervals, label_color, look
 from stochrestore.figures.tables import Cell, Table
@@ -45,9 +46,10 @@ def figure_8(rows: Sequence[Row], channels: str = "rgb") -> Figure:
         inputs = _over_images(of_set, f"input_{channels}")
         line[0].plot(*inputs, "--", color=INPUT, label="attacked input (AI-PSNR)")
         line[0].set(
-            title=f"{data}: outputs, less a border of {SHAVE} pixels", ylabel=f"PSNR, {what} (dB)"
+            title=f"{called(data)}: outputs, less a border of {SHAVE} pixels",
+            ylabel=f"PSNR, {what} (dB)",
         )
-        line[1].set_title(f"{data}: attacked inputs (AI-PSNR)")
+        line[1].set_title(f"{called(data)}: attacked inputs (AI-PSNR)")
         for axis in line:
             axis.title.set_fontsize(9)
     axes[0, 0].legend(fontsize=8.5)
