@@ -90,8 +90,10 @@ def test_names_of_trainings_are_unique_and_say_what_they_are(preset):
 def test_weights_are_kept_of_each_family_s_first_run_without_l_r(preset):
     for settings in families.problems(load("all", preset)):
         kept = [job for job in families.jobs_of(settings) if job.keep_weights]
-        assert [job.key for job in kept] == list(FAMILIES)
-        assert {(job.settings.robustness_weight, job.seed) for job in kept} == {(0, settings.seed)}
+        pictured = settings.problem in family_networks.PICTURED
+        assert [job.key for job in kept] == (list(FAMILIES) if pictured else [])
+        assert all(job.settings.robustness_weight == 0 for job in kept)
+        assert all(job.seed == settings.seed for job in kept)
 
 
 def test_heats_are_measured_without_l_r_and_not_of_other_source_noises():

@@ -42,8 +42,10 @@ IMAGES = {
 }
 """The image problems: the data, and the scale of super-resolution; 0 where it is inpainting."""
 PROBLEMS = (*TOYS, *IMAGES)
-SHOWN = ("disk", "ring", "digits")
-"""The problems that ``problem=all`` stands for; networks of the others are not shipped."""
+SHOWN = ("disk", "ring", "digits", "digits_x4", "fashion", "fashion_x4")
+"""The problems that ``problem=all`` stands for, whose trainings are shipped."""
+PICTURED = ("disk", "ring", "digits", "fashion")
+"""The problems of which networks are kept, for pictures of what they make."""
 Family = Literal["", "flow", "ddim", "ancestral", "ddrm", "vae", "coupling", "pmrf"]
 FAMILIES: tuple[Family, ...] = ("flow", "ddim", "ancestral", "ddrm", "vae", "coupling", "pmrf")
 
@@ -272,8 +274,8 @@ def jobs_of(settings: FamilySettings) -> Iterator[Job]:
     The variants have another σ_s, or a mean that was trained for fewer steps. They are trained
     without L_R and with its largest weight.
 
-    The weights of the first run without L_R are kept, since pages show their samples. Of the
-    others the record is kept, with what was measured at the end. Heats are measured without L_R.
+    The weights of the first run without L_R are kept where pages show its samples. Of the others
+    the record is kept, with what was measured at the end. Heats are measured without L_R.
     """
     for family in FAMILIES:
         yield from _grid(family, settings.model_copy(update={"family": family}))
@@ -292,7 +294,7 @@ def _grid(name: str, settings: FamilySettings, *, keep: bool = True) -> Iterator
         changed = settings.model_copy(update={"robustness_weight": weight, "heats": heats})
         for run in range(settings.runs):
             label = f"{settings.problem}/{name}-weight{weight:g}-seed{run}"
-            kept = keep and run == 0 and weight == 0
+            kept = keep and settings.problem in PICTURED and run == 0 and weight == 0
             yield Job(label, None, settings.seed + run, changed, kept, measured_by=MEASURED_BY)
 
 
