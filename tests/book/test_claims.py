@@ -102,6 +102,8 @@ def test_each_claim_says_what_its_interval_is_over():
     for over, said in (("exact", "−1, exact"), ("samples", "−1 [−1, −1], over samples")):
         row = Evidence("coin", "laptop", near, {"coin.a": over}).rows()[0]
         assert claims.measured_text(row) == said
+    point = Evidence("coin", "laptop", {"coin.a": Interval.exact(0.5)}, {"coin.a": "images"})
+    assert claims.measured_text(point.rows()[0]).startswith("0.5, over images")
 
 
 def test_a_fact_is_shown_and_has_no_verdict(monkeypatch, capsys):

@@ -243,14 +243,15 @@ def verdict_text(row: Mapping[str, Any]) -> str:
 def measured_text(row: Mapping[str, Any]) -> str:
     """The value and interval of a record, to three digits, and what the interval is over.
 
-    An exact value has no interval but where these digits show one. Where nothing was measured the
-    text is a dash.
+    An interval of one point is left out, and that of an exact value where these digits do not
+    show it. Where nothing was measured the text is a dash.
     """
     if row["value"] is None:
         return "–"
     value, low, high = (_number(each) for each in (row["value"], *row["interval"]))
-    shown = value != low or low != high
-    interval = f" [{low}, {high}]" if shown or row["over"] != "exact" else ""
+    one = row["interval"][0] == row["interval"][1]
+    hidden = one or (row["over"] == "exact" and value == low == high)
+    interval = "" if hidden else f" [{low}, {high}]"
     return f"{value}{interval}, {_OVER[row['over']]}"
 
 

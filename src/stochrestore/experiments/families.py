@@ -430,7 +430,7 @@ def _on_digits(trained: Trained) -> dict[str, Interval]:
     if settings.mean_lengths:
         lengths = (row for row in variant_rows(trained, "mean_steps") if row["weight"] == 0)
         smoothest = min(lengths, key=itemgetter("mean_steps"))
-        found["not-the-mean-alone"] = difference(smoothest["sensitivity"], steepest)
+        found["erratic-from-a-smooth-mean"] = difference(smoothest["sensitivity"], steepest)
     robust_rows = [row for row in variant_rows(trained, "source_noise") if row["weight"] == largest]
     low, high = (choose(robust_rows, key=_noise) for choose in (min, max))
     return {**found, "noise-buys-recall": difference(high["recall"], low["recall"])}
