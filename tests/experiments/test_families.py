@@ -541,6 +541,19 @@ def test_evidence_of_the_disk_is_over_trainings(trained):
     assert "ddrm" not in families.CONDITIONAL
 
 
+def test_evidence_of_other_images_is_the_least_gap_to_the_steepest_family():
+    def of(problem, pmrf):
+        values = {name: 0.1 * i for i, name in enumerate(FAMILIES)} | {"pmrf": pmrf}
+        rows = [row(run, value, estimator=n) for n, value in values.items() for run in range(2)]
+        return families.Trained(load(problem), {}, rows)
+
+    more = {name: of(name, pmrf) for name, pmrf in (("digits_x4", 2.0), ("fashion", 0.9))}
+    measured, _ = families.evidence(more)
+    assert list(measured) == ["families.little-noise-erratic-elsewhere"]
+    gap = measured["families.little-noise-erratic-elsewhere"].value
+    assert gap == pytest.approx(2 * (0.9 - 0.1 * FAMILIES.index("coupling")))
+
+
 def test_samples_are_shown_of_the_same_inputs(trained):
     shown = dict(families.toy_samples(trained))
     assert list(shown) == [*FAMILIES, "posterior_sampler"]
