@@ -91,8 +91,11 @@ def price_of_robustness(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
     Args:
         panels_of: a title, the measure, and merged rows of several λ_R.
     """
-    figure, axes = panels(1, len(panels_of), (WIDTH, 3.9))
-    for axis, (title, measure, rows) in zip(axes[0], panels_of, strict=True):
+    lines = -(-len(panels_of) // 2)
+    figure, axes = panels(lines, 2, (WIDTH, 0.8 + 3.0 * lines))
+    for axis in axes.flat[len(panels_of) :]:
+        axis.set_axis_off()
+    for axis, (title, measure, rows) in zip(axes.flat, panels_of, strict=False):
         for name in dict.fromkeys(row["estimator"] for row in rows):
             line = sorted((r for r in rows if r["estimator"] == name), key=lambda r: r["weight"])
             _along_weights(axis, name, line, measure)
