@@ -102,7 +102,7 @@ def price_of_robustness(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
         axis.set(title=title, xscale="log", xlabel="√R̃/ε", ylabel=AXES[measure])
         axis.set_ylim(bottom=0)
         _few_ticks(axis)
-    _legend_below(figure, axes[0][0])
+    _legend_below(figure)
     return figure
 
 
@@ -126,9 +126,14 @@ def _along_weights(axis: Axes, name: str, line: Rows, measure: str) -> None:
     axis.plot(place[0][:1], place[1][:1], MARKERS[name], color=COLORS[name], ms=9)
 
 
-def _legend_below(figure: Figure, axis: Axes) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8.5)
+def _legend_below(figure: Figure) -> None:
+    """One legend for all panels, each label once."""
+    handles: dict[str, Any] = {}
+    for axis in figure.axes:
+        found, labels = axis.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+    place = "outside lower center"
+    figure.legend(list(handles.values()), list(handles), loc=place, ncols=4, fontsize=8.5)
 
 
 VARIED = {"source_noise": "σ_s", "mean_steps": "steps that the mean learned"}
@@ -189,7 +194,7 @@ def over_heat(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
             ]
             axis.plot(heats, means, ms=4.5, lw=1.2, label=NAMES[name], **look(name))
         axis.set(title=title, xlabel="heat", ylabel=AXES[measure])
-    _legend_below(figure, axes[0][0])
+    _legend_below(figure)
     return figure
 
 
