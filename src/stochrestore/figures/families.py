@@ -132,8 +132,8 @@ def _legend_below(figure: Figure) -> None:
     for axis in figure.axes:
         found, labels = axis.get_legend_handles_labels()
         handles |= dict(zip(labels, found, strict=True))
-    place = "outside lower center"
-    figure.legend(list(handles.values()), list(handles), loc=place, ncols=4, fontsize=8.5)
+    marks, names = list(handles.values()), list(handles)
+    figure.legend(marks, names, loc="outside lower center", ncols=4, fontsize=8.5)
 
 
 VARIED = {"source_noise": "σ_s", "mean_steps": "steps that the mean learned"}
