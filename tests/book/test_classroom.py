@@ -66,8 +66,8 @@ def test_a_check_speaks_in_a_sentence():
     assert caught.value._render_traceback_() == ["Not yet: δ is too long."]
 
 
-def test_there_are_eight_notebooks_of_two_exercises_or_more_with_hints_and_times():
-    assert len(NOTEBOOKS) >= 8
+def test_there_are_nine_notebooks_of_two_exercises_or_more_with_hints_and_times():
+    assert len(NOTEBOOKS) >= 9
     for path in NOTEBOOKS:
         text = notebook.text(path)
         exercises = re.findall(r"^## Exercise (\d\.\d) · .* \((\d+) minutes\)$", text, re.MULTILINE)
@@ -216,6 +216,19 @@ MISTAKES = {
             "precision_recall(REAL, restored[:, 0], 5)",
             None,
         ),
+    ],
+    "9_after_the_paper": [
+        (".abs().max()", ".max()", "A descent is as steep"),
+        ("/ y.diff()", "* (len(y) - 1)", "evenly spaced"),
+        (
+            "2 / (math.sqrt(12) * (math.sqrt(1 + 2 * slope**2) + 1))",
+            "1 / (math.sqrt(12) * max(slope, 1))",
+            "the formula above",
+        ),
+        (".mean(dim=0)", ".amax(dim=0)", "not the largest"),
+        ("torch.maximum(*moved)", "(sum(moved) / 2)", "the larger of the two"),
+        ("/ radius**2", "/ radius", "square of the radius"),
+        ("torch.full_like(z, value)", "value * z", "answers all seeds alike"),
     ],
 }
 """By notebook: what stands in a solution, what stands there by mistake, and what is said of it."""
