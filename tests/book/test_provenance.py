@@ -38,9 +38,7 @@ def test_a_page_depends_on_what_it_imports_and_on_nothing_else(checkout):
         f"{library}/experiments/__init__.py",
         f"{library}/experiments/coin.py",
         f"{library}/metrics/__init__.py",
-        f"{library}/metrics/frechet.py",  # the interval of a Fréchet distance
-        f"{library}/metrics/intervals.py",
-        f"{library}/metrics/torchvision_ops.py",
+        f"{library}/metrics/interval.py",
         f"{library}/problems/__init__.py",
         f"{library}/problems/coin_problem.py",  # imported inside a function
         f"{library}/book/claims.yaml#coin",

@@ -562,7 +562,7 @@ def test_samples_are_shown_of_the_same_inputs(trained):
 
 
 def test_costs_are_those_of_one_restoration(trained):
-    rows = {row["estimator"]: row for row in families.cost(trained, inputs=4)}
+    rows = {row["estimator"]: row for row in families.cost(trained.settings, inputs=4)}
     assert list(rows) == list(FAMILIES)
     assert all(row["ms"] > 0 for row in rows.values())
     assert {name: row["evaluations"] for name, row in rows.items()} == {

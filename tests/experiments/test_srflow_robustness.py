@@ -236,7 +236,7 @@ def test_figures_are_drawn(networks, images):
     rows = experiment.figure_8_rows(networks, SMOKE)
     panels = figures.figure_8([*rows, *({**row, "data": "set5"} for row in rows)])
     sides = ("outputs, less a border of 4 pixels", "attacked inputs (AI-PSNR)")
-    titles = [f"{data}: {side}" for data in ("photographs", "set5") for side in sides]
+    titles = [f"{data}: {side}" for data in ("photographs", "Set5") for side in sides]
     assert [axis.get_title() for axis in panels.axes] == titles
     figures.figure_8(rows, "y")
     figures.heats(experiment.heat_rows(networks["srflow"], images, SMOKE), 8.0)

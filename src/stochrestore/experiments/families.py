@@ -34,9 +34,11 @@ from stochrestore.experiments.family_networks import (
     IMAGES,
     TOYS,
     FamilySettings,
+    build,
     build_estimator,
     build_trainer,
     data_digest,
+    fibre_of,
     image_degradation,
     image_settings,
     jobs_of,
@@ -352,13 +354,17 @@ def heat_rows(trained: Trained) -> list[Row]:
 
 
 @torch.no_grad()
-def cost(trained: Trained, inputs: int = 256) -> list[Row]:
-    """Network evaluations, and milliseconds for one restoration in a batch, of each family."""
-    settings = trained.settings
-    one = _one_input(settings)
+def cost(settings: FamilySettings, inputs: int = 256) -> list[Row]:
+    """Network evaluations, and milliseconds for one restoration in a batch, of each family.
+
+    They do not depend on the weights, and untrained networks are measured.
+    """
+    one, fibre = _one_input(settings), fibre_of(settings)
     y = one.expand(inputs, *one.shape[1:])
     rows = []
-    for name, network in trained.networks.items():
+    for name in FAMILIES:
+        with torch.random.fork_rng(devices=[]):
+            network = build(name, settings, fibre).to(settings.torch_device())
         there = y.to(parameters_like(network))
         z = network.seed(there, 1, generator=_draws(0))[0]
         network(there, z).cpu()
