@@ -402,7 +402,9 @@ def evidence(trained: Mapping[str, Trained]) -> tuple[dict[str, Interval], dict[
     if "digits" in trained:
         found |= _on_digits(trained["digits"])
     if more := [trained[name] for name in IMAGES if name in trained and name != "digits"]:
-        found["little-noise-erratic-elsewhere"] = _least(_steeper(each) for each in more)
+        rows = [_by_name(each.records) for each in more]
+        gaps = (difference(plain["pmrf"]["sensitivity"], _steepest(plain)) for plain in rows)
+        found["little-noise-erratic-elsewhere"] = _least(gaps)
     measured = {f"families.{name}": interval for name, interval in found.items()}
     return measured, dict.fromkeys(measured, "trainings")
 
@@ -429,7 +431,7 @@ def _on_digits(trained: Trained) -> dict[str, Interval]:
     plain, robust = _by_name(records), _by_name(records, largest)
     kept = _least(robust[name]["recall"] for name in rest)
     found = {
-        "little-noise-erratic": _steeper(trained),
+        "little-noise-erratic": difference(plain["pmrf"]["sensitivity"], _steepest(plain)),
         "little-noise-pays": difference(kept, robust["pmrf"]["recall"]),
     }
     cold = {name: _at_heat_zero(records, name, "recall") for name in FAMILIES}
@@ -437,18 +439,16 @@ def _on_digits(trained: Trained) -> dict[str, Interval]:
     if settings.mean_lengths:
         lengths = (row for row in variant_rows(trained, "mean_steps") if row["weight"] == 0)
         smoothest = min(lengths, key=itemgetter("mean_steps"))
-        steepest = _most(plain[name]["sensitivity"] for name in rest)
-        found["erratic-from-a-smooth-mean"] = difference(smoothest["sensitivity"], steepest)
+        smooth = difference(smoothest["sensitivity"], _steepest(plain))
+        found["erratic-from-a-smooth-mean"] = smooth
     robust_rows = [row for row in variant_rows(trained, "source_noise") if row["weight"] == largest]
     low, high = (choose(robust_rows, key=_noise) for choose in (min, max))
     return {**found, "noise-buys-recall": difference(high["recall"], low["recall"])}
 
 
-def _steeper(trained: Trained) -> Interval:
-    """√R̃/ε of PMRF less the largest of the other families, trained without L_R."""
-    plain = _by_name(trained.records)
-    rest = (plain[name]["sensitivity"] for name in FAMILIES if name != "pmrf")
-    return difference(plain["pmrf"]["sensitivity"], _most(rest))
+def _steepest(plain: Mapping[str, Row]) -> Interval:
+    """The largest √R̃/ε of the families but PMRF, of merged rows by name."""
+    return _most(plain[name]["sensitivity"] for name in FAMILIES if name != "pmrf")
 
 
 def _by_name(records: Iterable[Row], weight: float = 0.0, part: str = "drawn") -> dict[str, Row]:
