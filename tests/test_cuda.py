@@ -5,6 +5,7 @@ import torch
 
 import test_devices
 from stochrestore.experiments import inpaint, registry
+from stochrestore.metrics.frechet import frechet_distance
 from stochrestore.training.jobs import train_job
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
@@ -71,3 +72,9 @@ def test_a_checkpoint_continues_on_the_other_device(name, tmp_path):
         test_devices.train_until(2, jobs[first][key], folder, module.METHOD)
         train_job(jobs[second][key], folder, module.METHOD, progress=False)
         assert jobs[second][key].path(folder).exists()
+
+
+def test_a_frechet_distance_is_that_of_the_processor():
+    draws = torch.Generator().manual_seed(0)
+    real, fake = (torch.randn(n, 6, generator=draws).double() for n in (40, 30))
+    assert frechet_distance(real.cuda(), fake.cuda()) == frechet_distance(real, fake)

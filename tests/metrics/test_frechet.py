@@ -187,9 +187,3 @@ def test_batches_must_agree_in_their_dimensions():
         moments.update(GOOD[:, :2])
     with pytest.raises(InputError, match="dims: got 0"):
         Moments(0)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_features_on_a_gpu():
-    real, fake = normal(40, 6), normal(30, 6, seed=1)
-    assert frechet_distance(real.cuda(), fake.cuda()) == frechet_distance(real, fake)
