@@ -11,6 +11,7 @@ from stochrestore.book import claims, claims_page
 from stochrestore.book.claims import Claim, Evidence
 from stochrestore.errors import InputError
 from stochrestore.experiments.registry import CHAPTERS
+from stochrestore.figures.numbers import typeset
 from stochrestore.metrics.interval import Interval
 
 OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
@@ -204,5 +205,5 @@ def test_a_drop_much_smaller_than_the_papers_says_so():
 )
 def test_relations_and_numbers_are_printed_as_a_reader_writes_them(relation, printed):
     assert claims.relation_text(relation) == printed
-    assert claims.typeset("-2.93e-05") == "−2.93·10⁻⁵"
-    assert claims.typeset("1e+03") == "10³"
+    assert typeset("-2.93e-05") == "−2.93·10⁻⁵"
+    assert typeset("1e+03") == "10³"

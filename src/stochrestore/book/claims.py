@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from stochrestore.errors import InputError, require
+from stochrestore.figures.numbers import typeset
 from stochrestore.metrics.interval import Interval
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not tested"]
@@ -38,7 +39,6 @@ _RELATION = re.compile(
     rf"(?P<op><=|>=|<|>|==)\s*(?P<bound>{_NUMBER})"
     rf"|in\s*\[\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*\]"
 )
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DIFFERENCE = re.compile(rf"({_NUMBER}) − ({_NUMBER})")
 Kind = Literal["proofs and exact checks", "the toy problem", "images", "this book's own"]
 
@@ -264,12 +264,3 @@ def relation_text(relation: str) -> str:
 
 def _number(value: float) -> str:
     return typeset(f"{value:.3g}")
-
-
-def typeset(number: str) -> str:
-    """A number as it is printed: ``−2.93·10⁻⁵`` for ``-2.93e-05``."""
-    mantissa, exponent, power = number.replace("-", "−").partition("e")
-    if not exponent:
-        return mantissa
-    raised = str(int(power.replace("−", "-"))).translate(_RAISED)
-    return f"{mantissa}·10{raised}" if mantissa.strip("−") != "1" else f"{mantissa[:-1]}10{raised}"

@@ -442,7 +442,7 @@ def _on_digits(trained: Trained) -> dict[str, Interval]:
         smooth = difference(smoothest["sensitivity"], _steepest(plain))
         found["erratic-from-a-smooth-mean"] = smooth
     robust_rows = [row for row in variant_rows(trained, "source_noise") if row["weight"] == largest]
-    low, high = (choose(robust_rows, key=_noise) for choose in (min, max))
+    low, high = (choose(robust_rows, key=itemgetter("source_noise")) for choose in (min, max))
     return {**found, "noise-buys-recall": difference(high["recall"], low["recall"])}
 
 
@@ -475,10 +475,6 @@ def _change(records: Sequence[Row], measure: str, family: str, weight: float) ->
         for of in ((family, 0.0), (family, weight))
     )
     return _mean([after[run] - before[run] for run in before])
-
-
-def _noise(row: Row) -> float:
-    return float(row["source_noise"])
 
 
 def _least(intervals: Iterable[Interval]) -> Interval:

@@ -27,6 +27,7 @@ from stochrestore.errors import require
 from stochrestore.estimators.closed_form import Sine
 from stochrestore.estimators.zigzag import Zigzag, lipschitz_bound
 from stochrestore.figures.images import mosaic
+from stochrestore.figures.numbers import typeset
 from stochrestore.figures.style import COLORS, DATA, NAMES, label_color, look, panels
 from stochrestore.figures.tables import in_order
 from stochrestore.figures.toy import draw_disk
@@ -291,21 +292,12 @@ def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
         frames[(i,)] = Frame(
             webp(_weight_figure(weight, means)),
             "Recall against root-mean-square slope, a line per model, large markers at "
-            f"λ_R = {_short(weight)}: {'; '.join(said)}.",
-            f"λ_R = {_short(weight)}. {'; '.join(said)}",
+            f"λ_R = {typeset(f'{weight:g}')}: {'; '.join(said)}.",
+            f"λ_R = {typeset(f'{weight:g}')}. {'; '.join(said)}",
         )
-    labels = {"λ_R": [_short(weight) for weight in weights]}
+    labels = {"λ_R": [typeset(f"{weight:g}") for weight in weights]}
     caption = "The recall and the slope of both models for a chosen λ_R."
     return PictureBrowser("weight-browser", labels, frames, (len(weights) // 2,), caption)
-
-
-def _short(value: float) -> str:
-    """A number as a reader writes it: 0.001, and 10⁻⁷ for what would need an exponent."""
-    mantissa, exponent, power = f"{value:g}".partition("e")
-    if not exponent:
-        return mantissa
-    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{'' if mantissa == '1' else mantissa + '·'}10{raised}"
 
 
 def _weight_figure(weight: float, means: pd.DataFrame) -> Figure:
