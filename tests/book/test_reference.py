@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageChops, ImageStat
 
 from stochrestore import cli, store
 from stochrestore.book import reference
@@ -84,10 +85,16 @@ def test_what_others_could_not_repeat_is_refused(change, message):
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
-def test_a_committed_run_is_of_the_shipped_weights_and_its_page_of_its_numbers(path):
+def test_a_committed_run_is_of_the_shipped_weights_and_its_page_of_its_numbers(path, tmp_path):
     record = json.loads(path.read_text("utf-8"))
     shipped = store.shipped("srflow_robustness")
     for name, digest in record["weights"].items():
         assert json.loads((shipped / f"{name}.json").read_text())["sha256"] == digest
     assert path.with_suffix(".md").read_text("utf-8") == reference.markdown(record, path.stem)
-    assert path.with_suffix(".png").exists()
+    drawn = reference.write(record, tmp_path).with_suffix(".png")
+    with Image.open(drawn) as now, Image.open(path.with_suffix(".png")) as kept:
+        assert now.size == kept.size
+        assert (
+            ImageStat.Stat(ImageChops.difference(now.convert("RGB"), kept.convert("RGB"))).mean
+            < [2] * 3
+        )
