@@ -39,6 +39,9 @@ SHORTEN = """() => {
 WHAT_SCROLLS_TAKES_FOCUS = """() =>
     [...document.querySelectorAll("pre, .pst-scrollable-table-container")]
     .every(e => e.scrollWidth <= e.clientWidth || e.tabIndex === 0)"""
+# Tables written in Markdown; those of pandas leave the head above their index empty.
+HEADLESS = """() => [...document.querySelectorAll("article table.table thead th")]
+    .filter(head => !head.textContent.trim()).map(head => head.parentElement.textContent)"""
 SETTLED = "() => !window.MathJax?.startup || MathJax.startup.promise.then(() => true)"
 
 
@@ -120,6 +123,7 @@ def test_page(page, site, name):
     page.wait_for_function("() => [...document.images].every(i => i.complete)")
     assert page.evaluate(missing) == []
     assert page.locator("article img:not([alt])").count() == 0
+    assert page.evaluate(HEADLESS) == []
     assert page.evaluate("() => document.body.innerText.search(/\\\\[(\\[]/)") == -1  # TeX, unset
     assert _transferred(site, page.asked) <= LARGEST
     assert _too_wide(page) == []

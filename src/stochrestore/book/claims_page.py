@@ -64,7 +64,7 @@ def summary(rows: Iterable[Record]) -> str:
 def by_kind(rows: Iterable[Record]) -> str:
     """The numbers of verdicts by what they rest on, as a table in Markdown."""
     rows, known = [row for row in rows if not row["fact"]], claims.registry()
-    lines = [f"| | {' | '.join(_MARKS)} |", "|:--|" + "--:|" * len(_MARKS)]
+    lines = [f"| they rest on | {' | '.join(_MARKS)} |", "|:--|" + "--:|" * len(_MARKS)]
     for kind in get_args(Kind):
         count = Counter(row["verdict"] for row in rows if known[row["id"]].kind == kind)
         lines.append(f"| {kind} | {' | '.join(str(count[verdict]) for verdict in _MARKS)} |")

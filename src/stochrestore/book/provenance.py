@@ -310,8 +310,13 @@ def footer(stamp: Mapping[str, Any]) -> str:
     if weights:
         rows["weights, sha256"] = "<br>".join(f"{_code(p.name)} {d[:16]}…" for p, d in weights)
     rows["sources"] = f"{len(sources)} files, with their sha256 in the notebook's metadata"
-    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
-    return f"````{{dropdown}} Provenance\n| made from | |\n|:--|:--|\n{table}\n````"
+    return f"````{{dropdown}} Provenance\n{table(rows)}\n````"
+
+
+def table(rows: Mapping[str, str]) -> str:
+    """What :func:`told` gives, or more of its kind, as a table in Markdown."""
+    lines = (f"| {name} | {text} |" for name, text in rows.items())
+    return "\n".join(["| made from | this run |", "|:--|:--|", *lines])
 
 
 def _pairs(parameters: Mapping[str, Any]) -> str:

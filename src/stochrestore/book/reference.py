@@ -221,8 +221,7 @@ def _provenance(record: Record) -> str:
             f"{called(name)} `{found[:16]}…`" for name, found in record["data"].items()
         ),
     }
-    lines = [f"| {name} | {text} |" for name, text in rows.items()]
-    return "\n".join(["| what | this run |", "|:--|:--|", *lines])
+    return provenance.table(rows)
 
 
 def _count(record: Record, data: str) -> int:
