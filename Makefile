@@ -7,8 +7,12 @@ READY  := .venv/.ready
 # A copied or moved checkout brings an environment that belongs to another folder.
 FOREIGN := $(shell test -s $(READY) && ! pwd -P | cmp -s - $(READY) && echo foreign)
 
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4
+NBVAL  := $(PYTEST) --nbval --dist loadfile
+SHORT  := appendix_c families lipschitz theorem_3_1
+
 .DEFAULT_GOAL := help
-.PHONY: help book pdf class test bench gpu lock clean
+.PHONY: help book pdf class test validate bench gpu lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1 —/p' $(MAKEFILE_LIST)
@@ -23,14 +27,17 @@ pdf: book  ## the book as one PDF, _build/book.pdf, printed by Chromium
 class: $(READY)  ## the exercises as students get them: _build/class, and a zip to hand out
 	@$(BIN)/stochrestore class build
 
-test: $(READY)  ## the book, then lint, types, order of imports, notebooks and tests
-	@$(BIN)/stochrestore book --validate --preset "$(PRESET)"
+test: book  ## the book, then lint, types, order of imports, the short notebooks again, and tests
 	$(BIN)/stochrestore claims --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(NBVAL) $(SHORT:%=book/executed/%.ipynb)
+	$(PYTEST) --dist worksteal
+
+validate: book  ## every notebook again, compared with its page by nbval
+	$(NBVAL) book/executed
 
 bench: $(READY)  ## measure what the library promises, in ten minutes; table and _build/bench.json
 	@$(BIN)/python -m benchmarks --full

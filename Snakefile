@@ -62,7 +62,7 @@ if workflow.is_main_process:
             print(f"{page} is made again: {reason}", flush=True)
             page.unlink()
         if not page.exists():  # what was made of it earlier would count as up to date
-            for made in (f"_build/validated/{name}.ok", "book/executed/claims.md", INDEX):
+            for made in ("book/executed/claims.md", INDEX):
                 Path(made).unlink(missing_ok=True)
 
 
@@ -73,11 +73,6 @@ wildcard_constraints:
 rule book:
     input:
         INDEX,
-
-
-rule validated:
-    input:
-        expand("_build/validated/{name}.ok", name=NOTEBOOKS),
 
 
 # What a notebook depends on enters as a fingerprint of contents, taken from the graph of imports:
@@ -93,17 +88,6 @@ rule execute:
     shell:
         "echo 'Executing {wildcards.name} ({PRESET})'; "
         "stochrestore run {wildcards.name} --preset {PRESET} --output {output}"
-
-
-rule validate:
-    input:
-        "book/executed/{name}.ipynb",
-    output:
-        touch("_build/validated/{name}.ok"),
-    threads: THREADS
-    shell:
-        "echo 'Executing {wildcards.name} again, to compare'; "
-        "python -m pytest -q -p no:cacheprovider --nbval {input}"
 
 
 rule claims:

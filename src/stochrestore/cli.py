@@ -96,14 +96,9 @@ def run(
 
 
 @app.command("book")
-def build_book(
-    preset: Preset = "laptop",
-    validate: Annotated[
-        bool, typer.Option("--validate", help="run every page again, and compare")
-    ] = False,
-) -> None:
+def build_book(preset: Preset = "laptop") -> None:
     """Execute the notebooks that changed, and build the book to _build/html."""
-    build.build(["book", *(["validated"] if validate else [])], preset)
+    build.build(["book"], preset)
 
 
 @app.command()

@@ -27,7 +27,7 @@ def build(targets: Iterable[str], preset: str) -> None:
     """Run the rules of the ``Snakefile`` that targets need.
 
     Args:
-        targets: names of rules, such as ``book`` and ``validated``.
+        targets: rules or files, such as ``book`` and ``book/executed/claims.md``.
         preset: one of :data:`stochrestore.config.PRESETS`.
 
     Raises:

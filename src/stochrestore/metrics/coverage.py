@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from scipy import stats
+from scipy import special  # scipy.stats takes a second to import
 from torch import Tensor
 
 from stochrestore.errors import require
@@ -81,8 +81,8 @@ def coverage_interval(
     total = over_points + over_centres
     # Satterthwaite's degrees of freedom of the sum.
     parts = over_points**2 / len(points) + over_centres**2 / balls.degrees_of_freedom()
-    t = stats.t.ppf(1 - TAIL, max(total**2 / parts, 1.0))
-    widening = float(t / stats.norm.ppf(1 - TAIL)) ** 2
+    t = special.stdtrit(max(total**2 / parts, 1.0), 1 - TAIL)
+    widening = float(t / special.ndtri(1 - TAIL)) ** 2
     return share_interval(share, len(points) * over_points / total / widening)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from scipy import stats
+from scipy import special  # scipy.stats takes a second to import
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -47,7 +47,7 @@ def student_interval(
         return Interval.exact(min(values))
     mean = math.fsum(values) / n
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    half = float(stats.t.ppf(1 - TAIL, n - 1)) * math.sqrt(variance / n)
+    half = float(special.stdtrit(n - 1, 1 - TAIL)) * math.sqrt(variance / n)
     return Interval(
         mean, max(mean - half, min(within[0], mean)), min(mean + half, max(within[1], mean))
     )
@@ -93,8 +93,8 @@ def share_interval(share: float, n: float) -> Interval:
     require(n > 0, "share_interval: n", n, "a number > 0")
     require(0 <= share <= 1, "share_interval: share", share, "in [0, 1]")
     hits = share * n
-    low = stats.beta.ppf(TAIL, hits, n - hits + 1) if share > 0 else 0.0
-    high = stats.beta.ppf(1 - TAIL, hits + 1, n - hits) if share < 1 else 1.0
+    low = special.betaincinv(hits, n - hits + 1, TAIL) if share > 0 else 0.0
+    high = special.betaincinv(hits + 1, n - hits, 1 - TAIL) if share < 1 else 1.0
     return Interval(share, min(float(low), share), max(float(high), share))
 
 
