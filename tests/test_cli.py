@@ -178,6 +178,15 @@ def test_the_command_starts_without_the_modules_of_unix_and_in_a_second(checkout
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_build_starts_without_torch(checkout):
+    """Snakemake reads its file at each call; the book's rules need no network at all."""
+    source = (checkout.root / "Snakefile").read_text("utf-8")
+    line = next(line for line in source.splitlines() if line.startswith("from stochrestore.book"))
+    script = f"import sys; sys.modules['torch'] = None; {line}"
+    done = checkout.python("-c", script)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_plain_papermill_works_from_any_folder(checkout, tmp_path):
     source = checkout.root / "notebooks" / "coin.ipynb"
     done = checkout.python(

@@ -342,7 +342,7 @@ def wait_for(condition):
 
 @pytest.mark.parametrize(
     ("sign", "workers"),
-    [(signal.SIGINT, "1"), (signal.SIGTERM, "1"), (signal.SIGTERM, "2"), (signal.SIGKILL, "2")],
+    [(signal.SIGINT, "1"), (signal.SIGTERM, "2"), (signal.SIGKILL, "2")],
 )
 def test_an_interrupted_command_leaves_nothing_half_done_and_continues(tmp_path, sign, workers):
     options = ("--only", "erratic_gan-seed", "--workers", workers)

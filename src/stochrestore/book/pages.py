@@ -19,7 +19,6 @@ from PIL import Image
 from stochrestore import config
 from stochrestore.book import (
     claims_page,
-    cluster,
     equations,
     launch,
     notebook,
@@ -37,7 +36,7 @@ from stochrestore.book.claims import (
 from stochrestore.book.runs import Run
 from stochrestore.data.downloads import called
 from stochrestore.errors import InputError, require
-from stochrestore.experiments import plan, registry
+from stochrestore.experiments import registry
 
 Record = Mapping[str, Any]
 
@@ -347,7 +346,7 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         "without instructions for bf16 computes in whatever the settings say. The networks of "
         "Appendix G are trained, small, at these two presets; `gpu` "
         "loads those that are shipped, and `paper` is for the published ones.",
-        *(_planned(preset) for preset in plan.ON_GPU),
+        *_planned(),
         "## What a wrong parameter says",
         "Names and values are checked before anything runs. What does not fit ends "
         "`stochrestore run` in one line:",
@@ -395,16 +394,21 @@ def _cost(run: Run, when: str) -> str:
     return f"| `{run.preset}` | {' | '.join(whole)} |"
 
 
-def _planned(preset: str) -> str:
-    """The table of a preset's plan, as it was kept."""
-    planned = cluster.recorded_plan(preset)
-    head, *rows = plan.table(planned["rows"], planned["rates"])
-    aligned = ["|:--|--:|--:|--:|--:|--:|--:|"]  # the first three columns are one, so that it fits
-    joined = ([", ".join(filter(None, row[:3])), *row[3:]] for row in (head, *rows))
-    lines = [f"| {' | '.join(row)} |" for row in joined]
-    table = "\n".join([lines[0], *aligned, *lines[1:]])
-    rate = max(planned["rates"].values())  # they are one
-    return f"Preset `{preset}`, on a GPU that reaches {rate:g} TFLOP/s:\n\n{table}"
+def _planned() -> Iterator[str]:
+    """The tables of the plans of big presets, as they were kept."""
+    # The Snakefile reads this module at each start, and these import torch, which takes seconds.
+    from stochrestore.book import cluster
+    from stochrestore.experiments import plan
+
+    for preset in plan.ON_GPU:
+        planned = cluster.recorded_plan(preset)
+        head, *rows = plan.table(planned["rows"], planned["rates"])
+        aligned = ["|:--|--:|--:|--:|--:|--:|--:|"]  # the first three columns are one: it fits
+        joined = ([", ".join(filter(None, row[:3])), *row[3:]] for row in (head, *rows))
+        lines = [f"| {' | '.join(row)} |" for row in joined]
+        table = "\n".join([lines[0], *aligned, *lines[1:]])
+        rate = max(planned["rates"].values())  # they are one
+        yield f"Preset `{preset}`, on a GPU that reaches {rate:g} TFLOP/s:\n\n{table}"
 
 
 def _refusals() -> Iterator[str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stochrestore.data import fashion
 from stochrestore.errors import InputError, require, silent
 from stochrestore.store import sha256
 
@@ -77,6 +76,8 @@ def fetch(name: str, *, source: str | None = None, progress: bool = True) -> Pat
         import requests
     except ImportError:
         raise InputError("data: needs pooch; pip install 'stochrestore[notebooks]'") from None
+    from stochrestore.data import fashion  # imports torch, which those who only ask a name need not
+
     download = pooch.HTTPDownloader(timeout=30)
     pooch.get_logger().setLevel("ERROR")
 
