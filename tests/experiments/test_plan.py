@@ -22,8 +22,8 @@ def small(experiment, name, **changes):
 
 
 SMALL = {
-    "U-Net": ("inpaint", "faces/robust_sto_gan-seed0", {"steps": 7, "r1_every": 2}),
-    "late L_R": ("inpaint", "faces/robust_gan-seed0", {"steps": 7, "robustness_start": 4}),
+    "U-Net": ("inpaint", "faces/robust_sto_gan-seed0", {"steps": 3, "r1_every": 2}),
+    "late L_R": ("inpaint", "faces/robust_gan-seed0", {"steps": 4, "robustness_start": 2}),
     "bf16": ("sr_scaling", "faces/x4/sto_gan-seed0", {"data": "faces", "precision": "bf16"}),
     "MLP": ("inpaint", "digits/robust_sto_gan-seed0", {"data": "digits", "steps": 7}),
     "toy": ("toy_tradeoff", "robust_gan-seed0", {"steps": 7}),
