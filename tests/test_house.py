@@ -187,6 +187,9 @@ def test_nbval_validates_executed_notebooks_and_passes_for_no_want_of_them(check
 
     checkout.make_page("coin")
     shutil.copy(checkout.page("coin"), checkout.page("coin").with_suffix(".failed.ipynb"))
+    exercises = checkout.root / "book" / "executed" / "exercises"  # unsolved, and never executed
+    exercises.mkdir()
+    shutil.copy(checkout.root / "notebooks" / "dice.ipynb", exercises)
     passed = nbval(checkout)
     assert (passed.returncode, "6 passed" in passed.stdout) == (0, True), passed.stdout
     page = checkout.page("coin")
