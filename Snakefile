@@ -8,7 +8,7 @@ from pathlib import Path
 from snakemake.logging import get_event, logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from stochrestore.book import build, notebook, pages, provenance
+from stochrestore.book import build, cluster, notebook, pages, provenance
 from stochrestore.errors import InputError
 
 
@@ -151,8 +151,6 @@ def grid(experiment):
     """The marks of an experiment's trainings, once it is known that these can begin."""
 
     def marks(_):
-        from stochrestore.book import cluster  # imports torch, which the book's rules do not need
-
         resources = workflow.resource_settings.default_resources or {}
         sent = not workflow.local_exec and "slurm_partition" in resources
         try:
@@ -168,13 +166,7 @@ def grid(experiment):
 
 def need(name):
     """A resource of a training."""
-
-    def resource(wildcards):
-        from stochrestore.book import cluster
-
-        return cluster.needs(wildcards.experiment, PRESET, wildcards.job)[name]
-
-    return resource
+    return lambda wildcards: cluster.needs(wildcards.experiment, PRESET, wildcards.job)[name]
 
 
 rule sr_grid:

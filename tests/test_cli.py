@@ -187,6 +187,14 @@ def test_a_build_starts_without_torch(checkout):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_training_starts_without_what_takes_a_second(checkout):
+    absent = ", ".join(f"{name!r}: None" for name in ("scipy.stats", "matplotlib", "pandas"))
+    stop = f"import sys; sys.modules.update({{{absent}}})"
+    script = f"{stop}; import stochrestore.experiments.inpaint"
+    done = checkout.python("-c", script)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_plain_papermill_works_from_any_folder(checkout, tmp_path):
     source = checkout.root / "notebooks" / "coin.ipynb"
     done = checkout.python(

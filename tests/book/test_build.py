@@ -108,8 +108,7 @@ def sleeping(checkout):
 
 
 COMMAND = ("-m", "stochrestore", "run", "coin", "--preset", "smoke")
-TARGETS = "['book/executed/claims.md'], 'smoke'"
-BUILD = f"from stochrestore.book import build; build.build({TARGETS})"
+BUILD = "from stochrestore.book import build; build.build(['book/executed/claims.md'], 'smoke')"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

@@ -1,6 +1,8 @@
 """Grids of trainings as jobs of a cluster: what is checked before any is sent, and what each gets.
 
 Snakemake sends the jobs, with ``--workflow-profile profiles/slurm``; see ``profiles/README.md``.
+It imports this module at each start, so that torch, which takes seconds, is imported where a
+training is looked at.
 """
 
 from __future__ import annotations
@@ -18,8 +20,7 @@ from typing import Any
 from stochrestore import config, store
 from stochrestore.book import provenance
 from stochrestore.errors import InputError, require
-from stochrestore.experiments import plan, registry
-from stochrestore.training.jobs import begun_with
+from stochrestore.experiments import registry
 
 INSTALL = "install it by `pip install 'stochrestore[slurm]'`"
 PLANS = Path("book") / "reference" / "plans"
@@ -65,6 +66,8 @@ def records(
         InputError: wrong settings, no such partition, a folder that cannot be written or holds
             trainings of other settings.
     """
+    from stochrestore.training.jobs import begun_with
+
     module = registry.trained(experiment)
     texts = {name: str(value) for name, value in given.items()}
     settings = module.Settings.load(preset, **config.read(module.Settings, texts))
@@ -111,6 +114,8 @@ def needs(experiment: str, preset: str, job: str) -> dict[str, int]:
     The time is half as much again as planned, and at most a day: a training that a limit ends
     continues from its checkpoint when it is sent again.
     """
+    from stochrestore.experiments import plan
+
     kind, model = job.split("/")[0], Path(job).name.split("-")[0]
     planned = recorded_plan(preset)
     rows = [

@@ -19,6 +19,7 @@ from PIL import Image
 from stochrestore import config
 from stochrestore.book import (
     claims_page,
+    cluster,
     equations,
     launch,
     notebook,
@@ -396,9 +397,7 @@ def _cost(run: Run, when: str) -> str:
 
 def _planned() -> Iterator[str]:
     """The tables of the plans of big presets, as they were kept."""
-    # The Snakefile reads this module at each start, and these import torch, which takes seconds.
-    from stochrestore.book import cluster
-    from stochrestore.experiments import plan
+    from stochrestore.experiments import plan  # torch: see :mod:`stochrestore.book.cluster`
 
     for preset in plan.ON_GPU:
         planned = cluster.recorded_plan(preset)
