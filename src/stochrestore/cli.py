@@ -6,6 +6,8 @@ import io
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -130,8 +132,7 @@ def train(
     folder = _or_default(output, Path("_build") / "weights" / experiment / preset)
     check_folder(folder)
     commit, dirty = provenance.revision(provenance.checkout())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
-    try:
+    with _continued_by_the_same_command():
         train_jobs(
             select(module.all_jobs(settings), only=only, stochastic=stochastic, robust=robust),
             folder,
@@ -140,9 +141,6 @@ def train(
             about={"commit": commit, "changed": dirty},
             tensorboard=tensorboard,
         )
-    except KeyboardInterrupt:
-        print("stochrestore: interrupted; the same command continues", file=sys.stderr)
-        raise typer.Exit(130) from None
     print(f"{experiment} ({preset}): {folder}")
 
 
@@ -231,12 +229,8 @@ def reference(
         print(reference.write(reference.measure(settings, given), folder))
         return
     folder = _or_default(output, f"_build/reference/{experiment}-{preset}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
-    try:
+    with _continued_by_the_same_command():
         print(reference_run.make(experiment, preset, given, folder))
-    except KeyboardInterrupt:
-        print("stochrestore: interrupted; the same command continues", file=sys.stderr)
-        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -391,6 +385,19 @@ def check(
             print(f"    → {finding.advice}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _continued_by_the_same_command() -> Iterator[None]:
+    """Ctrl-C and a request to end stop what is within, in one line and with status 130."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for the background
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stochrestore: interrupted; the same command continues", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _or_default(given: Path | None, default: str | Path) -> Path:

@@ -105,17 +105,14 @@ def test_an_empty_folder_and_none_are_refused(tmp_path):
 def test_an_executed_notebook_becomes_a_record(tmp_path, monkeypatch):
     checkout = Checkout.make(tmp_path)
     page = checkout.root / "elsewhere" / "coin.ipynb"
-    done = checkout.python(
-        "-m", "stochrestore", "run", "coin", "--preset", "smoke", "-o", str(page)
-    )
+    done = checkout.command("run", "coin", "--preset", "smoke", "-o", str(page))
     assert done.returncode == 0, done.stderr
-    script = "from stochrestore.cli import main; main()"
-    done = checkout.python("-c", script, "collect", str(page.parent))
+    done = checkout.command("collect", str(page.parent))
     assert done.returncode == 0, done.stderr
     kept = checkout.root / runs.FOLDER / "coin-smoke.json"
     assert json.loads(kept.read_text("utf-8"))["preset"] == "smoke"
     source = checkout.root / "notebooks" / "coin.ipynb"
     source.write_text(source.read_text("utf-8").replace("print(sys", "print(2, sys"), "utf-8")
-    done = checkout.python("-c", script, "collect", str(page.parent))
+    done = checkout.command("collect", str(page.parent))
     assert done.returncode == 2
     assert "made from other sources: got ['notebooks/coin.ipynb']" in done.stderr

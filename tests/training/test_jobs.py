@@ -239,9 +239,8 @@ def test_what_a_chapter_trains_is_kept_and_found_again(tmp_path, monkeypatch):
 
 
 def command(folder, *options):
-    script = "from stochrestore.cli import main; main()"
     fixed = ["train", "toy_tradeoff", "--preset", "smoke"]
-    return [sys.executable, "-c", script, *fixed, "-o", str(folder), *options]
+    return [sys.executable, "-m", "stochrestore", *fixed, "-o", str(folder), *options]
 
 
 @pytest.mark.parametrize("where", ["critic_loss", "estimator_loss", "state_dict"])
