@@ -483,11 +483,21 @@ def test_other_settings_are_refused_and_other_measurements_trained_again(trained
     """What is measured is kept in the record, so it is part of what must agree."""
     s = trained.settings
     folder = s.weights_folder()
-    for change in ({"width": 9}, {"samples": 21}, {"frozen_seeds": 1}, {"robustness_every": 3}):
+    for change in ({"width": 9}, {"samples": 21}, {"frozen_seeds": 1}):
         jobs = list(families.jobs_of(s.model_copy(update=change)))
         assert not any(finished(job, folder) for job in jobs)
         with pytest.raises(InputError, match=f"{next(iter(change))} "):
             check_settings(jobs, folder, s)
+
+
+def test_settings_of_l_r_are_those_of_trainings_with_it_alone(trained):
+    s = trained.settings
+    for change in ({"robustness_every": 3}, {"robustness_seeds": 3}, {"attack_lr": 0.5}):
+        jobs = families.jobs_of(s.model_copy(update=change))
+        found = {
+            (job.settings.robustness_weight == 0, finished(job, s.weights_folder())) for job in jobs
+        }
+        assert found == {(True, True), (False, False)}
 
 
 def test_finished_trainings_are_not_begun_again(trained, monkeypatch):

@@ -124,6 +124,13 @@ MEASURED_BY = frozenset(
     }
 )
 """What the numbers in a record depend on, beside what the weights do."""
+ROBUSTNESS_ONLY = frozenset(
+    {
+        *("robustness_start", "robustness_every", "robustness_batch", "robustness_seeds"),
+        *("attack_steps", "attack_lr"),
+    }
+)
+"""What nothing depends on where λ_R = 0."""
 
 
 def problems(settings: FamilySettings) -> list[FamilySettings]:
@@ -295,7 +302,8 @@ def _grid(name: str, settings: FamilySettings, *, keep: bool = True) -> Iterator
         for run in range(settings.runs):
             label = f"{settings.problem}/{name}-weight{weight:g}-seed{run}"
             kept = keep and settings.problem in PICTURED and run == 0 and weight == 0
-            yield Job(label, None, settings.seed + run, changed, kept, measured_by=MEASURED_BY)
+            unused = frozenset() if weight else ROBUSTNESS_ONLY
+            yield Job(label, None, settings.seed + run, changed, kept, unused, MEASURED_BY)
 
 
 def all_jobs(settings: FamilySettings) -> dict[str, Job]:
