@@ -13,7 +13,8 @@ from stochrestore.experiments import registry
 from stochrestore.experiments import toy_gans as gans
 from stochrestore.experiments import toy_tradeoff as toy
 from stochrestore.figures import toy as figures
-from stochrestore.training.jobs import select, train_job, train_jobs
+from stochrestore.problems.toy import Ring
+from stochrestore.training.jobs import MODELS, select, train_job, train_jobs
 
 mpl.use("agg")
 
@@ -63,10 +64,23 @@ def test_posterior_sampler_has_perfect_quality_up_to_sampling():
 @pytest.mark.parametrize(
     ("name", "precision", "recall"), [("avoiding_hole", 0.95, 0.71), ("crossing_hole", 0.77, 0.94)]
 )
-def test_ring_estimators_come_out_like_the_paper(name, precision, recall):
-    rows = toy.ring_rows(registry.load("toy_tradeoff", "laptop"))
+def test_ring_estimators_come_out_like_the_paper(trained, name, precision, recall):
+    rows = toy.ring_rows(trained, registry.load("toy_tradeoff", "laptop"))
     mean = [sum(values(rows, name, q)) / 5 for q in ("precision", "recall")]
     assert mean == pytest.approx([precision, recall], abs=0.03)
+
+
+def test_gans_of_the_ring_learn_the_ring_and_stand_in_its_rows(trained, settings):
+    jobs = list(gans.ring_jobs(settings))
+    assert len(jobs) == 4 * settings.ring_runs
+    assert all(Ring().contains(gans.build_trainer(job).images.double()).all() for job in jobs[:1])
+    assert (
+        not Ring()
+        .contains(gans.build_trainer(gans.all_jobs(settings)["sto_gan-seed0"]).images)
+        .all()
+    )
+    rows = toy.ring_rows(trained, settings)
+    assert all(len(values(rows, name, "recall")) == settings.ring_runs for name in MODELS)
 
 
 def test_sine_curve_is_a_trade_off():

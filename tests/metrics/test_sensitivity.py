@@ -16,7 +16,7 @@ from stochrestore.experiments.toy_gans import exact_sensitivity, seed_quantiles
 from stochrestore.experiments.toy_tradeoff import posterior_sensitivity
 from stochrestore.metrics.sensitivity import scalar_sensitivity, sensitivity
 from stochrestore.networks.mlp import MLPEstimator
-from stochrestore.problems.toy import midpoints
+from stochrestore.problems.toy import Disk, midpoints
 
 EPSILON = 1e-3
 
@@ -48,13 +48,16 @@ def test_sine_slope():
         return slope**2 * a**2 * 2 / math.pi
 
     expected, _ = quad(integrand, -math.pi / 2, math.pi / 2)
-    found = exact_sensitivity(Sine(alpha), 1e-6, y_points=100_000, z_points=1)
+    found = exact_sensitivity(Disk(), Sine(alpha), 1e-6, y_points=100_000, z_points=1)
     assert found.shared_seed**0.5 / 1e-6 == pytest.approx(expected**0.5, rel=1e-3)
     assert found.wasserstein == found.shared_seed
 
 
 def test_posterior_mean_is_perfectly_robust():
-    assert exact_sensitivity(PosteriorMean(), EPSILON, y_points=64, z_points=1) == (0.0, 0.0)
+    assert exact_sensitivity(Disk(), PosteriorMean(), EPSILON, y_points=64, z_points=1) == (
+        0.0,
+        0.0,
+    )
 
 
 class SwappingSampler:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.integrate import quad
 
 from stochrestore.errors import InputError
 from stochrestore.estimators.closed_form import RingAvoidingHole, RingCrossingHole, Sine
@@ -45,6 +46,22 @@ def test_input_quantile_inverts_the_distribution_of_y():
     y = Disk().input_quantile(u)
     cdf = 0.5 + (y * half_chord(y) + y.asin()) / math.pi
     assert torch.allclose(cdf, u, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("ring", [Ring(), Ring((1.2, 0.5), (0.3, 0.45))])
+def test_input_quantile_of_the_ring_inverts_the_area_between_its_chords(ring):
+    u = torch.tensor([1e-4, 0.1, 0.3, 0.5, 0.75, 0.9999], dtype=torch.float64)
+    a = ring.outer[0]
+
+    def length(y):
+        inner, outer = ring.bounds(torch.tensor([y], dtype=torch.float64))
+        return 2 * (outer - inner).item()
+
+    area = math.pi * (math.prod(ring.outer) - math.prod(ring.inner))
+    for y, share in zip(ring.input_quantile(u).tolist(), u.tolist(), strict=True):
+        edges = [p for p in (-ring.inner[0], ring.inner[0]) if -a < p < y]
+        below, _ = quad(length, -a, y, points=edges, limit=200)
+        assert below / area == pytest.approx(share, abs=1e-7)
 
 
 @given(st.floats(-2, 2), st.floats(0.2, 2), st.floats(0.2, 2))

@@ -32,7 +32,6 @@ from stochrestore.experiments.evaluation import Reference
 from stochrestore.experiments.family_networks import (
     FAMILIES,
     IMAGES,
-    TOYS,
     FamilySettings,
     build,
     build_estimator,
@@ -54,7 +53,7 @@ from stochrestore.metrics.psnr import MOST_PSNR
 from stochrestore.metrics.restoration import consistency_psnr, robustness
 from stochrestore.metrics.sensitivity import scalar_sensitivity
 from stochrestore.networks.families import PMRF, FibreEstimator, PosteriorMeanOf
-from stochrestore.problems.toy import Ring, midpoints
+from stochrestore.problems.toy import TOYS, Ring, midpoints
 from stochrestore.training.jobs import MODELS, Job, Method, load, read_record
 from stochrestore.training.loop import Metrics
 
@@ -235,13 +234,15 @@ def others(trained: Trained) -> dict[str, list[Estimator]]:
             "posterior_sampler": [PosteriorSampler(problem)],
             "posterior_mean": [PosteriorMean(problem)],
         }
-        return exact | (_toy_gans(settings) if settings.problem == "disk" else {})
+        return exact | _toy_gans(settings)
     return _image_gans(settings)
 
 
 def _toy_gans(settings: FamilySettings) -> dict[str, list[Estimator]]:
-    gans = toy_gans.ToySettings.load("laptop", device=settings.device, runs=settings.runs)
-    return load_networks(toy_gans.main_jobs(gans), gans.weights_folder(), toy_gans.METHOD)[0]
+    runs = {"runs": settings.runs, "ring_runs": settings.runs}
+    gans = toy_gans.ToySettings.load("laptop", device=settings.device, **runs)
+    jobs = {"disk": toy_gans.main_jobs, "ring": toy_gans.ring_jobs}[settings.problem]
+    return load_networks(jobs(gans), gans.weights_folder(), toy_gans.METHOD)[0]
 
 
 def _image_gans(settings: FamilySettings) -> dict[str, list[Estimator]]:

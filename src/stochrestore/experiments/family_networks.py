@@ -28,12 +28,11 @@ from stochrestore.networks.families import (
     PosteriorDiffusion,
     RectifiedFlow,
 )
-from stochrestore.problems.toy import Disk, Ring, ToyProblem
+from stochrestore.problems.toy import TOYS
 from stochrestore.training.jobs import Job
 from stochrestore.training.supervised import SupervisedTrainer, cosine
 
 EXPERIMENT = "families"
-TOYS: dict[str, ToyProblem] = {"disk": Disk(), "ring": Ring()}
 IMAGES = {
     "digits": ("digits", 0),
     "digits_x4": ("digits", 4),

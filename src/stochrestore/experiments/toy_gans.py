@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
@@ -14,7 +14,7 @@ from stochrestore.experiments.trained import TrainedSettings
 from stochrestore.metrics.precision_recall import precision_recall
 from stochrestore.metrics.sensitivity import ScalarSensitivity, scalar_sensitivity
 from stochrestore.networks.mlp import MLPCritic, MLPEstimator, SeedDistribution
-from stochrestore.problems.toy import Disk, ToyProblem, midpoints
+from stochrestore.problems.toy import TOYS, ToyProblem, midpoints
 from stochrestore.training.adversarial import AlternatingTrainer, TrainingSettings
 from stochrestore.training.jobs import MODELS, Job, Method, Model
 from stochrestore.training.loop import Metrics
@@ -31,6 +31,10 @@ class ToySettings(TrainedSettings, TrainingSettings):
     seed_distribution: SeedDistribution = Field("uniform", description="Z ~ U[0, 1] or N(0, 1)")
     training_samples: int = Field(100_000, ge=10, description="size of the training set")
     runs: int = Field(5, ge=2, description="independently trained networks of each kind")
+    ring_runs: int = Field(3, ge=2, description="those of each kind on the ring")
+    problem: Literal["disk", "ring"] = Field(
+        "disk", description="where the points of a single training lie"
+    )
     samples: int = Field(1000, ge=20, description="points in each set for precision and recall")
     k: int = Field(5, ge=1, description="neighbours in precision and recall")
     y_points: int = Field(512, ge=8, description="quadrature points over Y, for R and R̃")
@@ -54,11 +58,21 @@ class ToySettings(TrainedSettings, TrainingSettings):
 
 def main_jobs(settings: ToySettings) -> Iterator[Job]:
     """The trainings behind Fig. 3 and Table 3: every model, ``runs`` seeds each."""
+    return _of_each_model("", settings.model_copy(update={"problem": "disk"}), settings.runs)
+
+
+def ring_jobs(settings: ToySettings) -> Iterator[Job]:
+    """The same on the ring of Fig. 5, ``ring_runs`` seeds each."""
+    on_ring = settings.model_copy(update={"problem": "ring"})
+    return _of_each_model("ring/", on_ring, settings.ring_runs)
+
+
+def _of_each_model(folder: str, settings: ToySettings, runs: int) -> Iterator[Job]:
     for name, model in MODELS.items():
-        for run in range(settings.runs):
+        for run in range(runs):
             weight = settings.robustness_weight if model.robust else 0.0
             changed = settings.model_copy(update={"robustness_weight": weight})
-            yield Job(f"{name}-seed{run}", model, settings.seed + run, changed)
+            yield Job(f"{folder}{name}-seed{run}", model, settings.seed + run, changed)
 
 
 def _measured(name: str, model: Model, seed: int, settings: ToySettings) -> Job:
@@ -111,7 +125,7 @@ def variant_jobs(settings: ToySettings) -> Iterator[Job]:
 
 def all_jobs(settings: ToySettings) -> dict[str, Job]:
     """Every training of the chapter, by name."""
-    groups = (main_jobs, variant_jobs, sweep_jobs)
+    groups = (main_jobs, ring_jobs, variant_jobs, sweep_jobs)
     return {job.name: job for group in groups for job in group(settings)}
 
 
@@ -136,7 +150,8 @@ def build_trainer(job: Job) -> AlternatingTrainer:
         torch.manual_seed(job.seed)
         estimator, critic = build_estimator(job), MLPCritic(settings.width)
     generator = torch.Generator().manual_seed(job.seed)
-    images = Disk().sample(settings.training_samples, generator=generator).float()
+    problem = TOYS[settings.problem]
+    images = problem.sample(settings.training_samples, generator=generator).float()
     seeds = settings.robustness_seeds if estimator.stochastic else 1
     return AlternatingTrainer(
         estimator.to(device),
@@ -151,11 +166,12 @@ def build_trainer(job: Job) -> AlternatingTrainer:
 
 def evaluate(estimator: Estimator, settings: ToySettings, *, seed: int) -> Metrics:
     """Precision and recall on fresh samples, and √R̃ and √R (Eq. 7 and 5) by quadrature."""
+    problem = TOYS[settings.problem]
     generator = torch.Generator().manual_seed(10_000 + seed)
-    real, fake = draw(Disk(), estimator, settings.samples, generator=generator)
+    real, fake = draw(problem, estimator, settings.samples, generator=generator)
     quality = precision_recall(real, fake, settings.k)
     points = {"y_points": settings.y_points, "z_points": settings.z_points}
-    moved = exact_sensitivity(estimator, settings.epsilon, **points)
+    moved = exact_sensitivity(problem, estimator, settings.epsilon, **points)
     return {
         **quality._asdict(),
         "sensitivity": moved.shared_seed**0.5,
@@ -173,11 +189,11 @@ def draw(
 
 
 def exact_sensitivity(
-    estimator: Estimator, epsilon: float, *, y_points: int, z_points: int
+    problem: ToyProblem, estimator: Estimator, epsilon: float, *, y_points: int, z_points: int
 ) -> ScalarSensitivity:
-    """R̃ (Eq. 7) and R (Eq. 5) of X̂⁽²⁾ on the disk, by quadrature over Y and Z."""
+    """R̃ (Eq. 7) and R (Eq. 5) of X̂⁽²⁾ by quadrature over Y and Z."""
     like = parameters_like(estimator)
-    y = Disk().input_quantile(midpoints(y_points)).to(like)[:, None]
+    y = problem.input_quantile(midpoints(y_points)).to(like)[:, None]
     z = seed_quantiles(estimator, z_points).to(like)[:, None, None].expand(-1, y_points, 1)
     return scalar_sensitivity(SecondCoordinate(estimator), y, z, epsilon)
 

@@ -33,6 +33,7 @@ from stochrestore.experiments.toy_gans import (
     exact_sensitivity,
     main_jobs,
     parameters_like,
+    ring_jobs,
     sweep_jobs,
     variant_jobs,
 )
@@ -65,6 +66,8 @@ class Trained:
     """The networks of each model, one a seed."""
     records: dict[str, list[Row]]
     """Their records, with the history of each training."""
+    on_ring: dict[str, list[Estimator]]
+    """The networks of each model that learned the ring, one a seed."""
     sweep: list[Row]
     """Rows over λ_R, both robust models."""
     variants: list[Row]
@@ -76,7 +79,8 @@ def load_or_train(settings: ToySettings) -> Trained:
     folder = trained_weights(settings, all_jobs(settings).values(), METHOD)
     found = load_networks(main_jobs(settings), folder, METHOD)
     grids = (_final_rows(jobs(settings), folder) for jobs in (sweep_jobs, variant_jobs))
-    return Trained(*found, *grids)
+    on_ring, _ = load_networks(ring_jobs(settings), folder, METHOD)
+    return Trained(*found, on_ring, *grids)
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
@@ -110,7 +114,7 @@ def closed_form_sensitivity(name: str, epsilon: float) -> Metrics:
     if name == "posterior_sampler":
         root = posterior_sensitivity(epsilon) ** 0.5
         return {"sensitivity": root, "w2_sensitivity": root}
-    moved = exact_sensitivity(CLOSED_FORM[name], epsilon, y_points=200_000, z_points=1)
+    moved = exact_sensitivity(Disk(), CLOSED_FORM[name], epsilon, y_points=200_000, z_points=1)
     return {"sensitivity": moved.shared_seed**0.5, "w2_sensitivity": moved.wasserstein**0.5}
 
 
@@ -140,7 +144,7 @@ def sine_rows(settings: ToySettings, alphas: Sequence[float]) -> list[Row]:
     rows = []
     for alpha in alphas:
         estimator = Sine(alpha)
-        moved = exact_sensitivity(estimator, settings.epsilon, y_points=20_000, z_points=1)
+        moved = exact_sensitivity(Disk(), estimator, settings.epsilon, y_points=20_000, z_points=1)
         for run in range(settings.runs):
             generator = torch.Generator().manual_seed(settings.seed + run)
             real, fake = draw(Disk(), estimator, settings.samples, generator=generator)
@@ -159,12 +163,16 @@ def trajectory_rows(trained: Trained, model: str) -> list[Row]:
     ]
 
 
-def ring_rows(settings: ToySettings) -> list[Row]:
-    """Precision and recall of Fig. 5's two estimators, and of the ring's posterior sampler."""
+def ring_rows(trained: Trained, settings: ToySettings) -> list[Row]:
+    """Precision and recall on the ring: of Fig. 5's estimators, its posterior sampler, the GANs.
+
+    A run is another network where there is one, and another draw of samples in any case.
+    """
     ring = Ring()
+    formulas = {name: [each] * settings.runs for name, each in ring_estimators(ring).items()}
     rows = []
-    for name, estimator in ring_estimators(ring).items():
-        for run in range(settings.runs):
+    for name, estimators in (formulas | trained.on_ring).items():
+        for run, estimator in enumerate(estimators):
             generator = torch.Generator().manual_seed(settings.seed + run)
             real, fake = draw(ring, estimator, settings.samples, generator=generator)
             quality = precision_recall(real, fake, settings.k)

@@ -27,6 +27,10 @@ class ToyProblem(Protocol):
         """Whether each x (…, 2) lies in the support of p_X: (…) of bool."""
         ...
 
+    def input_quantile(self, u: Tensor) -> Tensor:
+        """The u-quantile of Y, for u in (0, 1), of u's shape."""
+        ...
+
     def posterior_quantile(self, y: Tensor, u: Tensor) -> Tensor:
         """The u-quantile of p_{X⁽²⁾|Y}(·∣y); y and u have equal shapes, and u is in [0, 1]."""
         ...
@@ -44,6 +48,12 @@ def half_chord(y: Tensor, semi_axis_1: float = 1.0, semi_axis_2: float = 1.0) ->
     inside = 1 - (y / semi_axis_1).square()
     safe = torch.where(inside > 0, inside, torch.ones_like(inside))
     return torch.where(inside > 0, semi_axis_2 * safe.sqrt(), torch.zeros_like(inside))
+
+
+def _share_below(y: Tensor) -> Tensor:
+    """The share of the unit disk's area where x₁ ≤ y."""
+    y = y.clamp(-1, 1)
+    return 0.5 + (y * (1 - y.square()).sqrt() + y.asin()) / math.pi
 
 
 def _rand(*shape: int, generator: torch.Generator) -> Tensor:
@@ -125,6 +135,16 @@ class Ring:
         ]
         return within[0] & ~within[1]
 
+    def input_quantile(self, u: Tensor) -> Tensor:
+        """The y with P(Y ≤ y) = u, by bisection of the difference of two ellipses' areas."""
+        (a, area), (b, hole) = ((axes[0], math.prod(axes)) for axes in (self.outer, self.inner))
+        low, high = torch.full_like(u, -a), torch.full_like(u, a)
+        for _ in range(60):
+            y = (low + high) / 2
+            share = (area * _share_below(y / a) - hole * _share_below(y / b)) / (area - hole)
+            low, high = torch.where(share < u, y, low), torch.where(share < u, high, y)
+        return (low + high) / 2
+
     def bounds(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Half the chords of the hole and of the outer ellipse at x₁ = y, each of y's shape."""
         return half_chord(y, *self.inner), half_chord(y, *self.outer)
@@ -138,6 +158,10 @@ class Ring:
     def posterior_mean(self, y: Tensor) -> Tensor:
         """0, by symmetry; it lies in the hole, outside the support of p_X."""
         return torch.zeros_like(y)
+
+
+TOYS: dict[str, ToyProblem] = {"disk": Disk(), "ring": Ring()}
+"""The toy problems by the names that settings have for them."""
 
 
 def midpoints(n: int) -> Tensor:
