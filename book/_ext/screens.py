@@ -60,6 +60,8 @@ def _labelled(table):
         def one(cell):
             label = html.escape(next(labels, ""))
             tag, attributes, inside = cell.groups()
+            if r"\(" in label:  # a formula is drawn in an element, not in an attribute
+                label, inside = "", f'<span class="head math">{label}</span>{inside}'
             return f'<{tag}{attributes} data-label="{label}">{inside}</{tag}>'
 
         return CELL.sub(one, row[0])

@@ -107,6 +107,16 @@ def test_each_cell_knows_the_head_of_its_column():
     assert "<td>no head</td>" in context["body"]
 
 
+def test_a_formula_in_the_head_of_a_column_is_drawn_in_its_cells():
+    head = r'<span class="math notranslate nohighlight">\(z&lt;1\)</span>'
+    table = TABLE.replace("EDSR", head)
+    context = {"body": table}
+    for _ in range(2):
+        extension("screens").label_cells(None, "", "", context, None)
+    inside = r'<td data-label=""><span class="head math">PSNR \(z&lt;1\)</span>1</td>'
+    assert inside in context["body"]
+
+
 def picture(*columns, width=1000):
     """White, with black columns at these places, in shares of the width."""
     pixels = np.full((10, width, 4), 255, np.uint8)

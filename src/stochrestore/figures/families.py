@@ -136,7 +136,7 @@ def _legend_below(figure: Figure) -> None:
     figure.legend(marks, names, loc="outside lower center", ncols=4, fontsize=8.5)
 
 
-VARIED = {"source_noise": "σ_s", "mean_steps": "steps that the mean learned"}
+VARIED = {"source_noise": r"$\sigma_s$", "mean_steps": "steps that the mean learned"}
 
 
 def over_variants(
@@ -167,7 +167,7 @@ def over_variants(
         axis.set(xscale="log", xlabel=VARIED[by], ylabel=AXES[measure])
         axis.set_ylim(bottom=0)
         _few_ticks(axis)
-    axes[0][1].legend(title="λ_R", fontsize=8.5, title_fontsize=8.5)
+    axes[0][1].legend(title=r"$\lambda_R$", fontsize=8.5, title_fontsize=8.5)
     return figure
 
 

@@ -293,7 +293,7 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
         axis.set_xscale("log")
         axis.set_xticks([left, *weights], ["0", *(f"{w:g}" for w in weights)])
         axis.minorticks_off()
-        axis.set(xlabel="λ_R", ylabel=label)
+        axis.set(xlabel=r"$\lambda_R$", ylabel=label)
         axis.set_ylim(bottom=0)
     axes[0].legend(fontsize=8)
     return figure

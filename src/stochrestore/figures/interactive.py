@@ -169,9 +169,9 @@ border:1px solid #6b7280;border-radius:1rem}
 
 
 def webp(figure: Figure) -> bytes:
-    """Close a figure and return it as a WebP file."""
+    """Close a figure and return it as a WebP file. Method 6 takes ten times as long for 1 %."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="webp", bbox_inches=None, pil_kwargs={"quality": 82, "method": 6})
+    figure.savefig(buffer, format="webp", bbox_inches=None, pil_kwargs={"quality": 82, "method": 5})
     plt.close(figure)
     return buffer.getvalue()
 

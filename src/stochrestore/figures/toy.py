@@ -191,7 +191,7 @@ def tradeoff(
     )
     curve["slope"] /= epsilon
     color = COLORS["erratic_sine"]
-    axis.plot(curve.slope, curve.recall, color=color, lw=1.5, label="X̂_α, α = 1 … 100")
+    axis.plot(curve.slope, curve.recall, color=color, lw=1.5, label=r"$\hat X_\alpha$, α = 1 … 100")
     low, high = curve.recall - curve.spread, curve.recall + curve.spread
     axis.fill_between(curve.slope, low, high, color=color, alpha=0.15, linewidth=0)
     _draw_trajectory(axis, pd.DataFrame(trajectory), epsilon)
@@ -251,7 +251,7 @@ def weight_sweep(
             axis.axvline(weight, color="#6B7280", lw=1, ls=":")
             top = {"xycoords": ("data", "axes fraction"), "fontsize": 8, "color": "#4B5563"}
             axis.annotate(text, (weight, 1.0), (3, -9), **BESIDE, **top)
-        axis.set(xscale="log", xlabel="λ_R, of R̃/ε²")
+        axis.set(xscale="log", xlabel=r"$\lambda_R$, of R̃/ε²")
     axes[0].axhline(ceiling / epsilon, color=COLORS["posterior_sampler"], lw=1)
     axes[0].set(yscale="log", ylabel="√R̃ / ε")
     axes[1].set(ylabel="recall", ylim=(-0.03, 1.06))
