@@ -9,7 +9,7 @@ FOREIGN := $(shell test -s $(READY) && ! pwd -P | cmp -s - $(READY) && echo fore
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4
 NBVAL  := $(PYTEST) --nbval --dist loadfile
-SHORT  := appendix_c families lipschitz theorem_3_1
+SHORT  := appendix_c lipschitz theorem_3_1
 
 .DEFAULT_GOAL := help
 .PHONY: help book pdf class test validate bench gpu lock clean

@@ -112,8 +112,8 @@ def test_a_plan_for_a_gpu_is_the_same_on_every_processor(monkeypatch):
     def memory(preset, **processor):
         monkeypatch.setattr("torch.cpu.get_capabilities", lambda: processor)
         monkeypatch.setattr(plan, "_COUNTED", {})
-        small = {"data": "faces", "size": 16, "width": 2, "critic_width": 8, "precision": "bf16"}
-        settings = registry.load("inpaint", preset, device="cpu", **small)
+        small = {"data": "faces", "size": 16, "width": 2, "critic_width": 8, "batch_size": 2}
+        settings = registry.load("inpaint", preset, device="cpu", precision="bf16", **small)
         return plan.cost("inpaint", inpaint.all_jobs(settings)["faces/erratic_gan-seed0"]).memory
 
     assert memory("gpu") == memory("gpu", avx512_bf16=True)

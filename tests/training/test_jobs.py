@@ -346,7 +346,7 @@ def wait_for(condition):
 def test_an_interrupted_command_leaves_nothing_half_done_and_continues(tmp_path, sign, workers):
     options = ("--only", "erratic_gan-seed", "--workers", workers)
     process = subprocess.Popen(
-        command(tmp_path, "-p", "steps=100000", *options), stderr=subprocess.PIPE, text=True
+        command(tmp_path, "-p", "steps=4000", *options), stderr=subprocess.PIPE, text=True
     )
     wait_for(lambda: list(tmp_path.rglob("*.pt")))
     children = children_of(process)
