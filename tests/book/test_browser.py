@@ -155,6 +155,10 @@ BEYOND = """() => [...document.querySelectorAll("article mjx-container")].filter
     const { width, right } = formula.firstElementChild.getBoundingClientRect();
     return width && right > innerWidth;
 }).map(formula => formula.textContent.slice(0, 80))"""
+# Of formulas that were set smaller so that all of them is seen, those that nobody can read.
+TINY = """() => [...document.querySelectorAll("article mjx-container")].filter(formula =>
+    formula.getBoundingClientRect().width && parseFloat(getComputedStyle(formula).fontSize) < 9
+).map(formula => formula.textContent.slice(0, 80))"""
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -166,6 +170,7 @@ def test_nothing_that_matters_is_hidden(page, site, name):
         page.evaluate("() => new Promise(done => setTimeout(done, 300))")
         assert page.evaluate(HIDDEN, kinds) == [], width
     assert page.evaluate(BEYOND) == []
+    assert page.evaluate(TINY) == []
 
 
 def test_photographs_keep_their_colours_in_the_dark_and_plots_do_not_glare(page, site):
