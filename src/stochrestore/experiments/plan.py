@@ -241,9 +241,11 @@ def _next_step(trainer: Trainer, *, half: bool) -> Cost:
 
 
 def data_of(job: Job) -> str:
-    """The kind of data that a training is on: the toy's disk, unless its settings name another."""
+    """The kind of data that a training is on; of a toy, the name of the problem."""
     settings = job.settings
-    return str(getattr(settings, "kind", getattr(settings, "data", "disk")))
+    return str(
+        next(getattr(settings, n) for n in ("kind", "data", "problem") if hasattr(settings, n))
+    )
 
 
 def rows(preset: str) -> list[dict[str, Any]]:
