@@ -69,6 +69,7 @@ FEW = {
 """Sizes below those of preset smoke."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FEW)
 def test_a_chapter_at_preset_gpu(gpu, name, tmp_path, monkeypatch):
     """From its first cell to its last: the choices of preset gpu, at smoke's sizes or below."""

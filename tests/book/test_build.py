@@ -177,6 +177,7 @@ atexit.register(PRETENDED.__exit__, None, None, None)
 """
 
 
+@pytest.mark.slow
 def test_a_build_at_preset_gpu_computes_on_the_gpu(checkout):
     """Through Snakemake, the command and a kernel; the GPU is pretended in each of them."""
     library = checkout.root / "src" / "stochrestore"

@@ -100,6 +100,7 @@ def attack_memory(tile):
     return peak_bytes() - before
 
 
+@pytest.mark.slow
 def test_memory_of_a_large_image_is_that_of_a_window_and_of_the_result():
     whole, tiled = (isolated(attack_memory, tile) for tile in (256, 32))
     assert tiled <= whole / 2
