@@ -71,7 +71,7 @@ FACES = {"data": "faces", "steps": 5}
 
 
 def test_a_partition_that_is_not_there_is_named(slurm, root):
-    assert len(cluster.records("sr_scaling", "smoke", FACES, "gpu")) == 12
+    assert len(cluster.records("sr_scaling", "smoke", FACES, "gpu")) == 8
     with pytest.raises(InputError, match="partition: got 'huge'; allowed: main, gpu"):
         cluster.records("sr_scaling", "smoke", FACES, "huge")
 

@@ -73,7 +73,7 @@ def test_the_radii_are_the_papers(scale, printed):
 
 
 def test_all_stands_for_every_built_in_set():
-    settings = registry.load("sr_scaling", "smoke", data="all", seed=3)
+    settings = registry.load("sr_scaling", "laptop", data="all", seed=3)
     kinds = {each.kind: each for each in sr_scaling.image_sets(settings)}
     assert tuple(kinds) == sr_scaling.BUILT_IN
     assert kinds["digits"].scales == (2, 4, 8)
@@ -94,7 +94,7 @@ def test_all_stands_for_every_built_in_set():
     ],
 )
 def test_of_all_sets_scales_choose_among_their_own(scales, kept):
-    settings = registry.load("sr_scaling", "smoke", data="all", scales=scales)
+    settings = registry.load("sr_scaling", "laptop", data="all", scales=scales)
     assert {each.kind: each.scales for each in sr_scaling.image_sets(settings)} == kept
 
 
