@@ -97,6 +97,20 @@ def test_unknown_experiment_and_preset_are_named(monkeypatch):
         registry.load("toy_tradeoff", "huge")
 
 
+OF_EACH = [
+    (name, setting)
+    for name in registry.CHAPTERS
+    for setting in sorted(registry.settings(name).of_each_training)
+]
+
+
+@pytest.mark.parametrize(("experiment", "setting"), OF_EACH)
+def test_what_a_grid_decides_is_refused_and_not_lost(experiment, setting):
+    own = registry.load(experiment, "smoke").model_dump()[setting]
+    with pytest.raises(InputError, match=f"^{setting}: got .*; allowed: no value: each training"):
+        registry.load(experiment, "smoke", **{setting: own})
+
+
 @pytest.mark.parametrize("preset", config.PRESETS)
 @pytest.mark.parametrize("experiment", registry.CHAPTERS)
 def test_every_preset_of_every_experiment_is_valid(monkeypatch, experiment, preset):

@@ -36,6 +36,8 @@ class ExperimentSettings(BaseModel):
     # The experiment's name, which is also its notebook's and its section's in each preset. A
     # docstring here would make Sphinx edit pydantic's annotations, which breaks later models.
     experiment: ClassVar[str] = ""
+    # Settings that a grid gives to each of its trainings; a value from outside would be lost.
+    of_each_training: ClassVar[frozenset[str]] = frozenset()
 
     _given: dict[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -56,6 +58,8 @@ class ExperimentSettings(BaseModel):
             for name, value in changes.items()
             if value is not None
         }
+        for name in sorted(given.keys() & cls.of_each_training):
+            require(False, name, given[name], "no value: each training of the grid has its own")
         values = preset_values(cls.experiment, preset, given)
         settings: Self = validated(cls, {"preset": preset, **values, **given})
         settings._given.update({name: getattr(settings, name) for name in given})

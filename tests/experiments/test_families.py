@@ -44,7 +44,8 @@ def test_every_preset_is_valid_for_every_problem(preset, problem):
     ("change", "message"),
     [
         ({"problem": "square"}, r"problem: got 'square' \(str\); allowed: all, disk, ring, digits"),
-        ({"family": "gan"}, "family: got 'gan'"),
+        ({"family": "flow"}, "family: got 'flow'; allowed: no value: each training of the grid"),
+        ({"robustness_weight": 1.0}, "robustness_weight: got 1.0; allowed: no value"),
         ({"evaluations": 7}, "evaluations: got 7"),
         ({"couplings": 1}, "couplings: got 1"),
         ({"robustness_start": 1.0}, "robustness_start: got 1.0"),

@@ -53,6 +53,7 @@ class FamilySettings(TrainedSettings):
     """Networks, trainings and measurements of one problem, or of all."""
 
     experiment: ClassVar[str] = EXPERIMENT
+    of_each_training: ClassVar[frozenset[str]] = frozenset({"family", "robustness_weight"})
 
     problem: str = Field("all", description=f"{', '.join(PROBLEMS)}, or all for {', '.join(SHOWN)}")
     family: Family = Field("", description="the family of a single training; empty for the grid")

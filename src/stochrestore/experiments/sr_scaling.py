@@ -48,6 +48,7 @@ class Settings(ImageSettings):
     """The super-resolution experiment."""
 
     experiment: ClassVar[str] = EXPERIMENT
+    of_each_training: ClassVar[frozenset[str]] = frozenset({"scale"})
 
     data: str = Field("faces", description=KINDS)
     scales: tuple[PositiveInt, ...] = Field(

@@ -26,6 +26,7 @@ class ToySettings(TrainedSettings, TrainingSettings):
     """Networks, data and evaluation of the toy GANs (App. E.1), beside their training."""
 
     experiment: ClassVar[str] = EXPERIMENT
+    of_each_training: ClassVar[frozenset[str]] = frozenset({"problem"})
 
     width: int = Field(512, ge=1, description="hidden units of estimator and critic (Table 2)")
     seed_distribution: SeedDistribution = Field("uniform", description="Z ~ U[0, 1] or N(0, 1)")
@@ -58,7 +59,7 @@ class ToySettings(TrainedSettings, TrainingSettings):
 
 def main_jobs(settings: ToySettings) -> Iterator[Job]:
     """The trainings behind Fig. 3 and Table 3: every model, ``runs`` seeds each."""
-    return _of_each_model("", settings.model_copy(update={"problem": "disk"}), settings.runs)
+    return _of_each_model("", settings, settings.runs)
 
 
 def ring_jobs(settings: ToySettings) -> Iterator[Job]:
