@@ -45,16 +45,8 @@ MODELS = {
 #: Settings that change nothing in a trained network, of whatever experiment.
 EVALUATION_ONLY = frozenset(
     {
-        *("preset", "train", "weights", "device", "runs", "ring_runs"),
-        *(
-            "seeds_at_once",
-            "validation_images",
-            "skip_bad",
-            "n_eval",
-            "k",
-            "features",
-            "inception_weights",
-        ),
+        *("preset", "train", "weights", "device", "runs", "ring_runs", "seeds_at_once"),
+        *("validation_images", "skip_bad", "n_eval", "k", "features", "inception_weights"),
         *("std_inputs", "std_samples", "attacked_inputs", "curve_images"),
         *("fresh_critic_steps", "deterministic"),
         *("samples", "y_points", "z_points"),
