@@ -107,7 +107,7 @@ def _boxes(pixels, sheet):
     own = [
         (left * end / width, right * end / width) for left, right in parts(pixels[top:bottom, :end])
     ]
-    columns = own or [(0.0, 1.0)]
+    columns = own or [(0.0, end / width)]
     return [(left, right, top / height, bottom / height) for left, right in columns]
 
 

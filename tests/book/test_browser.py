@@ -157,7 +157,7 @@ BEYOND = """() => [...document.querySelectorAll("article mjx-container")].filter
 }).map(formula => formula.textContent.slice(0, 80))"""
 # Of formulas that were set smaller so that all of them is seen, those that nobody can read.
 TINY = """() => [...document.querySelectorAll("article mjx-container")].filter(formula =>
-    formula.getBoundingClientRect().width && parseFloat(getComputedStyle(formula).fontSize) < 9
+    formula.getBoundingClientRect().width && parseFloat(getComputedStyle(formula).fontSize) < 10
 ).map(formula => formula.textContent.slice(0, 80))"""
 
 

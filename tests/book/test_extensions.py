@@ -155,6 +155,9 @@ def test_each_sheet_of_images_is_cut_on_its_own():
     above, below = ([box[:2] for box in screens._boxes(pixels, s)] for s in screens.sheets(pixels))
     assert len(above) == 3
     assert below[-1][1] < 0.7  # nothing is shown beyond its second image
+    pixels[200:, 300:] = 0
+    (whole,) = screens._boxes(pixels, (199, 300))
+    assert whole[:2] == (0.0, 0.303)  # nor beside an only one: all parts are as large as can be
 
 
 def test_a_caption_and_a_theorem_bear_the_number_of_the_paper_only():
