@@ -172,7 +172,7 @@ def test_figure_4_of_one_scale_has_limits_around_it():
     measured = dict.fromkeys(images.FIGURE_4, Interval(0.5, 0.4, 0.6))
     rows = [
         {"data": data, "scale": 4, "estimator": "robust_gan", "features": "pixels"} | measured
-        for data in ("digits", "faces", "patches")
+        for data in ("digits", "fashion", "faces")
     ]
     figure = images.over_scale(rows)
     figure.canvas.draw()  # margins of a single point grew or shrank from column to column
@@ -206,7 +206,7 @@ def scale_rows():
         | dict.fromkeys(images.FIGURE_4, value)
         for name in (*MODELS, "posterior_sampler")
         for scale in (4, 8, 16)
-        for data in ("digits", "faces", "patches")
+        for data in ("digits", "fashion", "faces")
     ]
 
 

@@ -22,6 +22,7 @@ from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
 from stochrestore.experiments import evaluation
+from stochrestore.experiments.image_controls import controls as controls
 from stochrestore.experiments.image_controls import examination
 from stochrestore.experiments.image_gans import (
     ImageSettings,
@@ -38,8 +39,8 @@ from stochrestore.metrics.intervals import difference
 from stochrestore.training.jobs import MODELS, Job
 
 EXPERIMENT = "sr_scaling"
-BUILT_IN = ("digits", "faces", "patches")
-"""The image sets that ``data=all`` stands for; the first and the last are real photographs."""
+BUILT_IN = ("digits", "fashion", "faces")
+"""The image sets that ``data=all`` stands for; only the last is drawn by a program."""
 KINDS = f"all, {ALL_DATA}"
 Row = dict[str, Any]
 

@@ -51,15 +51,24 @@ def health_table(records: Mapping[str, Rows], control: float) -> pd.DataFrame:
 CURVES = ("fid", "precision", "recall", "std", "robustness")
 
 
-def curves(records: Mapping[str, Rows]) -> Figure:
+def has_curves(records: Mapping[str, Rows]) -> bool:
+    """Whether a training of these was measured along its way."""
+    return any(
+        CURVES[0] in row for runs in records.values() for run in runs for row in run["history"]
+    )
+
+
+def curves(records: Mapping[str, Rows], title: str = "") -> Figure:
     """What was measured along the trainings: a panel a quantity, a line a network.
 
     Args:
         records: of the networks of each kind; those without curves are left out.
+        title: of the figure.
     """
     figure, grid = plt.subplots(2, 3, figsize=(WIDTH, 4.4), dpi=130, layout="constrained")
     *axes, corner = grid.flat
     corner.set_axis_off()
+    corner.set_title(title)
     for axis, quantity in zip(axes, CURVES, strict=True):
         for name, runs in records.items():
             label = NAMES[name]
