@@ -302,8 +302,13 @@ def _grid(name: str, settings: FamilySettings, *, keep: bool = True) -> Iterator
         for run in range(settings.runs):
             label = f"{settings.problem}/{name}-weight{weight:g}-seed{run}"
             kept = keep and settings.problem in PICTURED and run == 0 and weight == 0
-            unused = frozenset() if weight else ROBUSTNESS_ONLY
+            unused = frozenset() if weight else _only_in_the_loss(settings)
             yield Job(label, None, settings.seed + run, changed, kept, unused, MEASURED_BY)
+
+
+def _only_in_the_loss(settings: FamilySettings) -> frozenset[str]:
+    """What nothing depends on where λ_R = 0: of images ε too, since their chapters measure."""
+    return ROBUSTNESS_ONLY | ({"epsilon"} if settings.problem in IMAGES else frozenset())
 
 
 def all_jobs(settings: FamilySettings) -> dict[str, Job]:
