@@ -10,7 +10,7 @@ from stochrestore.errors import InputError
 from stochrestore.estimators.base import AtHeat, SecondCoordinate, WithSeed, restore
 from stochrestore.estimators.closed_form import PosteriorMean, PosteriorSampler
 from stochrestore.experiments import families, family_networks, registry
-from stochrestore.experiments.family_networks import FAMILIES, PROBLEMS, SHOWN
+from stochrestore.experiments.family_networks import FAMILIES, IMAGES, PROBLEMS, SHOWN
 from stochrestore.experiments.toy_tradeoff import posterior_sensitivity
 from stochrestore.metrics.intervals import student_interval
 from stochrestore.metrics.sensitivity import scalar_sensitivity
@@ -38,6 +38,21 @@ def job_of(name="disk/flow-weight0-seed0", **changes):
 @pytest.mark.parametrize("preset", config.PRESETS)
 def test_every_preset_is_valid_for_every_problem(preset, problem):
     assert load(problem, preset).problem == problem
+
+
+@pytest.mark.parametrize("problem", IMAGES)
+@pytest.mark.parametrize("preset", config.PRESETS)
+def test_every_preset_has_images_to_train_on(preset, problem):
+    data = family_networks.training_data(load(problem, preset), 0)
+    assert len(data) >= 64
+    assert data.shape[1:] == family_networks.image_settings(preset, problem, "cpu").shape
+
+
+@pytest.mark.parametrize("problem", IMAGES)
+@pytest.mark.parametrize("preset", [name for name in config.PRESETS if name != "smoke"])
+def test_training_attacks_as_hard_as_what_measures_does(preset, problem):
+    compared = family_networks.image_settings(preset, problem, "cpu")
+    assert load(problem, preset).epsilon == pytest.approx(compared.epsilon, rel=2e-3)
 
 
 @pytest.mark.parametrize(
