@@ -310,9 +310,9 @@ def _mean(values: Sequence[float], *, of: str = "") -> Interval:
     return student_interval(values, within=within) if len(values) > 1 else Interval.exact(values[0])
 
 
-def without_loss(merged: Iterable[Row]) -> list[Row]:
-    """The merged rows of networks trained without L_R; of PMRF, those of one σ_s."""
-    return [row for row in merged if row["weight"] == 0 and row["estimator"] in NAMED]
+def at_weight(merged: Iterable[Row], weight: float) -> list[Row]:
+    """The merged rows of one λ_R, the estimators beside the families at 0; of PMRF, one σ_s."""
+    return [row for row in merged if row["weight"] == weight and row["estimator"] in NAMED]
 
 
 VARIED = ("source_noise", "mean_steps")

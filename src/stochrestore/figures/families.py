@@ -198,23 +198,29 @@ def over_heat(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
     return figure
 
 
-def frozen_table(groups: Mapping[str, tuple[Rows, Rows]], measures: Sequence[str]) -> Table:
-    """Each measure with the seed drawn, and frozen to one value for all inputs.
+def paired_table(
+    groups: Mapping[str, tuple[Rows, Rows]], measures: Sequence[str], ways: tuple[str, str]
+) -> Table:
+    """Each measure of the same estimators in two ways, such as with L_R and without.
 
     Args:
-        groups: from a title to merged rows of both, in one order.
+        groups: from a title to merged rows of both ways; of those of the first, the estimators
+            that the second have are shown.
         measures: keys of :data:`MEASURES`.
+        ways: what the two are called in the head of a column.
     """
-    heads = [f"{MEASURES[m][0]}, {how}" for m in measures for how in ("drawn", "frozen")]
-    blocks = {
-        title: {
-            NAMES[a["estimator"]]: [
-                Cell.of(_value_alone(row[m]), MEASURES[m][1]) for m in measures for row in (a, b)
+    heads = [f"{MEASURES[m][0]}, {way}" for m in measures for way in ways]
+    blocks: dict[str, dict[str, list[Cell]]] = {}
+    for title, (first, second) in groups.items():
+        before = {row["estimator"]: row for row in first}
+        blocks[title] = {
+            NAMES[row["estimator"]]: [
+                Cell.of(_value_alone(each[m]), MEASURES[m][1])
+                for m in measures
+                for each in (before[row["estimator"]], row)
             ]
-            for a, b in zip(drawn, frozen, strict=True)
+            for row in second
         }
-        for title, (drawn, frozen) in groups.items()
-    }
     return Table(heads, blocks)
 
 
