@@ -168,17 +168,34 @@ def test_health_is_told_of_each_network_that_was_examined():
     assert table["each network"].iloc[0] == "0.500, 0.750"
 
 
+def test_curves_are_those_of_the_networks_that_were_measured_along_the_way():
+    point = dict.fromkeys(trainings.CURVES, 1.0)
+    losses = {"step": 1, "critic_loss": 1.3}
+    measured = {"history": [losses, {**losses, **point}, {**losses, "step": 2, **point}]}
+    records = {"sto_gan": [measured, measured], "robust_gan": [{"history": [losses]}]}
+    assert trainings.has_curves(records)
+    assert not trainings.has_curves({"robust_gan": records["robust_gan"]})
+    figure = trainings.curves(records, "clothes ×4")
+    assert [len(axis.lines) for axis in figure.axes] == [2, 2, 2, 2, 2, 0]
+    assert figure.axes[-1].get_title() == "clothes ×4"
+    plt.close(figure)
+
+
 def test_figure_4_of_one_scale_has_limits_around_it():
     measured = dict.fromkeys(images.FIGURE_4, Interval(0.5, 0.4, 0.6))
     rows = [
-        {"data": data, "scale": 4, "estimator": "robust_gan", "features": "pixels"} | measured
+        {"data": data, "scale": 4, "estimator": name, "features": "pixels"} | measured
         for data in ("digits", "fashion", "faces")
+        for name in MODELS
     ]
     figure = images.over_scale(rows)
     figure.canvas.draw()  # margins of a single point grew or shrank from column to column
     for axis in figure.axes:
         low, high = axis.get_xlim()
         assert 0 < low < 3.9 < 4.1 < high
+        places = {float(line.get_xdata()[0]) for line in axis.lines if line.get_label() != "_"}
+        assert len(places) >= len(MODELS)  # they would lie upon each other
+        assert all(low < place < high for place in places)
     plt.close(figure)
 
 

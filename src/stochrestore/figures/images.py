@@ -342,8 +342,10 @@ def over_scale(rows: Rows) -> Figure:
         scales = sorted({row["scale"] for row in shown})
         for line, quantity in enumerate(FIGURE_4):
             axis = axes[line][column]
-            for name in in_order(list(dict.fromkeys(row["estimator"] for row in shown))):
-                _line_over_scale(axis, [r for r in shown if r["estimator"] == name], quantity)
+            for place, name in enumerate(in_order(_estimators(shown))):
+                beside = 1.0 if len(scales) > 1 else 1.08 ** (place - 1.5)  # else they overlap
+                own = [r for r in shown if r["estimator"] == name]
+                _line_over_scale(axis, own, quantity, beside)
             axis.set_xscale("log", base=2)
             axis.set_xlim(scales[0] / 1.2, scales[-1] * 1.2)  # also if there is only one scale
             axis.set_xticks(scales, [f"×{scale}" for scale in scales])
@@ -363,10 +365,15 @@ def over_scale(rows: Rows) -> Figure:
     return figure
 
 
-def _line_over_scale(axis: Any, rows: Rows, quantity: str) -> None:
-    """Draw one estimator's line, with bars for the intervals."""
+def _estimators(rows: Rows) -> list[str]:
+    """The names in the rows, each once."""
+    return list(dict.fromkeys(row["estimator"] for row in rows))
+
+
+def _line_over_scale(axis: Any, rows: Rows, quantity: str, beside: float) -> None:
+    """Draw one estimator's line, with bars for the intervals, its scales times ``beside``."""
     name = rows[0]["estimator"]
-    points = [(row["scale"], row[quantity]) for row in rows if row[quantity] is not None]
+    points = [(beside * row["scale"], row[quantity]) for row in rows if row[quantity] is not None]
     style = {"markersize": 5, "linewidth": 1.6, "capsize": 2, "label": NAMES[name], **look(name)}
     if points:
         draw_intervals(axis, *zip(*points, strict=True), **style)
