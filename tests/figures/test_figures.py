@@ -181,6 +181,18 @@ def test_curves_are_those_of_the_networks_that_were_measured_along_the_way():
     plt.close(figure)
 
 
+def test_a_cost_near_zero_looks_like_one():
+    costs = {"robust_gan": -0.01, "erratic_gan": -0.03}
+    rows = [
+        {"data": "fashion", "scale": 4, "estimator": name, "bits": 1130.0, "cost": cost}
+        for name, cost in costs.items()
+    ]
+    figure = images.cost_of_one_answer(rows)
+    low, high = figure.axes[0].get_ylim()
+    assert low <= -0.5 < 0.5 <= high
+    plt.close(figure)
+
+
 def test_figure_4_of_one_scale_has_limits_around_it():
     measured = dict.fromkeys(images.FIGURE_4, Interval(0.5, 0.4, 0.6))
     rows = [
