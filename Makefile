@@ -7,11 +7,9 @@ READY  := .venv/.ready
 # A copied or moved checkout brings an environment that belongs to another folder.
 FOREIGN := $(shell test -s $(READY) && ! pwd -P | cmp -s - $(READY) && echo foreign)
 
-# Tests wait for browsers and other processes: one worker more than there are processors.
-WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4 --durations 20
-NBVAL   := $(PYTEST) --nbval --dist loadfile
-SHORT   := appendix_c lipschitz theorem_3_1
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --durations 20
+NBVAL  := $(PYTEST) --nbval --dist loadfile
+SHORT  := appendix_c lipschitz theorem_3_1
 
 .DEFAULT_GOAL := help
 .PHONY: help book pdf class test validate bench gpu lock clean

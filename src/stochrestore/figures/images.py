@@ -340,10 +340,12 @@ def over_scale(rows: Rows) -> Figure:
     for column, data in enumerate(sets):
         shown = [row for row in rows if row["data"] == data]
         scales = sorted({row["scale"] for row in shown})
+        names = in_order(list(dict.fromkeys(row["estimator"] for row in shown)))
+        apart = 1.08 if len(scales) == 1 else 1.0  # or they would lie upon each other
         for line, quantity in enumerate(FIGURE_4):
             axis = axes[line][column]
-            for place, name in enumerate(in_order(_estimators(shown))):
-                beside = 1.0 if len(scales) > 1 else 1.08 ** (place - 1.5)  # else they overlap
+            for place, name in enumerate(names):
+                beside = apart ** (place - (len(names) - 1) / 2)
                 own = [r for r in shown if r["estimator"] == name]
                 _line_over_scale(axis, own, quantity, beside)
             axis.set_xscale("log", base=2)
@@ -363,11 +365,6 @@ def over_scale(rows: Rows) -> Figure:
     }
     figure.legend(lines.values(), lines.keys(), loc="outside upper left", ncols=3, fontsize=8.5)
     return figure
-
-
-def _estimators(rows: Rows) -> list[str]:
-    """The names in the rows, each once."""
-    return list(dict.fromkeys(row["estimator"] for row in rows))
 
 
 def _line_over_scale(axis: Any, rows: Rows, quantity: str, beside: float) -> None:
