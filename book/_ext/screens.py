@@ -28,6 +28,7 @@ PART = 0.62  # share of a picture that a narrow screen shows at a legible size
 NARROW = 560  # pixels; pictures that are no wider are shown whole
 APART = 34  # empty rows of pixels; more stand above the title of a sheet only
 TALL = 24  # pixels; what is lower everywhere is text, and belongs to the panel on its right
+COLUMN = 18  # pixels between the columns of a legend; marks and words are nearer to each other
 
 
 def label_cells(app, pagename, templatename, context, doctree):
@@ -161,19 +162,22 @@ def parts(pixels):
 
     Returns:
         Two or three parts, cut in columns that show nothing; none where the picture is narrow, or
-        has no such columns where they would help. Numbers and names beside a panel stay with it.
+        has no such columns where they would help. Numbers and names beside a panel stay with it. A
+        legend, which has letters only, is cut between its columns.
     """
     width = pixels.shape[1]
     if width <= NARROW:
         return []
     seen = _seen(pixels)
     tall = _tall(seen)
-    gaps = [run for run in _runs(np.flatnonzero(~seen.any(0))) if len(run) >= 4]
+    legend = not tall.any()
+    least = COLUMN if legend else 4
+    gaps = [run for run in _runs(np.flatnonzero(~seen.any(0))) if len(run) >= least]
     ends = [0, *(int(run[-1]) + 1 for run in gaps)]
     cuts = [
         run.mean() / width
         for run, before in zip(gaps, ends, strict=False)
-        if tall[before : run[0]].any() and tall[run[-1] + 1 :].any()
+        if legend or (tall[before : run[0]].any() and tall[run[-1] + 1 :].any())
     ]
     for count in (1, 2):
         wanted = [(i + 1) / (count + 1) for i in range(count)]

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from stochrestore.figures import style
+
 FOLDER = Path(__file__).parents[2] / "book" / "_ext"
 
 
@@ -143,6 +145,30 @@ def test_numbers_beside_a_panel_stay_with_it():
         pixels[:low, left:right, :3] = 0  # a panel, numbers, the panel that they belong to
     ((_, cut), _) = extension("screens").parts(pixels)
     assert 0.44 < cut < 0.48
+
+
+def test_a_legend_above_is_cut_between_its_columns_and_the_panels_before_their_labels():
+    """Below the panels it fills the space between them, and a label stays with the wrong one."""
+    figure, axes = style.panels(1, 2, (style.WIDTH, 3.0), dpi=110)
+    for axis in axes.flat:
+        for place in range(12):
+            axis.plot([0, 1], [place, place], "-o", ms=4.5, label=f"estimator number {place}")
+        axis.set(ylabel="FID", xlim=(0, 1))
+    style.legend_above(figure, columns=4)
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())
+    screens = extension("screens")
+    above, below = screens.sheets(pixels)
+    names, shown = (
+        [round(right * pixels.shape[1]) for _, right, *_ in screens._boxes(pixels, sheet)]
+        for sheet in (above, below)
+    )
+    (legend,) = figure.legends
+    ends = [text.get_window_extent() for text in legend.get_texts()]
+    assert len(names) == 2
+    assert all(end.x1 < names[0] or end.x0 > names[0] for end in ends)
+    left, right = (axis.get_tightbbox() for axis in axes.flat)
+    assert left.x1 <= shown[0] <= right.x0
 
 
 def test_each_sheet_of_images_is_cut_on_its_own():

@@ -13,7 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
-from stochrestore.figures.style import COLORS, DATA, MARKERS, NAMES, WIDTH, look, panels
+from stochrestore.figures.style import (
+    COLORS,
+    DATA,
+    MARKERS,
+    NAMES,
+    WIDTH,
+    legend_above,
+    look,
+    panels,
+)
 from stochrestore.figures.tables import Cell, Table
 from stochrestore.metrics.interval import Interval
 from stochrestore.training.jobs import MODELS
@@ -92,7 +101,7 @@ def price_of_robustness(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
         panels_of: a title, the measure, and merged rows of several λ_R.
     """
     lines = -(-len(panels_of) // 2)
-    figure, axes = panels(lines, 2, (WIDTH, 0.8 + 3.0 * lines))
+    figure, axes = panels(lines, 2, (WIDTH, 1.2 + 3.0 * lines))
     for axis in axes.flat[len(panels_of) :]:
         axis.set_axis_off()
     for axis, (title, measure, rows) in zip(axes.flat, panels_of, strict=False):
@@ -102,7 +111,7 @@ def price_of_robustness(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
         axis.set(title=title, xscale="log", xlabel="√R̃/ε", ylabel=AXES[measure])
         axis.set_ylim(bottom=0)
         _few_ticks(axis)
-    _legend_below(figure)
+    legend_above(figure, columns=4)
     return figure
 
 
@@ -124,16 +133,6 @@ def _along_weights(axis: Axes, name: str, line: Rows, measure: str) -> None:
         return
     axis.plot(*place, ms=4.5, lw=1.2, label=NAMES[name], **look(name))
     axis.plot(place[0][:1], place[1][:1], MARKERS[name], color=COLORS[name], ms=9)
-
-
-def _legend_below(figure: Figure) -> None:
-    """One legend for all panels, each label once."""
-    handles: dict[str, Any] = {}
-    for axis in figure.axes:
-        found, labels = axis.get_legend_handles_labels()
-        handles |= dict(zip(labels, found, strict=True))
-    marks, names = list(handles.values()), list(handles)
-    figure.legend(marks, names, loc="outside lower center", ncols=4, fontsize=8.5)
 
 
 VARIED = {"source_noise": r"$\sigma_s$", "mean_steps": "steps that the mean learned"}
@@ -194,7 +193,7 @@ def over_heat(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
             ]
             axis.plot(heats, means, ms=4.5, lw=1.2, label=NAMES[name], **look(name))
         axis.set(title=title, xlabel="heat", ylabel=AXES[measure])
-    _legend_below(figure)
+    legend_above(figure, columns=4)
     return figure
 
 

@@ -21,6 +21,7 @@ from stochrestore.figures.style import (
     WIDTH,
     draw_intervals,
     label_color,
+    legend_above,
     look,
     panels,
 )
@@ -358,12 +359,7 @@ def over_scale(rows: Rows) -> Figure:
                 label, _, better = QUANTITIES[quantity]
                 axis.set_ylabel(f"{label} {better}")
         axes[0][column].set_title(f"{data} (FID: {shown[0]['features']})", fontsize=9)
-    lines = {
-        label: handle
-        for axis in axes[0]
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(lines.values(), lines.keys(), loc="outside upper left", ncols=3, fontsize=8.5)
+    legend_above(figure, columns=3)
     return figure
 
 

@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stochrestore.figures.style import COLORS, DATA, MARKERS, NAMES, ONE_PANEL, WIDTH, panels
+from stochrestore.figures.style import (
+    COLORS,
+    DATA,
+    MARKERS,
+    NAMES,
+    ONE_PANEL,
+    WIDTH,
+    legend_above,
+    panels,
+)
 from stochrestore.metrics.lipschitz import Difficulty, least_index, root_constants
 
 if TYPE_CHECKING:
@@ -62,11 +71,7 @@ def price(
         above = np.array([s.index.high for s in family]) - value
         look = {"fmt": marker, "color": color, "ms": 5.5, "lw": 1, "label": name}
         right.errorbar([s.slope for s in family], value, [0 * above, above], **look)
-    handles: dict[str, object] = {}
-    for axis in (left, right):
-        drawn, labels = axis.get_legend_handles_labels()
-        handles |= dict(zip(labels, drawn, strict=True))
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, fontsize=8.5)
+    legend_above(figure, columns=2)
     return figure
 
 

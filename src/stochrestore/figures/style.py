@@ -9,6 +9,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stochrestore.metrics.interval import Interval
 
@@ -64,6 +66,9 @@ _ON_PHOTOGRAPHS = {"#A53F00": "#BF5000", "#A8477F": "#B84F97"}
 ONE_PANEL = (4.9, 4.1)
 """Inches of a plot alone, of which a narrow screen shows the text at a legible size."""
 
+_BELOW_LEGEND = 0.35
+"""Inches between a legend and what is below it; less would be taken for one picture."""
+
 LABEL = "#757575"
 """The grey of labels beside photographs, legible on white and on black."""
 
@@ -87,6 +92,31 @@ def look(key: str) -> dict[str, Any]:
 def panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -> Any:
     """A figure of a size in inches, and a grid of axes (rows, columns) whose labels fit."""
     return plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
+
+
+def legend_above(figure: Figure, *, columns: int) -> None:
+    """One legend above all panels, each label once, with the panels' layout below it.
+
+    So much space is between them that a narrow screen can show the legend by itself.
+    """
+    handles: dict[str, Any] = {}
+    for axis in figure.axes:
+        found, labels = axis.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+    legend = figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="upper left",
+        borderaxespad=0.0,
+        frameon=False,
+        fontsize=8.5,
+        ncols=columns,
+    )
+    height = legend.get_window_extent().height / figure.bbox.height
+    below = 1 - height - _BELOW_LEGEND / figure.get_figheight()
+    layout = figure.get_layout_engine()
+    assert isinstance(layout, ConstrainedLayoutEngine)
+    layout.set(rect=(0, 0, 1, below))
 
 
 def draw_intervals(
