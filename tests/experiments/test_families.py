@@ -413,7 +413,7 @@ def test_images_are_measured_the_same_way():
 
 
 def row(run, value, weight=0.0, estimator="flow", **more):
-    drawn = {"recall": value, "sensitivity": 2 * value}
+    drawn = {"recall": value, "precision": 1 - value, "sensitivity": 2 * value}
     keys = {"problem": "disk", "estimator": estimator, "weight": weight, "run": run}
     return {**keys, "drawn": drawn, **more}
 
@@ -567,17 +567,37 @@ def test_evidence_of_the_disk_is_over_trainings(trained):
     assert "ddrm" not in families.CONDITIONAL
 
 
-def test_evidence_of_other_images_is_the_least_gap_to_the_steepest_family():
-    def of(problem, pmrf):
-        values = {name: 0.1 * i for i, name in enumerate(FAMILIES)} | {"pmrf": pmrf}
-        rows = [row(run, value, estimator=n) for n, value in values.items() for run in range(2)]
-        return families.Trained(load(problem), {}, rows)
+def of_two_runs(problem, pmrf, weights=(0.0,)):
+    """Recall 0, .1, … .5 of the families but PMRF, all of them halved where there is L_R."""
+    values = {name: 0.1 * i for i, name in enumerate(FAMILIES)} | {"pmrf": pmrf}
+    rows = [
+        row(run, value / (2 if weight else 1), weight, estimator=name)
+        for name, value in values.items()
+        for weight in weights
+        for run in range(2)
+    ]
+    return families.Trained(load(problem, robustness_weights=list(weights)), {}, rows)
 
-    more = {name: of(name, pmrf) for name, pmrf in (("digits_x4", 2.0), ("fashion", 0.9))}
+
+def test_evidence_of_other_images_is_the_least_gap_to_the_steepest_family():
+    more = {n: of_two_runs(n, pmrf) for n, pmrf in (("digits_x4", 2.0), ("fashion", 0.9))}
     measured, _ = families.evidence(more)
     assert list(measured) == ["families.little-noise-erratic-elsewhere"]
     gap = measured["families.little-noise-erratic-elsewhere"].value
     assert gap == pytest.approx(2 * (0.9 - 0.1 * FAMILIES.index("coupling")))
+
+
+def test_evidence_of_what_robustness_costs_is_measured_at_the_largest_weight_where_there_is_one():
+    weights = (0.0, 1.0, 3.0)
+    more = {
+        "fashion": of_two_runs("fashion", -0.4, weights),
+        "digits_x4": of_two_runs("fashion", 0),
+    }
+    measured, _ = families.evidence(more)
+    assert measured["families.little-noise-pays-elsewhere"].value == pytest.approx(0.2)
+    measured, _ = families.evidence({"ring": of_two_runs("ring", 0.6, weights)})
+    assert measured["families.ring-costs-precision"].value == pytest.approx(0.3)  # of PMRF
+    assert families.evidence({"ring": of_two_runs("ring", 0.6)}) == ({}, {})
 
 
 def test_samples_are_shown_of_the_same_inputs(trained):

@@ -402,10 +402,14 @@ def evidence(trained: Mapping[str, Trained]) -> tuple[dict[str, Interval], dict[
         found |= _on_the_disk(trained["disk"])
     if "digits" in trained:
         found |= _on_digits(trained["digits"])
+    if "ring" in trained and _made_robust(trained["ring"]):
+        found["ring-costs-precision"] = _on_the_ring(trained["ring"])
     if more := [trained[name] for name in IMAGES if name in trained and name != "digits"]:
-        rows = [_by_name(each.records) for each in more]
-        gaps = (difference(plain["pmrf"]["sensitivity"], _steepest(plain)) for plain in rows)
+        plain = [_by_name(each.records) for each in more]
+        gaps = (difference(rows["pmrf"]["sensitivity"], _steepest(rows)) for rows in plain)
         found["little-noise-erratic-elsewhere"] = _least(gaps)
+    if robust := [each for each in more if _made_robust(each)]:
+        found["little-noise-pays-elsewhere"] = _least(map(_recall_kept_over_pmrf, robust))
     measured = {f"families.{name}": interval for name, interval in found.items()}
     return measured, dict.fromkeys(measured, "trainings")
 
@@ -429,11 +433,10 @@ def _on_digits(trained: Trained) -> dict[str, Interval]:
     records, settings = trained.records, trained.settings
     largest = max(settings.robustness_weights)
     rest = [name for name in FAMILIES if name != "pmrf"]
-    plain, robust = _by_name(records), _by_name(records, largest)
-    kept = _least(robust[name]["recall"] for name in rest)
+    plain = _by_name(records)
     found = {
         "little-noise-erratic": difference(plain["pmrf"]["sensitivity"], _steepest(plain)),
-        "little-noise-pays": difference(kept, robust["pmrf"]["recall"]),
+        "little-noise-pays": _recall_kept_over_pmrf(trained),
     }
     cold = {name: _at_heat_zero(records, name, "recall") for name in FAMILIES}
     found["erratic-when-cold"] = difference(cold["pmrf"], _most(cold[name] for name in rest))
@@ -445,6 +448,23 @@ def _on_digits(trained: Trained) -> dict[str, Interval]:
     robust_rows = [row for row in variant_rows(trained, "source_noise") if row["weight"] == largest]
     low, high = (choose(robust_rows, key=itemgetter("source_noise")) for choose in (min, max))
     return {**found, "noise-buys-recall": difference(high["recall"], low["recall"])}
+
+
+def _made_robust(trained: Trained) -> bool:
+    return max(trained.settings.robustness_weights) > 0
+
+
+def _on_the_ring(trained: Trained) -> Interval:
+    """The change of precision by the largest weight of L_R, in the family that loses least."""
+    largest = max(trained.settings.robustness_weights)
+    return _most(_change(trained.records, "precision", name, largest) for name in FAMILIES)
+
+
+def _recall_kept_over_pmrf(trained: Trained) -> Interval:
+    """The least recall of the families but PMRF − that of PMRF, at the largest weight of L_R."""
+    robust = _by_name(trained.records, max(trained.settings.robustness_weights))
+    kept = _least(robust[name]["recall"] for name in FAMILIES if name != "pmrf")
+    return difference(kept, robust["pmrf"]["recall"])
 
 
 def _steepest(plain: Mapping[str, Row]) -> Interval:
