@@ -1,7 +1,8 @@
 """Trains the network behind the features ``attributes``: it reads faces' latents off images.
 
 The features of Inception know photographs; procedural faces have latents instead, and a network
-that can tell these apart sees what makes one face differ from another.
+that can tell these apart sees what makes one face differ from another. Noise and blur are among
+its training images, see :mod:`stochrestore.experiments.augmentation`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from stochrestore.estimators.base import on_device
 from stochrestore.experiments import recognisers
+from stochrestore.experiments.augmentation import noise_and_blur
 from stochrestore.experiments.recognisers import all_jobs as all_jobs
 from stochrestore.problems.faces.distribution import Faces
 from stochrestore.problems.faces.latents import HIDDEN, VISIBLE
@@ -28,7 +30,9 @@ class Settings(recognisers.RecogniserSettings):
 
     experiment: ClassVar[str] = NAME
 
-    seed: int = Field(20_230_723, ge=0, lt=2**63, description="of faces, weights and order")
+    seed: int = Field(
+        20_230_723, ge=0, lt=2**63, description="of faces, weights, order and augmentation"
+    )
     training_images: int = Field(65_536, ge=64, description="faces to train on")
     held_out: int = Field(4096, ge=16, description="faces to measure on, never trained on")
     steps: int = Field(8000, ge=1, description="batches")
@@ -72,10 +76,12 @@ class AttributesTrainer(recognisers.RecogniserTrainer):
         self.faces = labelled_faces(job.settings.seed, 0, job.settings.training_images)
 
     def loss(self) -> Tensor:
-        """Of a random batch; see :func:`loss`."""
+        """Of a random batch with noise and blur; see :func:`loss`."""
         rows = self.random_rows(len(self.faces.images))
-        batch = LabelledFaces(*(on_device(part[rows], self.device) for part in self.faces))
-        return loss(self.reader, batch)
+        batch = LabelledFaces(*(part[rows] for part in self.faces))
+        images = noise_and_blur(batch.images, generator=self.generator)
+        batch = batch._replace(images=images)
+        return loss(self.reader, LabelledFaces(*(on_device(part, self.device) for part in batch)))
 
     def findings(self) -> dict[str, Any]:
         """Accuracy of each categorical latent and R² of each continuous one, on held-out faces."""

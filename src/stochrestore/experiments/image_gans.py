@@ -38,6 +38,8 @@ CriticInit = Literal["default", "he"]
 CriticInput = Literal["unit", "symmetric"]
 GREY = ("digits", "fashion", "fashion_mnist")
 """Kinds of data with one channel."""
+OF_CONVOLUTIONS = frozenset({"size", "critic_residual", "critic_input", "seed_scale"})
+"""What nothing depends on where the networks are MLPs, on digits, which are always 8×8."""
 
 
 def known_data(data: str, allowed: str) -> str:
@@ -268,7 +270,7 @@ def with_seeds(
     name: str, model: Model, settings: ImageSettings, runs: int, *, keep_weights: bool = True
 ) -> Iterator[Job]:
     """The trainings of one kind of network: ``runs`` seeds from the settings' on."""
-    unused = frozenset({"size"} if settings.kind == "digits" else ())  # digits are always 8×8
+    unused = OF_CONVOLUTIONS if settings.kind == "digits" else frozenset()
     for run in range(runs):
         seed = settings.seed + run
         yield Job(f"{name}-seed{run}", model, seed, settings, keep_weights, unused)
