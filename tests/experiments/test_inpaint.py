@@ -11,11 +11,12 @@ from PIL import Image
 
 from stochrestore import store
 from stochrestore.errors import InputError
-from stochrestore.experiments import inpaint, registry
+from stochrestore.experiments import evaluation, inpaint, registry
 from stochrestore.figures import images as figures
 from stochrestore.training.jobs import MODELS, finished, select, train_job, train_jobs
 
 SHIPPED = store.shipped("inpaint")
+CLOTHES = registry.load("inpaint", "laptop", data="fashion", device="cpu")
 
 
 def noise_image(path, seed, size=(40, 50)):
@@ -230,3 +231,85 @@ def test_sheet_keeps_every_pixel():
     assert np.allclose(sheet[5:9, 5:9, 0], images[1, 1, 0])
     assert (sheet[5:9, 5:9, 3] == 1).all()
     assert (sheet[4] == 0).all()  # clear
+
+
+def changed_settings(job, recipe):
+    one, other = job.recorded(), recipe.recorded()
+    return {name: one[name] for name in one if one[name] != other[name]}
+
+
+def test_trainings_over_the_options_change_one_setting_of_the_recipe_each():
+    jobs = {job.name: job for job in inpaint.option_jobs(CLOTHES)}
+    assert jobs.items() <= inpaint.all_jobs(CLOTHES).items()
+    assert not any(job.keep_weights for job in jobs.values())
+    for model, options in inpaint.OPTIONS.items():
+        recipe = jobs[f"fashion/options/{model}-recipe-seed0"]
+        own = [job for job in jobs.values() if job.key == model and job.seed == 0]
+        changes = [changed_settings(job, recipe) for job in own if job is not recipe]
+        assert all(len(change) == 1 for change in changes)
+        found = {(name, value) for change in changes for name, value in change.items()}
+        asked = {(name, value) for name, values in options.items() for value in values}
+        same = {(name, getattr(recipe.settings, name)) for name in options}
+        assert same <= asked  # the recipe's own values are among those compared
+        assert found == asked - same
+        assert recipe.settings.robustness_weight == (50.0 if MODELS[model].robust else 0.0)
+    assert len(jobs) == 36
+
+
+def test_the_recipe_of_the_options_is_that_of_clothes_but_shorter():
+    main = inpaint.all_jobs(CLOTHES)
+    for model in inpaint.OPTIONS:
+        recipe = main[f"fashion/options/{model}-recipe-seed0"]
+        change = changed_settings(recipe, main[f"fashion/{model}-seed0"])
+        assert change.keys() == inpaint.SHORT.keys()
+
+
+def test_options_are_trained_on_clothes_alone_and_only_where_asked_for():
+    digits = registry.load("inpaint", "laptop", data="digits").model_copy(update={"option_runs": 3})
+    none = registry.load("inpaint", "smoke", data="fashion")
+    assert not list(inpaint.option_jobs(digits))
+    assert not list(inpaint.option_jobs(none))
+
+
+def write_end(job, folder, **measured):
+    record = {"settings": job.recorded(), "versions": {}, "history": [{"step": 1}, measured]}
+    store.write_record(job.path(folder).with_suffix(".json"), record)
+
+
+def test_rows_of_the_options_are_means_of_the_last_measurements_with_students_intervals(tmp_path):
+    names = evaluation.MEASURED_ALONG
+    assert inpaint.option_rows(CLOTHES, tmp_path) == []
+    jobs = inpaint.all_jobs(CLOTHES)
+    for run in range(3):
+        job = jobs[f"fashion/options/robust_sto_gan-seed_scale1-seed{run}"]
+        write_end(job, tmp_path, **dict.fromkeys(names, (run + 1) / 4))
+    alone = jobs["fashion/options/robust_sto_gan-seed_scale8-seed0"]
+    write_end(alone, tmp_path, **dict.fromkeys(names, 0.5))
+    (row,) = inpaint.option_rows(CLOTHES, tmp_path)
+    place = {"estimator": "robust_sto_gan", "option": "seed_scale", "value": "1"}
+    assert row.items() >= {**place, "recipe": False, "runs": 3}.items()
+    half = 4.302653 * 0.25 / 3**0.5  # Student's, of two degrees of freedom
+    assert row["robustness"].value == pytest.approx(0.5)
+    assert row["robustness"].low == pytest.approx(0.5 - half)
+    assert row["recall"].high == 1.0  # a share
+    trained = inpaint.Trained(CLOTHES, {}, {}, [], [], [row])
+    numbers = inpaint.option_numbers(trained)
+    assert numbers["robust_sto_gan-seed_scale-1-std"] == 0.5
+    assert np.isnan(numbers["sto_gan-seed_scale-4-std"])
+
+
+def test_the_recipe_is_in_the_row_of_every_option(tmp_path):
+    jobs = inpaint.all_jobs(CLOTHES)
+    for run in range(2):
+        job = jobs[f"fashion/options/robust_sto_gan-recipe-seed{run}"]
+        write_end(job, tmp_path, **dict.fromkeys(evaluation.MEASURED_ALONG, 0.5))
+    rows = inpaint.option_rows(CLOTHES, tmp_path)
+    assert [row["option"] for row in rows] == list(inpaint.OPTIONS["robust_sto_gan"])
+    assert [row["value"] for row in rows] == ["0.3", "symmetric", "4", "50", "0.0001"]
+    assert all(row["recipe"] for row in rows)
+
+
+def test_options_are_measured_on_images_that_no_reported_number_uses(monkeypatch):
+    monkeypatch.setattr(evaluation, "curve_point", lambda *_, **__: {"fid": 1.0})
+    job = next(inpaint.option_jobs(CLOTHES))
+    assert inpaint.job_evaluation(None, job) == {"fid": 1.0}

@@ -251,6 +251,24 @@ def toy_figure():
     )
 
 
+def option_rows():
+    measured = dict.fromkeys(images.OPTION_COLUMNS, Interval(0.5, 0.4, 0.6))
+    options = {
+        "critic_residual": ("0.1", "0.3", "1"),
+        "critic_input": ("unit", "symmetric"),
+        "seed_scale": ("1", "2", "4", "8"),
+        "robustness_weight": ("5", "50", "500"),
+        "lr": ("0.0001", "0.0004"),
+    }
+    recipe = ("0.3", "symmetric", "4", "50", "0.0001")
+    return [
+        {"estimator": name, "option": option, "value": value, "recipe": value in recipe} | measured
+        for option, values in options.items()
+        for name in ("robust_sto_gan", "sto_gan")
+        for value in values
+    ]
+
+
 def inpainting(n=4):
     of = {name: torch.rand(4 if "sto" in name else 1, n, 3, 16, 16) for name in MODELS}
     known = [("input", torch.rand(1, n, 3, 16, 16)), ("image", torch.rand(1, n, 3, 16, 16))]
@@ -275,6 +293,7 @@ FIGURES = {
     "4": lambda: images.over_scale(scale_rows()),
     "6": lambda: theory.figure_6(1),
     "8": figure_8,
+    "options": lambda: images.over_options(option_rows()),
     "an attack": lambda: images.attack_sheet([(m, [torch.rand(3, 8, 8)] * 5) for m in MODELS]),
 }
 
@@ -292,6 +311,27 @@ def test_thumbnails_are_large_enough_to_be_seen():
             for picture in axis.get_images():
                 tile = axis.get_window_extent().width * 17 / picture.get_array().shape[1]
                 assert tile * pixels >= 48
+
+
+def test_every_panel_of_the_options_says_what_it_shows_and_where_the_recipe_is():
+    figure = images.over_options(option_rows())
+    assert len(figure.axes) == 5 * 4
+    for axis in figure.axes:
+        assert axis.get_title()
+        assert axis.get_xlabel() in {row["option"] for row in option_rows()}
+        (ground,) = axis.patches
+        middle = ground.get_x() + ground.get_width() / 2
+        values = [tick.get_text() for tick in axis.get_xticklabels()]
+        assert values[round(middle)] in ("0.3", "symmetric", "4", "50", "0.0001")
+        assert len(axis.get_legend_handles_labels()[1]) == 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_options_that_were_not_trained_leave_empty_panels():
+    figure = images.over_options([])
+    figure.canvas.draw()
+    assert [axis.get_title() for axis in figure.axes][:2] == ["FID ↓", "recall ↑"]
+    assert not any(axis.containers for axis in figure.axes)
 
 
 def test_figure_1_is_grouped_and_has_what_is_attacked_under_each():

@@ -44,6 +44,8 @@ CURVE_STD = (64, 8)
 """Inputs, and samples of each, for the std along a training."""
 CURVE_ATTACKED = 64
 """Inputs attacked for the robustness along a training."""
+MEASURED_ALONG = ("fid", "precision", "recall", "std", "robustness")
+"""What :func:`curve_point` measures."""
 
 
 @dataclass(frozen=True)

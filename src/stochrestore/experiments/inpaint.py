@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import nan
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +24,7 @@ from stochrestore.estimators.base import Estimator
 from stochrestore.estimators.face_posterior import FacePosterior
 from stochrestore.experiments import evaluation
 from stochrestore.experiments.attack_grid import AttackGrid, attack_grid
+from stochrestore.experiments.evaluation import ANY, MEASURED_ALONG, RANGES
 from stochrestore.experiments.evaluation import over_runs as over_runs
 from stochrestore.experiments.image_controls import controls as controls
 from stochrestore.experiments.image_controls import examination, two_sample_accuracy
@@ -36,6 +39,7 @@ from stochrestore.experiments.image_gans import (
     workers,
 )
 from stochrestore.experiments.trained import load_networks, trained_weights
+from stochrestore.metrics.intervals import student_interval
 from stochrestore.metrics.restoration import AttackChecks, attack_checks
 from stochrestore.problems.faces.distribution import Faces
 from stochrestore.training.jobs import MODELS, Job, Model, finished, read_record
@@ -58,6 +62,25 @@ PAPER_TABLE_1 = {
 """Table 1 as printed: Inception's features, CelebA at 64×64."""
 Row = dict[str, Any]
 LIGHT_GREY = 0.82
+SHORT: dict[str, Any] = {
+    "steps": 900,
+    "lr_milestones": (630, 765),
+    "batch_size": 16,
+    "critic_width": 8,
+    "precision": "float32",
+}
+"""What the trainings over :data:`OPTIONS` have in place of the recipe's: there are many of them."""
+OPTIONS: dict[str, dict[str, tuple[float | str, ...]]] = {
+    "robust_sto_gan": {
+        "critic_residual": (0.1, 0.3, 1.0),
+        "critic_input": ("unit", "symmetric"),
+        "seed_scale": (1.0, 2.0, 4.0, 8.0),
+        "robustness_weight": (5.0, 50.0, 500.0),
+        "lr": (1e-4, 4e-4),
+    },
+    "sto_gan": {"seed_scale": (1.0, 4.0)},
+}
+"""The values of each setting that are compared, for each model; the recipe's is among them."""
 
 
 class Settings(ImageSettings):
@@ -76,6 +99,9 @@ class Settings(ImageSettings):
         (1, 16), strict=False, description="lengths of the seed, on digits"
     )
     sweep_runs: int = Field(2, ge=1, description="trainings for each value of these sweeps")
+    option_runs: int = Field(
+        0, ge=0, description="trainings for each value of the options, on clothes; 0: none"
+    )
 
 
 @dataclass(frozen=True)
@@ -91,6 +117,8 @@ class Trained:
     """On digits: rows over λ_R; empty where they were not trained."""
     seeds: list[Row]
     """On digits: rows over the layer that the seed enters and its length."""
+    options: list[Row]
+    """On clothes: :func:`option_rows`; empty where they were not trained."""
 
 
 def degradation(settings: ImageSettings) -> Inpainting:
@@ -141,15 +169,42 @@ def _recorded(label: str, name: str, settings: Settings) -> Iterator[Job]:
     return with_seeds(f"digits/{label}", MODELS[name], settings, runs, keep_weights=False)
 
 
+def option_trainings(settings: Settings) -> Iterator[tuple[Row, list[Job]]]:
+    """For each value of :data:`OPTIONS`: the row that it will have, and its trainings on clothes.
+
+    One setting is not the recipe's, or none: those trainings stand in the row of every option.
+    """
+    if settings.kind != "fashion":
+        return
+    for name, options in OPTIONS.items():
+        erratic = {} if MODELS[name].robust else {"robustness_weight": 0.0}
+        recipe = settings.model_copy(update=SHORT | erratic)
+        for option, value in ((o, v) for o, values in options.items() for v in values):
+            text = value if isinstance(value, str) else f"{value:g}"
+            same = getattr(recipe, option) == value
+            label = f"fashion/options/{name}-" + ("recipe" if same else f"{option}{text}")
+            changed = recipe.model_copy(update={option: value})
+            runs = settings.option_runs
+            jobs = with_seeds(label, MODELS[name], changed, runs, keep_weights=False)
+            row = {"estimator": name, "option": option, "value": text, "recipe": same}
+            yield row, list(jobs)
+
+
+def option_jobs(settings: Settings) -> Iterator[Job]:
+    """The trainings over :data:`OPTIONS`; those of the recipe come once for each option."""
+    for _, jobs in option_trainings(settings):
+        yield from jobs
+
+
 def all_jobs(settings: Settings) -> dict[str, Job]:
     """Every training of the chapter for one kind of data, by name."""
-    groups = (main_jobs, sweep_jobs, seed_jobs)
+    groups = (main_jobs, sweep_jobs, seed_jobs, option_jobs)
     return {job.name: job for group in groups for job in group(settings)}
 
 
 def job_evaluation(estimator: Any, job: Job) -> Metrics:
-    """A point of the training's curve; without weights, also what the chapter shows of it."""
-    if job.keep_weights:
+    """A point of the training's curve; on digits without weights, what the chapter shows of it."""
+    if job.keep_weights or job.settings.kind == "fashion":
         return evaluation.curve_point(estimator, job, degradation=degradation)
     settings, training = job.settings, estimator.training
     estimator.eval()
@@ -177,7 +232,7 @@ def load_or_train(settings: Settings) -> Trained:
     folder = trained_weights(settings, jobs, METHOD, workers=workers(settings))
     networks, records = load_networks(jobs, folder, METHOD)
     sweep, seeds = (_final_rows(each(settings), folder) for each in (sweep_jobs, seed_jobs))
-    return Trained(settings, networks, records, sweep, seeds)
+    return Trained(settings, networks, records, sweep, seeds, option_rows(settings, folder))
 
 
 def with_data(settings: Settings, data: str) -> Settings:
@@ -201,6 +256,35 @@ def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
             }
             rows.append({**row, **read_record(job, folder)["history"][-1]})
     return rows
+
+
+def option_rows(settings: Settings, folder: Path) -> list[Row]:
+    """What was measured at the end of the trainings over :data:`OPTIONS`, a row a value.
+
+    Means over the trainings that ``folder`` has, with Student's intervals; a value with fewer than
+    two has no row. They are measured on the images of the curves, which no other number uses.
+    """
+    rows = []
+    for row, jobs in option_trainings(settings):
+        ends = [read_record(job, folder)["history"][-1] for job in jobs if finished(job, folder)]
+        if len(ends) > 1:
+            measured = {
+                key: student_interval([end[key] for end in ends], within=RANGES.get(key, ANY))
+                for key in MEASURED_ALONG
+            }
+            rows.append({**row, "runs": len(ends), **measured})
+    return rows
+
+
+def option_numbers(trained: Trained) -> dict[str, float]:
+    """The means of :func:`option_rows` by ``model-option-value-quantity``; NaN where untrained."""
+    place = itemgetter("estimator", "option", "value")
+    found = {place(row): row for row in trained.options}
+    return {
+        "-".join((*place(row), key)): found[place(row)][key].value if place(row) in found else nan
+        for row, _ in option_trainings(trained.settings)
+        for key in MEASURED_ALONG
+    }
 
 
 def table_1(trained: Trained) -> list[Row]:

@@ -30,6 +30,7 @@ from stochrestore.metrics.restoration import AttackChecks
 
 Rows = Sequence[Mapping[str, Any]]
 Groups = Sequence[tuple[str, Tensor]]
+GROUND = "#EEF0F3"
 BAR: dict[str, Any] = {"clip_on": False, "solid_capstyle": "butt"}
 TITLE, APART = 0.5, 0.35  # inches: a sheet's title with the space above it, and that space
 PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
@@ -322,6 +323,50 @@ def seed_use(rows: Rows) -> Figure:
             axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
     axes[0].set_ylabel("per-pixel std")
     return figure
+
+
+OPTION_COLUMNS = ("fid", "recall", "std", "robustness")
+"""The quantities of :func:`over_options`, a column each."""
+
+
+def over_options(rows: Rows) -> Figure:
+    """What each option changes: a row of panels an option, a column a quantity.
+
+    The value of the recipe stands on grey.
+
+    Args:
+        rows: ``estimator``, ``option``, ``value`` (a text), ``recipe``, and quantities as
+            :class:`Interval`, whose bars are drawn. Empty panels where there are none.
+    """
+    options = list(dict.fromkeys(row["option"] for row in rows)) or [""]
+    size = (WIDTH, 1.5 * len(options) + 0.6)
+    figure, axes = panels(len(options), len(OPTION_COLUMNS), size, dpi=130)
+    for line, option in zip(axes, options, strict=True):
+        shown = [row for row in rows if row["option"] == option]
+        for axis, quantity in zip(line, OPTION_COLUMNS, strict=True):
+            _over_values(axis, shown, quantity)
+            axis.set_title("{0} {2}".format(*QUANTITIES[quantity]), fontsize=9)
+            axis.set_xlabel(option)
+    if rows:
+        legend_above(figure, columns=2)
+    return figure
+
+
+def _over_values(axis: Any, rows: Rows, quantity: str) -> None:
+    """Draw a quantity over the values of one option, in their order, with a line a model."""
+    values = list(dict.fromkeys(row["value"] for row in rows))
+    axis.set_xticks(range(len(values)), values)
+    axis.set_xlim(-0.5, max(len(values), 1) - 0.5)
+    axis.grid(visible=False, axis="x")
+    for name in dict.fromkeys(row["estimator"] for row in rows):
+        own = [row for row in rows if row["estimator"] == name]
+        places = [values.index(row["value"]) for row in own]
+        style = {"markersize": 5, "linewidth": 1.4, "capsize": 2, "label": NAMES[name]}
+        draw_intervals(axis, places, [row[quantity] for row in own], **style, **look(name))
+    for place in {values.index(row["value"]) for row in rows if row["recipe"]}:
+        axis.axvspan(place - 0.3, place + 0.3, color=GROUND, zorder=0)
+    if quantity != "robustness":
+        axis.set_ylim(bottom=0)
 
 
 FIGURE_4 = ("precision", "recall", "fid", "std", "robustness")
