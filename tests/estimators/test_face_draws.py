@@ -55,6 +55,8 @@ def test_other_inputs_are_refused():
 def test_counts_that_do_not_fit_are_refused(counts, draws):
     with pytest.raises(InputError, match="FaceDraws: inputs, counts, their sum, draws: got"):
         FaceDraws(*sampler(counts, draws))
+    with pytest.raises(InputError, match=r"FaceDraws: counts: got \[3\]; allowed: 1, or multiples"):
+        FaceDraws(*sampler(), chains=2)
 
 
 def test_independent_draws_are_worth_their_number_and_equal_ones_are_worth_one():
@@ -66,6 +68,8 @@ def test_independent_draws_are_worth_their_number_and_equal_ones_are_worth_one()
     assert sizes[1:].tolist() == [1.0, 1.0]
     estimator.uniforms = torch.cat([latents(4, seed=1).repeat_interleave(10, 0), draws[40:]])
     assert estimator.effective_sample_sizes(y)[0].item() < 9
+    estimator.chains = 4  # each stays where it is
+    assert estimator.effective_sample_sizes(y)[0].item() == pytest.approx(4, abs=1)
 
 
 def test_the_misfit_is_that_of_the_first_inputs():

@@ -123,19 +123,21 @@ def test_a_start_outside_the_unit_interval_is_refused(start):
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.8])
 def test_the_worth_of_an_autoregressive_chain(kept):
     """Of correlation ρ^k at lag k, T states are worth T·(1 − ρ)/(1 + ρ)."""
-    x = torch.randn(20, 1000, 30, generator=drawn(), dtype=torch.float64)
-    for t in range(1, 1000):
-        x[:, t] = kept * x[:, t - 1] + (1 - kept**2) ** 0.5 * x[:, t]
+    x = torch.randn(20, 2, 500, 30, generator=drawn(), dtype=torch.float64)
+    for t in range(1, 500):
+        x[:, :, t] = kept * x[:, :, t - 1] + (1 - kept**2) ** 0.5 * x[:, :, t]
     sizes = effective_sample_sizes(x)
     assert sizes.mean().item() == pytest.approx(1000 * (1 - kept) / (1 + kept), rel=0.06)
 
 
 def test_the_worth_of_extreme_chains():
-    still = torch.ones(1, 8, 2)
-    alternating = torch.tensor([1.0, -1.0]).repeat(4)[None, :, None].expand(1, 8, 2)
-    halves = torch.tensor([1.0] * 500 + [0.0] * 500)[None, :, None].expand(1, 1000, 2)
+    still = torch.ones(1, 3, 8, 2)
+    alternating = torch.tensor([1.0, -1.0]).repeat(4)[:, None].expand(1, 3, 8, 2)
+    halves = torch.tensor([1.0] * 500 + [0.0] * 500)[:, None].expand(1, 1, 1000, 2)
+    apart = torch.arange(4.0)[:, None, None] + 0.01 * torch.randn(1, 4, 200, 2, generator=drawn())
     assert effective_sample_sizes(still).tolist() == [1.0]
-    assert effective_sample_sizes(alternating).tolist() == [8.0]
+    assert effective_sample_sizes(alternating).tolist() == [24.0]
     assert effective_sample_sizes(halves).item() < 5
+    assert effective_sample_sizes(apart).item() == pytest.approx(4, abs=0.5)
     with pytest.raises(InputError, match="effective_sample_sizes: states: got 1"):
-        effective_sample_sizes(still[:, :1])
+        effective_sample_sizes(still[:, :, :1])

@@ -23,6 +23,7 @@ SMALL = Settings(
     scales=(4,),
     inputs=5,
     followed=2,
+    chains=2,
     burn_in=6,
     spacing=3,
     draws=4,
@@ -47,13 +48,16 @@ def test_draws_are_kept_after_the_burn_in_and_then_at_even_distances(tmp_path, m
     train_job(job, tmp_path, face_posteriors.METHOD, progress=False)
     kept, record = load(job, tmp_path, face_posteriors.METHOD)
     assert len(places_at) == SMALL.steps == 6 + 4 * 3
-    assert torch.equal(kept.others.int(), places_at[5][2:])
+    assert torch.equal(kept.others.int(), places_at[5][4:])
     for draw, step_number in enumerate((9, 12, 15, 18)):
-        assert torch.equal(kept.followed[:, draw].int(), places_at[step_number - 1][:2])
-    assert torch.equal(places_at[-1][2:], places_at[5][2:])
+        assert torch.equal(
+            kept.followed[:, :, draw].flatten(0, 1).int(), places_at[step_number - 1][:4]
+        )
+    assert torch.equal(places_at[-1][4:], places_at[5][4:])
+    assert not torch.equal(places_at[-1][0], places_at[-1][1])  # two chains of one input
     assert 0 < record["acceptance"] < 1
-    assert kept.uniforms().shape == (2 * 4 + 3, 51)
-    assert torch.equal(places(kept.uniforms()[4:8]), kept.followed[1].int())
+    assert kept.uniforms().shape == (2 * 2 * 4 + 3, 51)
+    assert torch.equal(places(kept.uniforms()[8:12]), kept.followed[1, 0].int())
 
 
 def test_an_interrupted_chain_ends_with_the_same_bits(tmp_path, monkeypatch):
@@ -89,7 +93,7 @@ def test_the_sampler_restores_the_validation_faces():
 
 def test_how_far_draws_are_from_their_start():
     """0 where nothing moved, 1 where draws are as far from the truth as from one another."""
-    settings = Settings(preset="smoke", scale=8, inputs=80, followed=40, draws=16)
+    settings = Settings(preset="smoke", scale=8, inputs=80, followed=40, chains=2, draws=8)
     kept = KeptDraws(settings)
     g = torch.Generator().manual_seed(0)
     kept.followed.copy_(places(torch.rand(kept.followed.shape, generator=g)))
@@ -98,8 +102,8 @@ def test_how_far_draws_are_from_their_start():
     assert free["from_start"] == pytest.approx(1, abs=0.1)
     assert free["effective_sample_sizes"]["median"] > 10
     kept.others.copy_(places(face_posteriors.true_latents(settings)[40:]))
-    kept.followed.copy_(kept.followed[:, :1].expand_as(kept.followed).clone())
-    kept.followed[:, 0] = 0
+    kept.followed.copy_(kept.followed[:, :, :1].expand_as(kept.followed).clone())
+    kept.followed[:, :, 0] = 0
     stuck = face_posteriors.examined(settings, face_posteriors.sampler(settings, kept))
     assert stuck["from_start"] < 1e-4
     all_followed = settings.model_copy(update={"inputs": 40})

@@ -163,7 +163,7 @@ def test_the_weighted_posterior_draws_in_proportion_to_the_weights():
 def faces_without_networks(monkeypatch, draws, **changes):
     """The faces of preset smoke with no network, and kept draws as ``draws`` says, if any."""
     settings = registry.load("sr_scaling", "smoke", data="faces", **changes)
-    kept = face_posteriors.Settings.load("smoke", inputs=48, followed=8, draws=30)
+    kept = face_posteriors.Settings.load("smoke", inputs=48, followed=8, chains=1, draws=30)
     job = face_posteriors.all_jobs(kept)["x4"]
     network = face_posteriors.build_network(job)
     generator = torch.Generator().manual_seed(0)

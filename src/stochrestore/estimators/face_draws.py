@@ -29,9 +29,12 @@ class FaceDraws(OneUniform):
         inputs: the N inputs, (N, …).
         counts: how many draws each has, (N,), at least one.
         uniforms: the latents of all draws, those of the first input first, (sum of counts, K).
+        chains: how many chains the draws of an input are of, where it has several: those of each
+            chain in their order, as many of each.
 
     Raises:
-        InputError: the counts do not fit the inputs or the draws, or an input has no draw.
+        InputError: the counts do not fit the inputs, the draws or the chains, or an input has no
+            draw.
     """
 
     def __init__(
@@ -41,14 +44,19 @@ class FaceDraws(OneUniform):
         inputs: Tensor,
         counts: Tensor,
         uniforms: Tensor,
+        *,
+        chains: int = 1,
     ) -> None:
         numbers = (len(inputs), len(counts), int(counts.sum()), len(uniforms))
         fits = numbers[0] == numbers[1] and numbers[2] == numbers[3] and bool((counts > 0).all())
         allowed = "as many counts, each ≥ 1, as inputs, and draws as their sum"
         require(fits, "FaceDraws: inputs, counts, their sum, draws", numbers, allowed)
+        several = counts[counts > 1]
+        equal = not bool((several % chains).any())
+        require(equal, "FaceDraws: counts", several.tolist(), f"1, or multiples of {chains} chains")
         self.faces, self.degradation = faces, degradation
         self.inputs, self.counts, self.uniforms = inputs.flatten(1), counts, uniforms
-        self.first = counts.cumsum(0) - counts
+        self.first, self.chains = counts.cumsum(0) - counts, chains
 
     def __call__(self, y: Tensor, z: Tensor) -> Tensor:
         """y (N, …), z (N, 1) → x̂ (N, C, H, W): of K draws the one numbered ⌊z·K⌋.
@@ -72,9 +80,9 @@ class FaceDraws(OneUniform):
     def effective_sample_sizes(self, y: Tensor) -> Tensor:
         """How many independent draws those of each input are worth, (N,), float64.
 
-        They are taken as successive states of a chain, see
-        :func:`~stochrestore.estimators.metropolis.effective_sample_sizes`, and all pixels count
-        alike. 1 where there is one draw; 0 where there is none.
+        All pixels count alike, see
+        :func:`~stochrestore.estimators.metropolis.effective_sample_sizes`. 1 where there is one
+        draw; 0 where there is none.
         """
         known, distance = self._nearest(y)
         sizes = torch.zeros(len(y), dtype=torch.float64)
@@ -87,7 +95,8 @@ class FaceDraws(OneUniform):
         if count == 1:
             return 1.0
         draws = self._render(self.uniforms[first : first + count])
-        return effective_sample_sizes(draws.flatten(1)[None]).item()
+        series = draws.flatten(1).unflatten(0, (self.chains, -1))
+        return effective_sample_sizes(series[None]).item()
 
     def _nearest(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """For each y, which known input is the nearest, and how far it is; both (N,)."""

@@ -92,32 +92,35 @@ def reflected(place: Tensor) -> Tensor:
 
 
 def effective_sample_sizes(series: Tensor) -> Tensor:
-    r"""How many independent draws give a mean as exact as that of T successive states of a chain.
+    r"""How many independent draws give a mean as exact as that of T successive states of C chains.
 
-    .. math:: T \Big/ \Big(1 + 2\sum_{k≥1} ρ_k\Big), \quad
-        ρ_k ∝ \sum_t ⟨x_t − \bar x, x_{t+k} − \bar x⟩
+    .. math:: CT \Big/ \Big(1 + 2\sum_{k≥1} ρ_k\Big), \quad
+        ρ_k ∝ \sum_{c,t} ⟨x_{c,t} − \bar x, x_{c,t+k} − \bar x⟩
 
-    The sum ends before the first pair ρ₂ⱼ + ρ₂ⱼ₊₁ that is not positive, as pairs of a reversible
-    chain are (Geyer, 1992: the initial positive sequence). A chain that never moves is worth one
-    draw; no chain is said to be worth more than its T states. The mean is estimated from the same
+    The mean is that of all chains, so that chains which stay apart are worth little. The sum ends
+    before the first pair ρ₂ⱼ + ρ₂ⱼ₊₁ that is not positive, as pairs of a reversible chain are
+    (Geyer, 1992: the initial positive sequence). States that are all the same are worth one draw,
+    and none are said to be worth more than their number. The mean is estimated from the same
     states, which makes short chains seem worth a few per cent more than they are.
 
     Args:
-        series: (N, T, P): of N chains T states, each of P numbers, all in one unit.
+        series: (N, C, T, P): for each of N distributions the chains' states, each of P numbers,
+            all in one unit.
 
     Returns:
-        (N,), float64, from 1 to T.
+        (N,), float64, from 1 to C·T.
 
     Raises:
         InputError: fewer than two states.
     """
-    steps = series.shape[1]
+    chains, steps = series.shape[1:3]
     require(steps >= 2, "effective_sample_sizes: states", steps, "an integer ≥ 2")
     x = series.double()
-    spectrum = torch.fft.rfft(x - x.mean(1, keepdim=True), n=2 * steps, dim=1)
-    covariance = torch.fft.irfft(spectrum.abs().square().sum(2), n=2 * steps, dim=1)[:, :steps]
+    spectrum = torch.fft.rfft(x - x.mean((1, 2), keepdim=True), n=2 * steps, dim=2)
+    power = spectrum.abs().square().sum((1, 3))
+    covariance = torch.fft.irfft(power, n=2 * steps, dim=1)[:, :steps]
     still = covariance[:, 0] <= 0
     correlation = covariance / covariance[:, :1].masked_fill(still[:, None], 1.0)
     pairs = correlation[:, : steps // 2 * 2].unflatten(1, (-1, 2)).sum(2)
     summed = (pairs * (pairs > 0).long().cumprod(1)).sum(1)
-    return (steps / (2 * summed - 1).clamp_min(1.0)).masked_fill(still, 1.0)
+    return (chains * steps / (2 * summed - 1).clamp_min(1.0)).masked_fill(still, 1.0)

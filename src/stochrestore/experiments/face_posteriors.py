@@ -6,6 +6,9 @@ not find the faces that explain y, only leave the one that it is told. It is tol
 estimator knows; what it ends with, once it has forgotten its start, is what an estimator that knew
 the posterior would answer.
 
+One chain is not enough: at ×4 a face has looks, of hair and of background above all, between which
+no small step leads. So each input that is to have many draws has several chains.
+
 The chain's own target tolerates an error of width h in y, as that of
 :class:`~stochrestore.estimators.weighted_posterior.WeightedPosterior` does, or it could not move.
 Of that target the true face is a draw only if noise of width h is added to y. Then draws would miss
@@ -54,9 +57,10 @@ class Settings(TrainedSettings):
     )
     inputs: int = Field(1000, ge=2, description="faces whose averages are restored")
     followed: int = Field(128, ge=1, description="the first of them, with many draws each")
-    burn_in: int = Field(3000, ge=1, description="steps until the first draw, of all inputs")
-    spacing: int = Field(300, ge=1, description="steps from one draw to the next")
-    draws: int = Field(64, ge=2, description="draws of each input that is followed; others: 1")
+    chains: int = Field(4, ge=1, description="chains of each input that is followed; others: 1")
+    burn_in: int = Field(4000, ge=1, description="steps of all chains before the first draw")
+    spacing: int = Field(1500, ge=1, description="steps from one draw to the next")
+    draws: int = Field(16, ge=2, description="draws of each chain that is followed; others: 1")
 
     @model_validator(mode="after")
     def _fits(self) -> Settings:
@@ -76,7 +80,7 @@ class Settings(TrainedSettings):
     def counts(self) -> Tensor:
         """How many draws each input has, (N,)."""
         counts = torch.ones(self.inputs, dtype=torch.long)
-        counts[: self.followed] = self.draws
+        counts[: self.followed] = self.chains * self.draws
         return counts
 
 
@@ -90,12 +94,12 @@ class KeptDraws(nn.Module):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         latents, s = len(VISIBLE) + len(HIDDEN), settings
-        self.followed = _places(s.followed, s.draws, latents)
+        self.followed = _places(s.followed, s.chains, s.draws, latents)
         self.others = _places(s.inputs - s.followed, latents)
 
     def uniforms(self) -> Tensor:
         """The latents of all draws in [0, 1), those of the first input first, (…, K)."""
-        return uniforms(torch.cat([self.followed.flatten(0, 1).int(), self.others.int()]))
+        return uniforms(torch.cat([self.followed.flatten(0, 2).int(), self.others.int()]))
 
 
 def _places(*shape: int) -> nn.Parameter:
@@ -119,29 +123,32 @@ class ChainsTrainer(Trainer):
             settings=settings.model_dump(mode="json"),
             generator=torch.Generator().manual_seed(job.seed),
         )
-        self.start = true_latents(settings).to(self.device)
-        faces, degradation = Faces(settings.size), Averaging(settings.scale)
-        y = degradation.degrade(rendered(faces, self.start))
-        self.energy = misfit(faces, degradation, y, settings.width)
-        self.chains = Chains(self.start, self.energy)
+        true, s = true_latents(settings).to(self.device), settings
+        followed = true[: s.followed].repeat_interleave(s.chains, 0)
+        start = torch.cat([followed, true[s.followed :]])
+        faces, degradation = Faces(s.size), Averaging(s.scale)
+        self.energy = misfit(
+            faces, degradation, degradation.degrade(rendered(faces, start)), s.width
+        )
+        self.chains, self.followed = Chains(start, self.energy), len(followed)
 
     def update(self) -> tuple[Tensor, ...]:
         """One step of the chains, and a draw of each where it is time for one."""
         s, chains = self.recipe, self.chains
-        n = s.inputs if self.step < s.burn_in else s.followed
+        n = len(chains.place) if self.step < s.burn_in else self.followed
         before = chains.accepted[:n].clone()
         chains.step(self.energy, n, generator=self.generator)
         made, left = divmod(self.step + 1 - s.burn_in, s.spacing)
         if self.step + 1 == s.burn_in:
-            self.kept.others.copy_(chains.place[s.followed :])
+            self.kept.others.copy_(chains.place[self.followed :])
         elif made > 0 and left == 0:
-            self.kept.followed[:, made - 1] = chains.place[:n].to(torch.uint16)
+            place = chains.place[:n].unflatten(0, (s.followed, s.chains))
+            self.kept.followed[:, :, made - 1] = place.to(torch.uint16)
         return (chains.accepted[:n] - before).mean(), chains.energy[:n].mean()
 
     def findings(self) -> dict[str, Any]:
         """How often moves were accepted, and what the draws are worth; see :func:`examined`."""
-        followed = self.recipe.followed
-        share = self.chains.accepted[:followed].mean().item() / self.steps
+        share = self.chains.accepted[: self.followed].mean().item() / self.steps
         return {"acceptance": share, **examined(self.recipe, sampler(self.recipe, self.kept))}
 
 
@@ -156,7 +163,8 @@ def sampler(settings: Settings, kept: KeptDraws) -> FaceDraws:
     """The estimator that answers with the kept draws, of the settings of one scale."""
     faces, degradation = Faces(settings.size), Averaging(settings.scale)
     y = degradation.degrade(rendered(faces, true_latents(settings)))
-    return FaceDraws(faces, degradation, y, settings.counts, kept.uniforms().cpu())
+    draws = kept.uniforms().cpu()
+    return FaceDraws(faces, degradation, y, settings.counts, draws, chains=settings.chains)
 
 
 def examined(settings: Settings, found: FaceDraws) -> dict[str, Any]:
@@ -178,13 +186,13 @@ def examined(settings: Settings, found: FaceDraws) -> dict[str, Any]:
 
 
 def _from_start(settings: Settings, found: FaceDraws) -> float | None:
-    many = settings.followed * settings.draws
+    many = settings.followed * settings.chains * settings.draws
     others = found.uniforms[many:]
     if not len(others):
         return None
     start = true_latents(settings)[settings.followed :]
     moved = (rendered(found.faces, others) - rendered(found.faces, start)).square().mean()
-    drawn = rendered(found.faces, found.uniforms[:many]).unflatten(0, (-1, settings.draws))
+    drawn = rendered(found.faces, found.uniforms[:many]).unflatten(0, (settings.followed, -1))
     return (moved / (2 * drawn.var(1).mean())).item()
 
 
