@@ -107,7 +107,9 @@ def build_book(preset: Preset = "laptop") -> None:
 def train(
     experiment: Annotated[
         str,
-        typer.Argument(help="an experiment with networks, e.g. inpaint; or attributes, fashion"),
+        typer.Argument(
+            help="an experiment that trains, e.g. inpaint; or attributes, fashion, face_posteriors"
+        ),
     ],
     output: Annotated[Path | None, _output("_build/weights/<experiment>/<preset>")] = None,
     preset: Preset = "laptop",

@@ -11,7 +11,7 @@ from stochrestore.degradations import Averaging
 from stochrestore.errors import InputError
 from stochrestore.estimators.base import restore
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
-from stochrestore.experiments import registry, sr_scaling
+from stochrestore.experiments import face_posteriors, registry, sr_scaling
 from stochrestore.figures import images as figures
 from stochrestore.metrics.information import gaussian_bits
 from stochrestore.metrics.interval import Interval
@@ -158,6 +158,58 @@ def test_the_weighted_posterior_draws_in_proportion_to_the_weights():
     assert below == pytest.approx(cumulative[0].item(), abs=0.03)
     flat = WeightedPosterior(three_images(), Averaging(2), width=1e3)
     assert flat.effective_sample_sizes(y[:1]).item() == pytest.approx(3, rel=1e-4)
+
+
+def faces_without_networks(monkeypatch, draws, **changes):
+    """The faces of preset smoke with no network, and kept draws as ``draws`` says, if any."""
+    settings = registry.load("sr_scaling", "smoke", data="faces", **changes)
+    kept = face_posteriors.Settings.load("smoke", inputs=48, followed=8, chains=1, draws=30)
+    job = face_posteriors.all_jobs(kept)["x4"]
+    network = face_posteriors.build_network(job)
+    generator = torch.Generator().manual_seed(0)
+    draws(network.followed, generator)
+    sampler = face_posteriors.sampler(job.settings, network)
+    monkeypatch.setattr(
+        face_posteriors, "shipped", lambda size, scale, width: sampler if scale == 4 else None
+    )
+    return sr_scaling.Trained(settings, {scale: {} for scale in settings.scales}, {})
+
+
+def independent(followed, generator):
+    followed.copy_(torch.randint(2**16, followed.shape, generator=generator))
+
+
+def stuck(followed, generator):
+    followed.zero_()
+
+
+def test_draws_of_chains_stand_where_weights_are_worth_too_little(monkeypatch):
+    changes = {"least_sample_size": 5.0, "least_chain_size": 20.0, "prior_draws": 500}
+    trained = faces_without_networks(monkeypatch, independent, **changes)
+    sizes = sr_scaling.sample_sizes(trained)
+    assert [(row["scale"], row["method"], row["shown"]) for row in sizes] == [
+        (4, "weights of the prior", False),
+        (4, "Markov chain", True),
+        (16, "weights of the prior", True),
+    ]
+    assert 20 < sizes[1]["median"] <= 30
+    rows = sr_scaling.figure_4(trained)
+    shown = [(row["scale"], row["estimator"], row["robustness"]) for row in rows]
+    assert shown == [(4, "posterior_sampler", None), (16, "posterior_sampler", None)]
+    assert all(row["consistency"].value >= 100 and row["std"].value > 0 for row in rows)
+
+
+def test_what_is_worth_too_little_is_left_out_by_either_method(monkeypatch):
+    trained = faces_without_networks(monkeypatch, stuck, least_sample_size=60.0)
+    assert [row["shown"] for row in sr_scaling.sample_sizes(trained)] == [False] * 3
+    assert sr_scaling.figure_4(trained) == []
+
+
+def test_draws_must_be_there_for_every_input_that_is_restored(monkeypatch):
+    changes = {"n_eval": 60, "validation_images": 60}
+    trained = faces_without_networks(monkeypatch, independent, **changes)
+    methods = {row["method"] for row in sr_scaling.sample_sizes(trained)}
+    assert methods == {"weights of the prior"}
 
 
 def test_bits_of_a_gaussian():

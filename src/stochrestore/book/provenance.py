@@ -118,6 +118,7 @@ WEIGHTS_OF = {
     "experiments/toy_gans.py": "toy_tradeoff",
     "experiments/inpaint.py": "inpaint",
     "experiments/sr_scaling.py": "sr_scaling",
+    "experiments/face_posteriors.py": "face_posteriors",
 }
 """The experiment whose weights and settings a module loads, whichever chapter imports it."""
 

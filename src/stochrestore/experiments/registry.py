@@ -26,10 +26,10 @@ CHAPTERS = (
 
 TRAINED = (
     *("toy_tradeoff", "inpaint", "sr_scaling", "srflow_robustness", "families"),
-    *("attributes", "fashion"),
+    *("attributes", "fashion", "face_posteriors"),
 )
 """The names of the experiments that train networks; ``attributes`` and ``fashion``
-are features of images, and have no notebook."""
+are features of images, ``face_posteriors`` are draws that a chapter shows, and have no notebook."""
 
 
 class Experiment(Protocol):

@@ -20,8 +20,9 @@ from stochrestore.data.images import ALL_DATA
 from stochrestore.degradations import Averaging
 from stochrestore.errors import require
 from stochrestore.estimators.base import Estimator
+from stochrestore.estimators.face_draws import FaceDraws
 from stochrestore.estimators.weighted_posterior import WeightedPosterior
-from stochrestore.experiments import evaluation
+from stochrestore.experiments import evaluation, face_posteriors
 from stochrestore.experiments.image_controls import controls as controls
 from stochrestore.experiments.image_controls import examination
 from stochrestore.experiments.image_gans import (
@@ -64,6 +65,9 @@ class Settings(ImageSettings):
     least_sample_size: float = Field(
         20.0, ge=1, description="effective sample size below which the sampler is left out"
     )
+    least_chain_size: float = Field(
+        50.0, ge=1, description="the same, of the draws of Markov chains"
+    )
 
     @field_validator("data")
     @classmethod
@@ -92,6 +96,25 @@ class Trained:
     settings: Settings
     estimators: dict[int, dict[str, list[Estimator]]]
     records: dict[int, dict[str, list[Row]]]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """An approximate posterior sampler that tells how many independent draws it is worth.
+
+    Args:
+        method: how it draws, in words.
+        estimator: the sampler.
+        least: the effective sample size below which it is not shown.
+    """
+
+    method: str
+    estimator: WeightedPosterior | FaceDraws
+    least: float
+
+    def trustworthy(self, inputs: Tensor) -> bool:
+        """Whether the median of the effective sample sizes for these inputs is large enough."""
+        return self.estimator.effective_sample_sizes(inputs).median().item() >= self.least
 
 
 def image_sets(settings: Settings) -> list[Settings]:
@@ -181,8 +204,10 @@ def figure_4(trained: Trained) -> list[Row]:
         for name, networks in models.items():
             found = evaluation.measured(networks, compared, degrade, settings, input_dims=pixels)
             rows += [{**place, "estimator": name, **row} for row in found]
-        sampler = posterior(settings)
-        if sampler is None or not _trustworthy(sampler, compared.inputs, settings):
+        some = compared.inputs[: settings.std_inputs]
+        samplers = posteriors(settings, compared.inputs)
+        sampler = next((s.estimator for s in samplers if s.trustworthy(some)), None)
+        if sampler is None:
             continue
         generator = torch.Generator().manual_seed(settings.seed)
         restored = evaluation.restorations(sampler, compared.inputs, generator=generator)
@@ -204,31 +229,38 @@ def merged(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def posterior(settings: Settings) -> WeightedPosterior | None:
-    """Faces from the prior, weighted by how well they explain y; None for other images."""
+def posteriors(settings: Settings, inputs: Tensor) -> list[Sampler]:
+    """The posterior samplers of faces at one scale, the preferred one first; none for other images.
+
+    Faces from the prior, weighted by how well they explain y, and, where there are some for all
+    of these inputs, the draws of Markov chains that come with the library.
+    """
     if settings.kind != "faces":
-        return None
+        return []
     drawn = images(settings.model_copy(update={"training_images": settings.prior_draws})).train[:]
-    return WeightedPosterior(drawn, Averaging(settings.scale), settings.posterior_width)
-
-
-def _trustworthy(sampler: WeightedPosterior, inputs: Tensor, settings: Settings) -> bool:
-    sizes = sampler.effective_sample_sizes(inputs[: settings.std_inputs])
-    return sizes.median().item() >= settings.least_sample_size
+    weighted = WeightedPosterior(drawn, Averaging(settings.scale), settings.posterior_width)
+    found = [Sampler("weights of the prior", weighted, settings.least_sample_size)]
+    draws = face_posteriors.shipped(settings.size, settings.scale, settings.posterior_width)
+    if draws is not None and draws.knows(inputs).all():
+        found.append(Sampler("Markov chain", draws, settings.least_chain_size))
+    return found
 
 
 def sample_sizes(trained: Trained) -> list[Row]:
-    """The posterior sampler's effective sample size at each scale: median and tenth percentile."""
+    """The posterior samplers' effective sample sizes at each scale: median and tenth percentile."""
     rows = []
     for scale in trained.estimators:
         settings = at_scale(trained.settings, scale)
-        sampler = posterior(settings)
-        if sampler is None:
-            continue
-        inputs = Averaging(scale).degrade(images(settings).validation[: settings.std_inputs])
-        sizes = sampler.effective_sample_sizes(inputs).double()
-        found = {"median": sizes.median().item(), "tenth percentile": sizes.quantile(0.1).item()}
-        rows.append({"scale": scale, **found, "shown": _trustworthy(sampler, inputs, settings)})
+        inputs = Averaging(scale).degrade(images(settings).validation[: settings.n_eval])
+        some = inputs[: settings.std_inputs]
+        for sampler in posteriors(settings, inputs):
+            sizes = sampler.estimator.effective_sample_sizes(some).double()
+            found = {
+                "median": sizes.median().item(),
+                "tenth percentile": sizes.quantile(0.1).item(),
+                "shown": sampler.trustworthy(some),
+            }
+            rows.append({"scale": scale, "method": sampler.method, **found})
     return rows
 
 

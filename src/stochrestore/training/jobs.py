@@ -57,8 +57,8 @@ EVALUATION_ONLY = frozenset(
         "mean_lengths",
         # the controls of the families
         *("frozen_seeds", "heats", "attacked_seeds"),
-        # the scales of super-resolution, and the posterior sampler beside the networks
-        *("scales", "prior_draws", "posterior_width", "least_sample_size"),
+        # the scales of super-resolution, and the posterior samplers beside the networks
+        *("scales", "prior_draws", "posterior_width", "least_sample_size", "least_chain_size"),
     }
 )
 
