@@ -184,7 +184,7 @@ def stuck(followed, generator):
 
 
 def test_draws_of_chains_stand_where_weights_are_worth_too_little(monkeypatch):
-    changes = {"least_sample_size": 5.0, "least_chain_size": 20.0, "prior_draws": 500}
+    changes = {"least_sample_size": 5.0, "prior_draws": 500}
     trained = faces_without_networks(monkeypatch, independent, **changes)
     sizes = sr_scaling.sample_sizes(trained)
     assert [(row["scale"], row["method"], row["shown"]) for row in sizes] == [

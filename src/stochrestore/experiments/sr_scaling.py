@@ -65,9 +65,6 @@ class Settings(ImageSettings):
     least_sample_size: float = Field(
         20.0, ge=1, description="effective sample size below which the sampler is left out"
     )
-    least_chain_size: float = Field(
-        50.0, ge=1, description="the same, of the draws of Markov chains"
-    )
 
     @field_validator("data")
     @classmethod
@@ -105,16 +102,14 @@ class Sampler:
     Args:
         method: how it draws, in words.
         estimator: the sampler.
-        least: the effective sample size below which it is not shown.
     """
 
     method: str
     estimator: WeightedPosterior | FaceDraws
-    least: float
 
-    def trustworthy(self, inputs: Tensor) -> bool:
+    def trustworthy(self, inputs: Tensor, least: float) -> bool:
         """Whether the median of the effective sample sizes for these inputs is large enough."""
-        return self.estimator.effective_sample_sizes(inputs).median().item() >= self.least
+        return self.estimator.effective_sample_sizes(inputs).median().item() >= least
 
 
 def image_sets(settings: Settings) -> list[Settings]:
@@ -205,8 +200,8 @@ def figure_4(trained: Trained) -> list[Row]:
             found = evaluation.measured(networks, compared, degrade, settings, input_dims=pixels)
             rows += [{**place, "estimator": name, **row} for row in found]
         some = compared.inputs[: settings.std_inputs]
-        samplers = posteriors(settings, compared.inputs)
-        sampler = next((s.estimator for s in samplers if s.trustworthy(some)), None)
+        samplers, least = posteriors(settings, compared.inputs), settings.least_sample_size
+        sampler = next((s.estimator for s in samplers if s.trustworthy(some, least)), None)
         if sampler is None:
             continue
         generator = torch.Generator().manual_seed(settings.seed)
@@ -239,10 +234,10 @@ def posteriors(settings: Settings, inputs: Tensor) -> list[Sampler]:
         return []
     drawn = images(settings.model_copy(update={"training_images": settings.prior_draws})).train[:]
     weighted = WeightedPosterior(drawn, Averaging(settings.scale), settings.posterior_width)
-    found = [Sampler("weights of the prior", weighted, settings.least_sample_size)]
+    found = [Sampler("weights of the prior", weighted)]
     draws = face_posteriors.shipped(settings.size, settings.scale, settings.posterior_width)
     if draws is not None and draws.knows(inputs).all():
-        found.append(Sampler("Markov chain", draws, settings.least_chain_size))
+        found.append(Sampler("Markov chain", draws))
     return found
 
 
@@ -258,7 +253,7 @@ def sample_sizes(trained: Trained) -> list[Row]:
             found = {
                 "median": sizes.median().item(),
                 "tenth percentile": sizes.quantile(0.1).item(),
-                "shown": sampler.trustworthy(some),
+                "shown": sampler.trustworthy(some, settings.least_sample_size),
             }
             rows.append({"scale": scale, "method": sampler.method, **found})
     return rows

@@ -129,7 +129,7 @@ def _along_weights(axis: Axes, name: str, line: Rows, measure: str) -> None:
     place = ([row["sensitivity"].value for row in line], [row[measure].value for row in line])
     if name in MODELS or name.startswith("posterior"):
         if place[0][0] > 0:  # a logarithmic axis has no place for what does not move
-            open_marker = {"color": INK, "mfc": "white", "ms": 6, "clip_on": False}
+            open_marker: dict[str, Any] = {"color": INK, "mfc": "white", "ms": 6, "clip_on": False}
             axis.plot(*place, MARKERS[name], label=NAMES[name], **open_marker)
         return
     axis.plot(*place, ms=4.5, lw=1.2, label=NAMES[name], **look(name))

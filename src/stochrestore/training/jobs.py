@@ -58,7 +58,7 @@ EVALUATION_ONLY = frozenset(
         # the controls of the families
         *("frozen_seeds", "heats", "attacked_seeds"),
         # the scales of super-resolution, and the posterior samplers beside the networks
-        *("scales", "prior_draws", "posterior_width", "least_sample_size", "least_chain_size"),
+        *("scales", "prior_draws", "posterior_width", "least_sample_size"),
     }
 )
 
