@@ -313,3 +313,11 @@ def test_options_are_measured_on_images_that_no_reported_number_uses(monkeypatch
     monkeypatch.setattr(evaluation, "curve_point", lambda *_, **__: {"fid": 1.0})
     job = next(inpaint.option_jobs(CLOTHES))
     assert inpaint.job_evaluation(None, job) == {"fid": 1.0}
+
+
+def test_shipped_records_hold_every_value_of_the_options():
+    rows = inpaint.load_or_train(CLOTHES).options
+    asked = [(name, o, len(v)) for name, each in inpaint.OPTIONS.items() for o, v in each.items()]
+    kept = [(row["estimator"], row["option"]) for row in rows]
+    assert [(*place, kept.count(place)) for place in dict.fromkeys(kept)] == asked
+    assert {row["runs"] for row in rows} == {CLOTHES.option_runs} == {3}
