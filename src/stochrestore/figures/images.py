@@ -365,8 +365,8 @@ def _over_values(axis: Any, rows: Rows, quantity: str) -> None:
         draw_intervals(axis, places, [row[quantity] for row in own], **style, **look(name))
     for place in {values.index(row["value"]) for row in rows if row["recipe"]}:
         axis.axvspan(place - 0.3, place + 0.3, color=GROUND, zorder=0)
-    if quantity != "robustness":
-        axis.set_ylim(bottom=0)
+    if rows and quantity != "robustness":
+        axis.set_ylim(0, 1.08 * max(row[quantity].high for row in rows))
 
 
 FIGURE_4 = ("precision", "recall", "fid", "std", "robustness")
