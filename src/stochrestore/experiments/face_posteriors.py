@@ -8,7 +8,7 @@ the posterior would answer.
 
 Chains forget slowly: at ×4 a face has looks, of hair and of background above all, between which no
 small step leads. So each input that is to have many draws has several chains. After 4000 steps a
-draw is three quarters as far from its start as two draws are from each other. That moves no measure
+draw is about three quarters as far from its start as two draws are from each other. That moves no measure
 of all draws together, such as FID and recall: over the inputs they have the distribution of faces
 from the first step on, and are compared with other faces than those that they start from. Only
 the std of an input's draws is a little too small.
@@ -53,7 +53,7 @@ class Settings(TrainedSettings):
 
     size: int = Field(16, ge=8, multiple_of=4, description="side of the faces")
     scales: tuple[PositiveInt, ...] = Field(
-        (4,), strict=False, min_length=1, description="factors s of the averages"
+        (4, 8), strict=False, min_length=1, description="factors s of the averages"
     )
     scale: int = Field(0, ge=0, description="s of one of them; 0 for all")
     width: float = Field(

@@ -201,28 +201,26 @@ def over_heat(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:
 def paired_table(
     groups: Mapping[str, tuple[Rows, Rows]], measures: Sequence[str], ways: tuple[str, str]
 ) -> Table:
-    """Each measure of the same estimators in two ways, such as with L_R and without.
+    """Each measure of the same estimators in two ways, such as without L_R and with: a → b.
 
     Args:
         groups: from a title to merged rows of both ways; of those of the first, the estimators
             that the second have are shown.
         measures: keys of :data:`MEASURES`.
-        ways: what the two are called in the head of a column.
+        ways: what the two are called, in the note below.
     """
-    heads = [f"{MEASURES[m][0]}, {way}" for m in measures for way in ways]
     blocks: dict[str, dict[str, list[Cell]]] = {}
     for title, (first, second) in groups.items():
         before = {row["estimator"]: row for row in first}
         blocks[title] = {
             NAMES[row["estimator"]]: [
-                Cell.of(_value_alone(each[m]), MEASURES[m][1])
-                for m in measures
-                for each in (before[row["estimator"]], row)
+                _both(before[row["estimator"]][m], row[m], m) for m in measures
             ]
             for row in second
         }
-    return Table(heads, blocks)
+    return Table([MEASURES[m][0] for m in measures], blocks, [" → ".join(ways)])
 
 
-def _value_alone(found: Interval) -> Interval:
-    return Interval.exact(found.value)
+def _both(first: Interval, second: Interval, measure: str) -> Cell:
+    digits = MEASURES[measure][1]
+    return Cell(" → ".join(f"{found.value:.{digits}f}" for found in (first, second)))
