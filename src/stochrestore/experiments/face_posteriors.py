@@ -8,10 +8,10 @@ the posterior would answer.
 
 Chains forget slowly: at ×4 a face has looks, of hair and of background above all, between which no
 small step leads. So each input that is to have many draws has several chains. After 4000 steps a
-draw is about three quarters as far from its start as two draws are from each other. That moves no measure
-of all draws together, such as FID and recall: over the inputs they have the distribution of faces
-from the first step on, and are compared with other faces than those that they start from. Only
-the std of an input's draws is a little too small.
+draw is about three quarters as far from its start as two draws are from each other. That moves no
+measure of all draws together, such as FID and recall: over the inputs they have the distribution of
+faces from the first step on, and are compared with other faces than those that they start from.
+Only the std of an input's draws is a little too small.
 
 The chain's own target tolerates an error of width h in y, as that of
 :class:`~stochrestore.estimators.weighted_posterior.WeightedPosterior` does, or it could not move.
