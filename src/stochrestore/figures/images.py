@@ -404,7 +404,7 @@ def over_scale(rows: Rows) -> Figure:
                 label, _, better = QUANTITIES[quantity]
                 axis.set_ylabel(f"{label} {better}")
         axes[0][column].set_title(f"{data} (FID: {shown[0]['features']})", fontsize=9)
-    legend_above(figure, columns=3)
+    legend_above(figure, columns=2)  # no wider than a column of panels
     return figure
 
 
