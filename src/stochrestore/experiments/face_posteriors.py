@@ -7,11 +7,10 @@ estimator knows; what it ends with, once it has forgotten its start, is what an 
 the posterior would answer.
 
 Chains forget slowly: at ×4 a face has looks, of hair and of background above all, between which no
-small step leads. So each input that is to have many draws has several chains. After 4000 steps a
-draw is about three quarters as far from its start as two draws are from each other. That moves no
-measure of all draws together, such as FID and recall: over the inputs they have the distribution of
-faces from the first step on, and are compared with other faces than those that they start from.
-Only the std of an input's draws is a little too small.
+small step leads. So each input that is to have many draws has several chains. What is left of the
+start moves no measure of all draws together, such as FID and recall: over the inputs they have the
+distribution of faces from the first step on, and are compared with other faces than those that they
+start from. It can only make the std of an input's draws smaller.
 
 The chain's own target tolerates an error of width h in y, as that of
 :class:`~stochrestore.estimators.weighted_posterior.WeightedPosterior` does, or it could not move.
@@ -177,8 +176,10 @@ def examined(settings: Settings, found: FaceDraws) -> dict[str, Any]:
     Returns:
         ``effective_sample_sizes`` of the inputs that are followed: least, tenth percentile and
         median; and ``from_start``: the mean squared distance of the one draw of each other input
-        from its true face, over that of two draws of an input that is followed. 1 if the start is
-        forgotten, 0 if no chain moved; None where all inputs are followed.
+        from its true face, over that of two draws of an input that is followed. 0 if no chain
+        moved. Once the start is forgotten it is 1 for a width of 0 and less for others, since the
+        true face explains y better than draws do, and so is nearer to their middle. None where all
+        inputs are followed.
     """
     followed = found.inputs[: settings.followed]
     sizes = found.effective_sample_sizes(followed)
