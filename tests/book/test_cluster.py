@@ -206,8 +206,8 @@ def test_snakemake_says_in_one_line_that_there_is_no_slurm(tmp_path):
 
 
 def test_snakemake_says_in_one_line_that_a_partition_is_not_there(slurm):
+    program(slurm, "squeue", "echo squeue")  # where there is sinfo, the plugin needs it to start
     pytest.importorskip("snakemake_executor_plugin_slurm")
-    program(slurm, "squeue", "echo squeue")  # the plugin starts with sinfo and this
     huge = ("--default-resources", "slurm_partition=huge")
     said = snakemake(*GRID, "profiles/slurm", *huge, *SMALL)
     assert said == ["stochrestore: partition: got 'huge'; allowed: main, gpu"]
