@@ -400,9 +400,8 @@ def over_scale(rows: Rows) -> Figure:
             axis.minorticks_off()
             axis.ticklabel_format(axis="y", useOffset=False)
             axis.set_ylim(bottom=0 if quantity != "robustness" else None)
-            if column == 0:
-                label, _, better = QUANTITIES[quantity]
-                axis.set_ylabel(f"{label} {better}")
+            label, _, better = QUANTITIES[quantity]
+            axis.set_ylabel(f"{label} {better}")  # of each: narrow screens stack the columns
         axes[0][column].set_title(f"{data} (FID: {shown[0]['features']})", fontsize=9)
     legend_above(figure, columns=2)  # no wider than a column of panels
     return figure
@@ -436,11 +435,10 @@ def cost_of_one_answer(rows: Rows) -> Figure:
             top = (here[0]["bits"], max(row["cost"] for row in here))
             axis.annotate(f"×{scale}", top, (0, 7), **BESIDE, fontsize=8, ha="center")
         axis.axhline(0.0, color="#6B7280", linewidth=0.8, linestyle=":")
-        axis.set(title=data, xlabel="bits lost, at most")
+        axis.set(title=data, xlabel="bits lost, at most", ylabel="FID, det. − stochastic")
         axis.margins(0.15, 0.2)
         low, high = axis.get_ylim()
         axis.set_ylim(min(low, -0.5), max(high, 0.5))  # a difference near 0 looks like one
-    axes[0].set_ylabel("FID, deterministic − stochastic")
     axes[0].legend(fontsize=8)
     return figure
 
