@@ -113,6 +113,38 @@ def test_a_failed_run_keeps_the_old_page_and_itself_beside_it(checkout, tmp_path
     assert "unlucky" in failed.read_text("utf-8")
 
 
+def with_cell(checkout, code):
+    """The notebook of the coin, with one cell more."""
+    source = checkout.root / "notebooks" / "coin.ipynb"
+    found = notebook.read(source)
+    found["cells"].append(nbformat.v4.new_code_cell(code))
+    notebook.write(source, found)
+
+
+def test_what_a_kernel_says_at_its_end_does_not_reach_the_terminal(checkout):
+    """libzmq ends a kernel now and then with words of its own, after all cells have run."""
+    with_cell(checkout, "import atexit, os; atexit.register(os.write, 2, b'Assertion failed')")
+    done = checkout.command("run", "coin")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_kernel_that_dies_is_told_in_one_line(checkout):
+    with_cell(checkout, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    done = checkout.command("run", "coin")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("stochrestore: coin: its process died; out of memory? (the run is kept")
+
+
+def test_a_kernel_that_cannot_start_says_why(checkout):
+    launcher = checkout.root / "src" / "ipykernel_launcher.py"  # found before the true one
+    launcher.write_text("raise ImportError('no kernel here')")
+    done = checkout.command("run", "coin")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "coin: its kernel ended 3 times before it answered: ImportError: no kernel here" in line
+
+
 def test_a_full_disk_leaves_the_old_page_and_nothing_else(checkout, tmp_path):
     page = tmp_path / "out" / "coin.ipynb"
     page.parent.mkdir()

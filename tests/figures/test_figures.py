@@ -1,18 +1,24 @@
 """Figures of the chapters: described for who cannot see them, told apart without colours."""
 
+import inspect
 import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Text
 
+from stochrestore.experiments.appendix_c import SampledDistance
+from stochrestore.experiments.lipschitz import Steepness
+from stochrestore.experiments.theorem_3_1 import GanHistory
 from stochrestore.figures import (
     families,
     images,
+    lipschitz,
     sr_robustness,
     style,
     tables,
@@ -23,6 +29,8 @@ from stochrestore.figures import (
 from stochrestore.figures.interactive import weight_browser
 from stochrestore.figures.style import NAMES
 from stochrestore.metrics.interval import Interval
+from stochrestore.metrics.lipschitz import Difficulty
+from stochrestore.problems.finite import two_pixel_images
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 MODELS = ("robust_gan", "erratic_gan", "robust_sto_gan", "sto_gan")
@@ -322,6 +330,158 @@ def test_thumbnails_are_large_enough_to_be_seen():
                 assert tile * pixels >= 48
 
 
+def zigzags():
+    distances = np.full(3, 0.2)
+    sampled = {1: SampledDistance(distances, distances / 9, distances / 9)}
+    return theory.wasserstein_against_frequency([1, 2, 4], sampled, 10)
+
+
+def families_rows(**varied):
+    quantities = dict.fromkeys(families.AXES, Interval(0.5, 0.4, 0.6))
+    return [
+        {"estimator": name, "weight": weight} | quantities | varied
+        for name in ("pmrf", "flow")
+        for weight in (0.0, 1.0)
+    ]
+
+
+def with_heat():
+    rows = [{"estimator": "flow", "heat": heat, "fid": 1.0} for heat in (0.5, 1.0)]
+    return families.over_heat([("disk", "fid", rows), ("ring", "fid", rows)])
+
+
+def bounds():
+    steep = [Steepness("a", 2.0, Interval(0.1, 0.1, 0.2))]
+    difficulty = Difficulty(0.1, 0.2)
+    return lipschitz.price(steep, dict.fromkeys(lipschitz.LOOKS, steep), (difficulty, difficulty))
+
+
+def heats():
+    measured = {"image": "a", "output_rgb": 30.0, "psnr": 29.0, "spread": 0.1}
+    return sr_robustness.heats([{"heat": heat} | measured for heat in (0.5, 1.0)] * 2, 1.0)
+
+
+def explored():
+    points = np.linspace(0.1, 1, 5)
+    line = (points, points)
+    square, disk = ("zigzag", "posterior"), ("X̂ (α)", "zigzag", "RobustGAN", "ErraticGAN")
+    return lipschitz.exploring(dict.fromkeys(square, line), dict.fromkeys(disk, line))
+
+
+def two_histories():
+    history = GanHistory([1, 2], [0.1, 0.2], [0.3, 0.4], np.ones((2, 2)))
+    return theory.gan_training({"free": history, "consistent": history})
+
+
+def two_ranges():
+    low = np.zeros((4, 2))
+    ranges = {"free": (low, low + 1), "both": (low, low + 1)}
+    return theory.entry_ranges(two_pixel_images(2), ranges, low)
+
+
+def two_outputs():
+    names = ("posterior", "MAP")
+    quarter = dict.fromkeys(names, np.full(4, 0.25))
+    return theory.output_distributions(two_pixel_images(2), quarter, dict.fromkeys(names, "W₂ 0"))
+
+
+def sweep():
+    rows = [
+        {"estimator": name, "weight": weight, "fid": 1.0, "recall": 0.5}
+        for name in MODELS
+        for weight in (0, 1)
+    ]
+    return images.over_weight(rows, {"fid": "FID", "recall": "recall"})
+
+
+def swept_toy():
+    quantities = {"recall": 0.5, "sensitivity": 0.1}
+    rows = [{"estimator": n, "weight": w} | quantities for n in MODELS for w in (0.1, 1.0)]
+    return toy.weight_sweep(rows, rows, printed=1.0, chosen=0.1, ceiling=0.2, epsilon=0.1)
+
+
+def costs():
+    where = {"scale": 4, "estimator": "robust_gan", "bits": 90.0, "cost": 1.0}
+    return images.cost_of_one_answer([{"data": "digits"} | where, {"data": "faces"} | where])
+
+
+def seeds():
+    return images.seed_use(
+        [
+            {"estimator": name, "layer": 0, "length": length, "std": 0.1}
+            for name in ("sto_gan", "robust_sto_gan")
+            for length in (1, 16)
+        ]
+    )
+
+
+def one_curve():
+    row = {"step": 1} | dict.fromkeys(trainings.CURVES, 0.5)
+    return trainings.curves({"sto_gan": [{"history": [row]}]})
+
+
+OF_PANELS = {
+    "over_scale": FIGURES["4"],
+    "over_options": FIGURES["options"],
+    "over_weight": sweep,
+    "seed_use": seeds,
+    "cost_of_one_answer": costs,
+    "figure_6": FIGURES["6"],
+    "wasserstein_against_frequency": zigzags,
+    "gan_training": two_histories,
+    "entry_ranges": two_ranges,
+    "output_distributions": two_outputs,
+    "price": bounds,
+    "exploring": explored,
+    "figure_8": figure_8,
+    "heats": heats,
+    "weight_sweep": swept_toy,
+    "price_of_robustness": lambda: families.price_of_robustness(
+        [("disk", "fid", families_rows()), ("ring", "recall", families_rows())]
+    ),
+    "over_variants": lambda: families.over_variants(
+        families_rows(source_noise=0.1) + families_rows(source_noise=1.0), "source_noise"
+    ),
+    "over_heat": with_heat,
+    "curves": one_curve,
+}
+"""Figures of several panels, by the names of the functions that draw them."""
+
+OF_ONE_KIND = {"supports_and_samples", "toy_samples"}
+"""Panels that show the same place in the same frame, which the first says."""
+
+
+@pytest.mark.parametrize("make", OF_PANELS.values(), ids=OF_PANELS)
+def test_every_panel_names_its_measure_and_numbers_it(make):
+    """Narrow screens stack the columns, so that a panel cannot rely on its neighbour."""
+    figure = make()
+    figure.canvas.draw()
+    shown = [axis for axis in figure.axes if axis.axison]
+    assert len(shown) >= 2
+    measures = [label for label, *_ in tables.QUANTITIES.values()]
+    for axis in shown:
+        named = axis.get_ylabel() or any(axis.get_title().startswith(m) for m in measures)
+        assert named, axis.get_title()
+        assert any(tick.label1.get_visible() for tick in axis.yaxis.get_major_ticks())
+
+
+def test_every_figure_of_several_panels_is_among_those_whose_panels_are_looked_at():
+    modules = (families, images, lipschitz, sr_robustness, theory, toy, trainings)
+    drawing = {
+        name: inspect.getsource(function)
+        for module in modules
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
+        if inspect.signature(function).return_annotation == "Figure"
+    }
+    plots = {
+        name
+        for name, source in drawing.items()
+        if "ONE_PANEL" not in source and "set_alpha(0)" not in source  # one plot; photographs
+    }
+    assert plots - OF_ONE_KIND - {"sample_sheet", "sample_sheets"} == set(OF_PANELS)
+
+
 def test_every_panel_of_the_options_says_what_it_shows_and_where_the_recipe_is():
     figure = images.over_options(option_rows())
     assert len(figure.axes) == 5 * 4
@@ -363,7 +523,6 @@ def test_figure_1_is_grouped_and_has_what_is_attacked_under_each():
 
 def test_rows_of_figure_4_are_the_papers_and_say_where_it_is_better():
     axes = images.over_scale(scale_rows()).axes
-    assert all(axis.get_ylabel() for axis in axes)  # narrow screens stack the columns
     labels = list(dict.fromkeys(axis.get_ylabel() for axis in axes))
     better = [label[-1] for label in labels]
     assert [label.split()[0] for label in labels] == [

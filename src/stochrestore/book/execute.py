@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from errno import EISDIR
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import NamedTemporaryFile, TemporaryDirectory, TemporaryFile
 from threading import Event
-from typing import Any
+from typing import IO, Any
 
 from stochrestore.book import notebook, provenance
 from stochrestore.errors import InputError, require
@@ -99,13 +99,21 @@ def _of_kernels() -> tuple[float, int]:
 
 def _run(source: Path, output: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     # Two kernels that start at once may be given the same port; one of them ends before any cell.
+    said: list[str] = []
     for _ in range(STARTS):
-        with suppress(_NotStartedError):
-            return _run_once(source, output, parameters)
-    raise ExecutionError(f"{source.stem}: its kernel ended {STARTS} times before it answered")
+        with TemporaryFile() as last_words:
+            try:
+                return _run_once(source, output, parameters, last_words)
+            except _NotStartedError:
+                last_words.seek(0)
+                said = last_words.read().decode(errors="replace").splitlines()
+    ended = f"{source.stem}: its kernel ended {STARTS} times before it answered"
+    raise ExecutionError(f"{ended}: {said[-1]}" if said else ended)
 
 
-def _run_once(source: Path, output: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _run_once(
+    source: Path, output: Path, parameters: Mapping[str, Any], last_words: IO[bytes]
+) -> dict[str, Any]:
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
@@ -114,6 +122,10 @@ def _run_once(source: Path, output: Path, parameters: Mapping[str, Any]) -> dict
     interrupted = Event()
 
     class Manager(AsyncKernelManager):
+        async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+            # What its libraries write as it ends is not for the reader of the terminal.
+            await super()._async_launch_kernel(kernel_cmd, stderr=last_words, **kw)
+
         async def _async_post_start_kernel(self, **options: Any) -> None:
             await super()._async_post_start_kernel(**options)
             provisioner: Any = self.provisioner
@@ -121,6 +133,7 @@ def _run_once(source: Path, output: Path, parameters: Mapping[str, Any]) -> dict
             if interrupted.is_set():
                 _kill(kernels)
 
+    logging.getLogger("papermill").addHandler(logging.NullHandler())  # its errors are raised, too
     watched = sys.stderr.isatty() and "CI" not in os.environ
     # In a thread of its own: in the main one, nbclient would take signals for the kernel's death.
     thread = ThreadPoolExecutor(1)

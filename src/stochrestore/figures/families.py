@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
@@ -150,7 +149,7 @@ def over_variants(
         rows: merged rows with ``weight``, ``by`` and perhaps ``mean_sensitivity``.
         by: one of :data:`VARIED`.
     """
-    figure, axes = panels(1, len(measures), (WIDTH, 3.1))
+    figure, axes = panels(1, len(measures), (WIDTH, 3.5))
     weights = sorted({row["weight"] for row in rows})
     lines = {w: sorted((r for r in rows if r["weight"] == w), key=itemgetter(by)) for w in weights}
     shades = (COLORS["pmrf"], COLORS["coupling"], COLORS["flow"])
@@ -159,23 +158,23 @@ def over_variants(
             lines.items(), shades, "Xos", ("-", "--", ":"), strict=False
         ):
             style = {"color": color, "marker": mark, "linestyle": dash}
-            _with_ends(axis, line, by, measure, label=f"{weight:g}", **style)
+            _with_ends(axis, line, by, measure, label=rf"$\lambda_R$ = {weight:g}", **style)
         if measure == "sensitivity" and all("mean_sensitivity" in r for r in lines[weights[0]]):
             style = {"color": COLORS["posterior_mean"], "marker": ".", "linestyle": ":"}
-            mean = _with_ends(axis, lines[weights[0]], by, "mean_sensitivity", **style)
-            axis.legend([mean], ["the mean alone"], fontsize=8.5)
+            style["label"] = "the mean alone"
+            _with_ends(axis, lines[weights[0]], by, "mean_sensitivity", **style)
         axis.set(xscale="log", xlabel=VARIED[by], ylabel=AXES[measure])
         axis.set_ylim(bottom=0)
         _few_ticks(axis)
-    axes[0][1].legend(title=r"$\lambda_R$", fontsize=8.5, title_fontsize=8.5)
+    legend_above(figure, columns=4)
     return figure
 
 
-def _with_ends(axis: Axes, line: Rows, by: str, measure: str, **style: Any) -> ErrorbarContainer:
+def _with_ends(axis: Axes, line: Rows, by: str, measure: str, **style: Any) -> None:
     found = [row[measure] for row in line]
     value = np.array([f.value for f in found])
     ends = [value - [f.low for f in found], [f.high for f in found] - value]
-    return axis.errorbar([row[by] for row in line], value, ends, ms=5, capsize=2, **style)
+    axis.errorbar([row[by] for row in line], value, ends, ms=5, capsize=2, **style)
 
 
 def over_heat(panels_of: Sequence[tuple[str, str, Rows]]) -> Figure:

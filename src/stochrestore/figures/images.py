@@ -23,6 +23,7 @@ from stochrestore.figures.style import (
     label_color,
     legend_above,
     look,
+    name_measure,
     panels,
 )
 from stochrestore.figures.tables import QUANTITIES, in_order
@@ -321,7 +322,7 @@ def seed_use(rows: Rows) -> Figure:
         axis.set(title=NAMES[name], xlabel="length of the seed", ylim=(0, None))
         if rows:
             axis.legend(fontsize=8, title="Z enters at", title_fontsize=8)
-    axes[0].set_ylabel("per-pixel std")
+    name_measure(axes, "per-pixel std")
     return figure
 
 

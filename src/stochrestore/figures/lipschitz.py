@@ -18,6 +18,7 @@ from stochrestore.figures.style import (
     ONE_PANEL,
     WIDTH,
     legend_above,
+    name_measure,
     panels,
 )
 from stochrestore.metrics.lipschitz import Difficulty, least_index, root_constants
@@ -62,7 +63,7 @@ def price(
         axis.set(title=title, xscale="log", yscale="log", xlim=(0.3, 600), ylim=(7e-4, 0.9))
         axis.set_xlabel("slope L")
     left, right = axes[0]
-    left.set_ylabel(JOINT_INDEX)
+    name_measure((left, right), JOINT_INDEX)
     place = [s.slope for s in square], [s.index.value for s in square]
     left.plot(*place, "o", color=CURVE, ms=5, label="the paper's zigzags (exact)")
     for name, family in disk.items():
@@ -125,7 +126,7 @@ def exploring(
     ):
         left.plot(*line, dash, color=color, lw=2, label=label)
     left.set(title="square", xlabel="fε", ylim=(0, None))
-    left.set_ylabel(r"$\sqrt{E_Y W_2^2}$ to the posterior")
+    name_measure((left, right), r"$\sqrt{E_Y W_2^2}$ to the posterior")
     left.legend(fontsize=8.5)
     looks = [
         (COLORS["robust_sine"], "P", "-"),

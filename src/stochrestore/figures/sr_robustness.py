@@ -12,7 +12,15 @@ from torch import Tensor
 
 from stochrestore.data.downloads import called
 from stochrestore.experiments.srflow_robustness import SHAVE, mean_over_images
-from stochrestore.figures.style import LABEL, NAMES, WIDTH, draw_intervals, label_color, look
+from stochrestore.figures.style import (
+    LABEL,
+    NAMES,
+    WIDTH,
+    draw_intervals,
+    label_color,
+    look,
+    name_measure,
+)
 from stochrestore.figures.tables import Cell, Table
 from stochrestore.metrics.interval import Interval
 
@@ -42,13 +50,10 @@ def figure_8(rows: Sequence[Row], channels: str = "rgb") -> Figure:
         of_set = [row for row in rows if row["data"] == data]
         for axis, key in zip(line, ("output", "input"), strict=True):
             _against_alpha(axis, of_set, f"{key}_{channels}")
-            axis.tick_params(labelleft=True)  # also where a phone shows the panel alone
         inputs = _over_images(of_set, f"input_{channels}")
         line[0].plot(*inputs, "--", color=INPUT, label="attacked input (AI-PSNR)")
-        line[0].set(
-            title=f"{called(data)}: outputs, less a border of {SHAVE} pixels",
-            ylabel=f"PSNR, {what} (dB)",
-        )
+        name_measure(line, f"PSNR, {what} (dB)")
+        line[0].set_title(f"{called(data)}: outputs, less a border of {SHAVE} pixels")
         line[1].set_title(f"{called(data)}: attacked inputs (AI-PSNR)")
         for axis in line:
             axis.title.set_fontsize(9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
@@ -117,6 +117,13 @@ def legend_above(figure: Figure, *, columns: int) -> None:
     layout = figure.get_layout_engine()
     assert isinstance(layout, ConstrainedLayoutEngine)
     layout.set(rect=(0, 0, 1, below))
+
+
+def name_measure(axes: Iterable[Axes], measure: str) -> None:
+    """Name the vertical axis at every panel, with its numbers: narrow screens part the panels."""
+    for axis in axes:
+        axis.set_ylabel(measure)
+        axis.tick_params(labelleft=True)
 
 
 def draw_intervals(

@@ -20,7 +20,7 @@ from stochrestore.estimators.zigzag import (
     lipschitz_bound,
     optimal_transport,
 )
-from stochrestore.figures.style import BESIDE, COLORS, DATA, ONE_PANEL, WIDTH
+from stochrestore.figures.style import BESIDE, COLORS, DATA, ONE_PANEL, WIDTH, name_measure
 from stochrestore.problems.finite import FiniteProblem
 
 if TYPE_CHECKING:  # names of results only: a chapter does not depend on the other's experiment
@@ -91,7 +91,7 @@ def output_distributions(
         axis.set(xticks=range(levels), yticks=range(levels))
         axis.set_xlabel(f"known pixel y\n\n{captions[title]}", fontsize=8)
         axis.grid(False)
-    axes[0].set_ylabel("restored pixel")
+    name_measure(axes, "restored pixel")
     figure.tight_layout()
     return figure
 
@@ -101,8 +101,6 @@ def entry_ranges(
 ) -> Figure:
     """The ranges of all p(x̂ | y) with D(x̂) = y in several polytopes, one per panel."""
     figure, axes = plt.subplots(1, len(ranges), figsize=(WIDTH, 2.7), sharey=True)
-    for axis in axes:
-        axis.tick_params(labelleft=True)  # also where a phone shows the panel alone
     entries = np.argwhere(problem.consistent_entries)
     entries = entries[np.lexsort((entries[:, 0], entries[:, 1]))]
     rows, columns = entries.T
@@ -115,7 +113,8 @@ def entry_ranges(
         axis.set_xticks([place[columns == j].mean() for j in np.unique(columns)])
         axis.set_xticklabels([f"y = {y}" for y in problem.inputs])
         axis.grid(axis="x", visible=False)
-    axes[0].set(ylabel="p(x̂ | y)", ylim=(-0.04, 1.04))
+    name_measure(axes, "p(x̂ | y)")
+    axes[0].set_ylim(-0.04, 1.04)
     axes[0].legend(loc="upper center", fontsize=8.5)
     figure.tight_layout()
     return figure
@@ -160,8 +159,7 @@ def gan_training(histories: Mapping[str, GanHistory]) -> Figure:
         axis.plot(history.step, history.conditional, color=WRONG, lw=2, label=given)
         axis.plot(history.step, history.marginal, color=INK, lw=1.4, ls="--", label=marginal)
         axis.set(title=title, xlabel="step", yscale="log", ylim=(1e-7, 5))
-        axis.tick_params(labelleft=True)
-    axes[0].set_ylabel("W₂")
+    name_measure(axes, "W₂")
     axes[0].legend(fontsize=8.5)
     figure.tight_layout()
     return figure
@@ -204,7 +202,7 @@ def figure_6(f: int) -> Figure:
         axis.quiver(*x.T, *step.T, **IN_DATA, width=0.0035, headwidth=5, zorder=3, **drawn)
         axis.plot(x[:, 0], x[:, 1], "o", ms=2, **drawn)
         axis.set(title=title, xlabel="X⁽¹⁾ = Y")
-    axes[0].set_ylabel("X⁽²⁾")
+    name_measure(axes, "X⁽²⁾")
     figure.tight_layout()
     return figure
 
