@@ -24,6 +24,7 @@ MARKED = re.compile(
     r'(?P<before>[(\[“]*)<span class="math notranslate nohighlight">\\\([^<]*\\\)</span>'
     r"(?P<after>[,.;:!?)\]”]*)"
 )
+UNIT = re.compile(r"<(pre|code)\b.*?</\1>|(?<=\d) (?=(?:%|dB|MB|GB)(?!\w))", re.S)
 PART = 0.62  # share of a picture that a narrow screen shows at a legible size
 NARROW = 560  # pixels; pictures that are no wider are shown whole
 APART = 34  # empty rows of pixels; more stand above the title of a sheet only
@@ -204,6 +205,13 @@ def _unbroken(match):
     return f'<span class="unbroken">{match[0]}</span>' if marked else match[0]
 
 
+def keep_units(app, pagename, templatename, context, doctree):
+    """Keep a number in a line with its unit; code, which may be copied, stays as it is."""
+    context["body"] = UNIT.sub(
+        lambda match: match[0] if match[1] else "\N{NO-BREAK SPACE}", context.get("body", "")
+    )
+
+
 def one_number(app, pagename, templatename, context, doctree):
     """Leave the paper's own number where a caption or a theorem has one."""
     body = SECOND_NUMBER.sub("", context.get("body", ""))
@@ -222,7 +230,8 @@ def skip_to_figures(app, pagename, templatename, context, doctree):
 
 def setup(app):
     """Called by Sphinx; after the page's body is made."""
-    for change in (label_cells, fit_pictures, keep_marks, one_number, skip_to_figures):
+    changes = (label_cells, fit_pictures, keep_marks, keep_units, one_number, skip_to_figures)
+    for change in changes:
         app.connect("html-page-context", change, priority=800)
     app.add_js_file("fit_formulas.js")
     return {"parallel_read_safe": True}

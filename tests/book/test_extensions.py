@@ -204,6 +204,13 @@ def test_the_keyboard_may_skip_to_figures_that_change():
     assert '<a class="skip-to-figure" href="#a-browser">' in context["body"]
 
 
+def test_a_number_stays_in_one_line_with_its_unit():
+    code = "<pre><span>7 % 3</span></pre> <code>7 % 3</code>"
+    context = {"body": f"95 % of 3 dBm, at 34 dB. {code}"}
+    extension("screens").keep_units(None, "", "", context, None)
+    assert context["body"] == f"95\N{NO-BREAK SPACE}% of 3 dBm, at 34\N{NO-BREAK SPACE}dB. {code}"
+
+
 def test_a_formula_and_the_marks_around_it_stay_in_one_line():
     formula = r'<span class="math notranslate nohighlight">\(x\)</span>'
     context = {"body": f"a {formula} b ({formula}), c"}
