@@ -22,6 +22,8 @@ from stochrestore.book import notebook, provenance
 from stochrestore.errors import InputError, require
 from stochrestore.experiments import registry
 
+logging.getLogger("papermill").addHandler(logging.NullHandler())  # its errors are raised, too
+
 STARTS = 3
 """How often a kernel is started that ends before it answers."""
 
@@ -133,7 +135,6 @@ def _run_once(
             if interrupted.is_set():
                 _kill(kernels)
 
-    logging.getLogger("papermill").addHandler(logging.NullHandler())  # its errors are raised, too
     watched = sys.stderr.isatty() and "CI" not in os.environ
     # In a thread of its own: in the main one, nbclient would take signals for the kernel's death.
     thread = ThreadPoolExecutor(1)
