@@ -2,11 +2,16 @@
 
 import errno
 import json
+import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from stochrestore import store
 from stochrestore.errors import InputError
@@ -72,6 +77,54 @@ def test_weights_of_another_network(saved):
     _, path = saved
     with pytest.raises(InputError, match="another network"):
         store.load(MLPEstimator(9, stochastic=True), path)
+
+
+ROWS = arrays(
+    np.float32,
+    array_shapes(min_dims=2, max_dims=4, max_side=5),
+    elements=st.floats(-1e3, 1e3, width=32),
+)
+
+
+class Weights(torch.nn.Module):
+    """A matrix or kernel, a vector and a count, as layers have them."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight)
+        self.bias = torch.nn.Parameter(torch.linspace(-1, 1, 7))
+        self.register_buffer("seen", torch.tensor(3))
+
+
+@given(ROWS)
+@settings(deadline=None)
+def test_weights_in_8_bits_move_by_half_a_factor_at_most(weight):
+    weight = torch.from_numpy(weight)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.safetensors"
+        store.save(Weights(weight), path, {}, stored="int8")
+        loaded = Weights(torch.full_like(weight, 7.0))
+        store.load(loaded, path)
+    factor = weight.flatten(1).abs().amax(1, keepdim=True) / 127
+    moved = (loaded.weight - weight).abs().flatten(1)
+    assert (moved <= factor * (0.5 + 1e-4) + 1e-30).all()
+    assert torch.equal(loaded.bias, loaded.bias.half().float())
+    assert torch.allclose(loaded.bias, torch.linspace(-1, 1, 7), atol=1e-3)
+    assert loaded.seen == 3
+
+
+@pytest.mark.parametrize(("stored", "share"), [("float16", 1 / 2), ("int8", 1 / 4)])
+def test_weights_are_stored_in_the_numbers_that_are_asked_for(tmp_path, stored, share):
+    network = torch.nn.Linear(200, 200)
+    sizes = {}
+    for kind in ("float32", stored):
+        store.save(network, tmp_path / f"{kind}.safetensors", {}, stored=kind)
+        sizes[kind] = (tmp_path / f"{kind}.safetensors").stat().st_size
+    assert sizes[stored] / sizes["float32"] == pytest.approx(share, rel=0.05)
+    other = torch.nn.Linear(200, 200)
+    store.load(other, tmp_path / f"{stored}.safetensors")
+    assert not torch.equal(other.weight, network.weight)
+    assert torch.allclose(other.weight, network.weight, atol=0.07 / 127)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])

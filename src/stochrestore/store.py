@@ -14,12 +14,17 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stochrestore.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+Stored = Literal["float32", "float16", "int8"]
+"""The numbers that weights are stored as; see :func:`to_bytes`."""
+FACTOR = ".factor"
+"""What the name of an int8 tensor is followed by in that of its factors."""
 
 #: Seconds that the clocks of machines which share a folder may differ by: what is older than what
 #: it was made from is made again.
@@ -31,28 +36,58 @@ def shipped(experiment: str) -> Path:
     return Path(__file__).parent / "weights" / experiment
 
 
-def save(module: nn.Module, path: Path, record: dict[str, Any], *, half: bool = False) -> None:
+def save(
+    module: nn.Module, path: Path, record: dict[str, Any], *, stored: Stored = "float32"
+) -> None:
     """Write a module's weights to ``path`` (.safetensors) and its record beside it.
 
     Each file is written whole or not at all; the record, written last, vouches for the weights.
 
     Args:
-        half: store numbers in half precision; loading brings them back to the module's own.
+        stored: the numbers to store; loading brings them back to the module's own.
     """
-    data = to_bytes(module, half=half)
+    data = to_bytes(module, stored)
     digest = sha256([data])
     write_atomically(path, data)
     write_record(path.with_suffix(".json"), {"sha256": digest, **record})
 
 
-def to_bytes(module: nn.Module, *, half: bool = False) -> bytes:
-    """What :func:`save` writes of a module's weights."""
+def to_bytes(module: nn.Module, stored: Stored = "float32") -> bytes:
+    """What :func:`save` writes of a module's weights.
+
+    ``int8``: matrices and kernels are whole numbers times a factor for each row (an output of the
+    layer), max|w|/127, so that no weight moves by more than half its row's factor; the rest, which
+    is small, is stored in half precision.
+    """
     from safetensors.torch import save as tensors_to_bytes  # with torch: seconds
 
     state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
-    if half:
-        state = {k: t.half() if t.is_floating_point() else t for k, t in state.items()}
-    return tensors_to_bytes({name: tensor.contiguous() for name, tensor in state.items()})
+    kept: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if stored == "int8" and tensor.is_floating_point() and tensor.ndim > 1:
+            kept |= _in_8_bits(name, tensor)
+        else:
+            smaller = stored != "float32" and tensor.is_floating_point()
+            kept[name] = tensor.half() if smaller else tensor
+    return tensors_to_bytes({name: tensor.contiguous() for name, tensor in kept.items()})
+
+
+def _in_8_bits(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """A tensor as whole numbers from −127 to 127, and the factors of its rows."""
+    rows = tensor.float().flatten(1)
+    factor = (rows.abs().amax(1, keepdim=True) / 127).clamp_min(1e-30)  # a row may be all 0
+    whole = (rows / factor).round().char().view(tensor.shape)
+    return {name: whole, name + FACTOR: factor.squeeze(1)}
+
+
+def _from_8_bits(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file, those in 8 bits times the factors of their rows."""
+    found = {name: tensor for name, tensor in tensors.items() if not name.endswith(FACTOR)}
+    for name in found:
+        if name + FACTOR in tensors:
+            rows = found[name].float().flatten(1) * tensors[name + FACTOR][:, None]
+            found[name] = rows.view(found[name].shape)
+    return found
 
 
 def load(module: nn.Module, path: Path) -> dict[str, Any]:
@@ -66,7 +101,7 @@ def load(module: nn.Module, path: Path) -> dict[str, Any]:
 
     record, data = _verified(path)
     try:
-        module.load_state_dict(tensors_from_bytes(data))
+        module.load_state_dict(_from_8_bits(tensors_from_bytes(data)))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"weights {path.name} are of another network: {reason}") from None

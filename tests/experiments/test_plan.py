@@ -116,8 +116,8 @@ def test_a_plan_for_a_gpu_is_the_same_on_every_processor(monkeypatch):
         settings = registry.load("inpaint", preset, device="cpu", precision="bf16", **small)
         return plan.cost("inpaint", inpaint.all_jobs(settings)["faces/erratic_gan-seed0"]).memory
 
-    assert memory("gpu") == memory("gpu", avx512_bf16=True)
-    assert memory("smoke") != memory("smoke", avx512_bf16=True)
+    assert memory("gpu") == memory("gpu", amx_bf16=True)
+    assert memory("smoke") != memory("smoke", amx_bf16=True)
 
 
 def test_the_networks_of_appendix_g_are_trained_small_and_loaded_for_a_gpu():

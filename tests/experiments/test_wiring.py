@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from stochrestore import store
 from stochrestore.estimators.base import SecondCoordinate
@@ -33,6 +34,15 @@ def test_what_is_kept_is_the_average_of_the_weights(tmp_path, ema_decay):
     ):
         assert torch.equal(weight, mean.half().float())  # stored in half precision
         assert torch.equal(weight, last.half().float()) == (ema_decay == 0)
+
+
+@pytest.mark.parametrize("stored", ["float32", "float16", "int8"])
+def test_weights_are_kept_in_the_numbers_that_the_settings_name(tmp_path, stored):
+    job = job_of(DIGITS.model_copy(update={"stored": stored}))
+    train_job(job, tmp_path, inpaint.METHOD, progress=False)
+    kept = load_file(job.path(tmp_path))
+    matrices = {t.dtype for t in kept.values() if t.ndim > 1}
+    assert matrices == {getattr(torch, stored)}
 
 
 def test_batches_come_from_the_training_images():

@@ -255,20 +255,20 @@ def test_killed_at_any_moment_continues_to_the_same_bits(tmp_path):
     ("asked", "device", "has", "used"),
     [
         ("bf16", "cpu", {"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "float32"),
-        ("bf16", "cpu", {"avx512_bf16": True}, "bf16"),
+        ("bf16", "cpu", {"avx512_bf16": True, "amx_bf16": False}, "float32"),
         ("bf16", "cpu", {"amx_bf16": True}, "bf16"),
         ("bf16", "cuda", {}, "bf16"),
         ("tf32", "cpu", {}, "tf32"),
         ("float32", "cpu", {"amx_bf16": True}, "float32"),
     ],
 )
-def test_half_precision_is_used_where_the_device_has_it(asked, device, has, used, monkeypatch):
+def test_bf16_is_used_where_it_is_faster(asked, device, has, used, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     assert training.arithmetic(asked, torch.device(device)) == used
 
 
-def test_half_precision_passes_train_too(monkeypatch):
-    monkeypatch.setattr(training, "BF16_IN_HARDWARE", ("num_logical_cores",))  # any processor
+def test_passes_in_bf16_train_too(monkeypatch):
+    monkeypatch.setattr(training, "FASTER_IN_BF16", ("num_logical_cores",))  # any processor
     run = trainer(SETTINGS.model_copy(update={"precision": "bf16"}))
     assert run.precision == "bf16"
     run.train(progress=False)

@@ -344,7 +344,7 @@ def running(here: Sequence[Run], more: Sequence[Run], titles: Mapping[str, str])
         "the disk that all weights take, with one checkpoint after the plus. `stochrestore plan "
         "paper` also says what is missing; `profiles/README.md`, how the trainings are sent to a "
         "cluster. At `smoke` and `laptop` its hours are those of a processor in float32, which one "
-        "without instructions for bf16 computes in whatever the settings say. The networks of "
+        "that is not faster in bf16 computes in whatever the settings say. The networks of "
         "Appendix G are trained, small, at these two presets; `gpu` "
         "loads those that are shipped, and `paper` is for the published ones.",
         *_planned(),

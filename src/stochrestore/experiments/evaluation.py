@@ -123,26 +123,36 @@ def restorations(estimator: Estimator, inputs: Tensor, *, generator: torch.Gener
 
 @float32_as()
 def quality(
-    reference: Reference, restored: Tensor, settings: ImageSettings, *, repeats: int = 200
+    reference: Reference, restored: Tensor, settings: ImageSettings, *, alone: bool = True
 ) -> Row:
-    """FID, precision and recall with intervals, and as piq computes them.
+    """FID, precision and recall of restored images.
 
-    The 95 % intervals are over the draw of real and of restored images, at these networks and
-    numbers of images.
+    Args:
+        alone: whether no other network of its kind is measured. Then the numbers have 95 %
+            intervals, over the draw of real and of restored images, at this network and these
+            numbers of images. Else the interval will be over networks, see :func:`over_runs`.
     """
     s, real, fake = settings, reference.real, reference.extractor(restored)
-    exact = precision_recall(real, fake, s.k, real_radii=reference.radii)
-    by_piq = precision_recall(real, fake, s.k, mode="piq")
+    shares = precision_recall(real, fake, s.k, real_radii=reference.radii)
+    row: Row = {"features": reference.extractor.name}
+    if not alone:
+        values = {"fid": frechet_distance(real, fake), **shares._asdict()}
+        return row | {key: Interval.exact(value) for key, value in values.items()}
     generator = torch.Generator().manual_seed(s.seed)
-    return {
-        "features": reference.extractor.name,
-        "fid": frechet_interval(real, fake, generator=generator, repeats=repeats),
-        "fid_piq": frechet_distance(real, fake, mode="piq"),
-        "precision": coverage_interval(fake, real, s.k, exact.precision, generator=generator),
-        "precision_piq": by_piq.precision,
-        "recall": coverage_interval(real, fake, s.k, exact.recall, generator=generator),
-        "recall_piq": by_piq.recall,
+    return row | {
+        "fid": frechet_interval(real, fake, generator=generator),
+        "precision": coverage_interval(fake, real, s.k, shares.precision, generator=generator),
+        "recall": coverage_interval(real, fake, s.k, shares.recall, generator=generator),
     }
+
+
+@float32_as()
+def quality_by_piq(reference: Reference, restored: Tensor, settings: ImageSettings) -> Row:
+    """FID, precision and recall as the package piq computes them, which the paper used."""
+    real, fake = reference.real, reference.extractor(restored)
+    shares = precision_recall(real, fake, settings.k, mode="piq")
+    values = {"fid": frechet_distance(real, fake, mode="piq"), **shares._asdict()}
+    return {f"{key}_piq": value for key, value in values.items()}
 
 
 @float32_as()
@@ -201,12 +211,13 @@ def measured(
     input_dims: int,
 ) -> list[Row]:
     """Quality and behaviour of each network of one kind: a row a run."""
-    repeats = 200 if settings.runs == 1 else 40  # else the interval is over networks
     rows = []
     for run, network in enumerate(networks):
         generator = torch.Generator().manual_seed(settings.seed + run)
         restored = restorations(network, compared.inputs, generator=generator)
-        row = quality(compared, restored, settings, repeats=repeats)
+        row = quality(compared, restored, settings, alone=len(networks) == 1)
+        if run == 0:
+            row |= quality_by_piq(compared, restored, settings)
         row |= behaviour(network, compared.inputs, degradation, settings, input_dims=input_dims)
         rows.append({"run": run, **row})
     return rows

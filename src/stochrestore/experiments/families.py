@@ -185,7 +185,6 @@ METHOD = Method(
     network=build_estimator,
     data=data_digest,
     examine=examine,
-    half=True,
 )
 
 

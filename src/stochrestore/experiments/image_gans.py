@@ -256,7 +256,6 @@ def image_method(
         evaluate=evaluate,
         examine=partial(examine, degradation=degradation),
         points=30,
-        half=True,
     )
 
 

@@ -307,7 +307,9 @@ def _ceiling(compared: evaluation.Reference, settings: Settings) -> Row:
     generator = torch.Generator().manual_seed(settings.seed)
     z = everyone.seed(compared.inputs, 1, generator=generator)[0]
     some = min(settings.std_inputs, len(compared.inputs))
-    row = evaluation.quality(compared, everyone(compared.inputs, z), settings)
+    restored = everyone(compared.inputs, z)
+    row = evaluation.quality(compared, restored, settings)
+    row |= evaluation.quality_by_piq(compared, restored, settings)
     return row | evaluation.behaviour(
         face_posterior(settings, some),
         compared.inputs[:some],

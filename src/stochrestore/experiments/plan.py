@@ -186,7 +186,7 @@ def _step(experiment: str, job: Job, *, penalised: bool, robust: bool) -> Cost:
     """What one step costs, with or without R1 and L_R; steps of one shape are counted once."""
     shapes = [getattr(job.settings, name, None) for name in _SHAPES]
     method, precision = registry.trained(experiment).METHOD, _arithmetic(job)
-    key = (*shapes, precision, method.half, job.stochastic, penalised, robust)
+    key = (*shapes, precision, job.stored, job.stochastic, penalised, robust)
     if key not in _COUNTED:
         r1_every, weight = (1 if penalised else 2), float(robust)  # of step 1
         alone = {"robustness_every": 1, "robustness_start": 0, "robustness_weight": weight}
@@ -213,7 +213,7 @@ def _counted(job: Job, method: Method, precision: Precision) -> Cost:
             averages = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
             optimizer.state[parameter] = {"step": torch.tensor(0.0), **averages}
     trainer.step, trainer.precision = 1, precision
-    return _next_step(trainer, half=method.half)
+    return _next_step(trainer, job.stored)
 
 
 @cache
@@ -223,20 +223,20 @@ def _cost_of_small(job: Job, method: Method) -> Cost:
     trainer = trainer_of(replace(job, settings=on_processor), method)
     assert isinstance(trainer, SRTrainer)
     trainer.advance()  # from here on Adam holds its averages
-    step = _next_step(trainer, half=method.half and not job.intermediate)
+    step = _next_step(trainer, job.stored)
     images = sum(pair.high.nbytes + pair.low.nbytes for pair in trainer.patches.pairs)
     operations = trainer.steps * step.operations
     return replace(step, steps=trainer.steps, operations=operations, images=images)
 
 
-def _next_step(trainer: Trainer, *, half: bool) -> Cost:
-    """What the next step of a trainer costs, whose weights are stored in half precision or not."""
+def _next_step(trainer: Trainer, stored: store.Stored) -> Cost:
+    """What the next step of a trainer costs, whose weights are stored as such numbers."""
     state = io.BytesIO()
     torch.save(trainer.state_dict(), state)
     own = sum(t.nbytes for t in tree_leaves(trainer.state_dict()) if isinstance(t, torch.Tensor))
     with without_numbers(trainer), Meter() as meter:
         trainer.update()
-    weights = len(store.to_bytes(trainer.network, half=half))
+    weights = len(store.to_bytes(trainer.network, stored))
     return Cost(1, meter.operations, own + meter.peak, 0, weights, len(state.getvalue()))
 
 

@@ -80,4 +80,4 @@ def build_network(job: Job) -> FeatureNetwork:
 
 def recogniser_method(trainer: type[RecogniserTrainer]) -> Method:
     """How a recogniser is trained and loaded."""
-    return Method(build=trainer, network=build_network, half=True)
+    return Method(build=trainer, network=build_network)

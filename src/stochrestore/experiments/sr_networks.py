@@ -279,6 +279,5 @@ METHOD = Method(
     network=build_network,
     data=data_digest,
     evaluate=evaluate,
-    half=True,
     one_thread=False,
 )

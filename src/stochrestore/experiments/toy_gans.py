@@ -216,4 +216,4 @@ def parameters_like(estimator: Estimator) -> Tensor:
     return torch.empty(0, dtype=torch.float64)
 
 
-METHOD = Method(build=build_trainer, network=build_estimator, evaluate=evaluate_job, half=True)
+METHOD = Method(build=build_trainer, network=build_estimator, evaluate=evaluate_job)

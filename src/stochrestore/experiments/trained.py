@@ -26,6 +26,10 @@ class TrainedSettings(DeviceSettings):
 
     train: bool = Field(False, description="train the networks instead of loading weights")
     weights: str = Field("", description="folder of weights to load; empty: those shipped")
+    stored: store.Stored = Field(
+        "float16",
+        description="numbers that trained weights are stored as; int8: times a factor for each row",
+    )
 
     def weights_folder(self) -> Path:
         """The folder of weights to load: the one given, else that of those shipped."""

@@ -32,7 +32,7 @@ def per_pixel_std(
     .. math:: \frac1P \sum_{p ≤ P} \operatorname{std}_{z_1 … z_S} G(y, z_s)_p
 
     with divisor S − 1, over all pixels and channels, including the known ones. Samples are drawn
-    one after the other and not kept.
+    one after the other and not kept; none are where the seed is always 0.
 
     Args:
         y: inputs, (N, …).
@@ -45,6 +45,8 @@ def per_pixel_std(
         InputError: fewer than two samples.
     """
     require(samples >= 2, "per_pixel_std: samples", samples, "an integer ≥ 2")
+    if not estimator.seed(y[:1], 1, generator=torch.Generator(generator.device)).any():
+        return torch.zeros(len(y), dtype=torch.float64, device=y.device)  # deterministic
     parts = [_deviation(estimator, part, samples, generator) for part in y.split(BATCH)]
     return torch.cat(parts)
 

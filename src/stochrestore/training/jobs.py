@@ -45,7 +45,7 @@ MODELS = {
 #: Settings that change nothing in a trained network, of whatever experiment.
 EVALUATION_ONLY = frozenset(
     {
-        *("preset", "train", "weights", "device", "runs", "ring_runs", "seeds_at_once"),
+        *("preset", "train", "weights", "stored", "device", "runs", "ring_runs", "seeds_at_once"),
         *("validation_images", "skip_bad", "n_eval", "k", "features", "inception_weights"),
         *("std_inputs", "std_samples", "attacked_inputs", "curve_images"),
         *("fresh_critic_steps", "deterministic"),
@@ -104,6 +104,12 @@ class Job:
         """Whether L_R is in the loss; None for networks other than GANs."""
         return self.model.robust if self.model else None
 
+    @property
+    def stored(self) -> store.Stored:
+        """The numbers that its weights are stored as; nothing is lost where others start there."""
+        kept: store.Stored = "float32" if self.intermediate else self.settings.stored
+        return kept
+
     def recorded(self) -> dict[str, Any]:
         """The settings that this training depends on, as its record keeps them."""
         left_out = EVALUATION_ONLY - self.measured_by | self.unused
@@ -131,7 +137,6 @@ class Method:
         evaluate: measures a job's network along the training; None: only losses are kept.
         points: how often it does so, evenly spaced.
         examine: measures a job's finished network once, for its record.
-        half: whether weights are stored in half precision.
         one_thread: whether each job computes on one thread, so that results do not depend on how
             many are trained at a time.
     """
@@ -142,7 +147,6 @@ class Method:
     evaluate: Callable[[Any, Job], Metrics] | None = None
     points: int = 20
     examine: Callable[[Any, Job], Metrics] | None = None
-    half: bool = False
     one_thread: bool = True
 
 
@@ -223,8 +227,7 @@ def _train(
     target = job.path(folder)
     if job.keep_weights:
         with trainer.averaged_weights():
-            half = method.half and not job.intermediate
-            store.save(trainer.network, target, record, half=half)
+            store.save(trainer.network, target, record, stored=job.stored)
     else:
         store.write_record(target.with_suffix(".json"), record)
     checkpoint.unlink(missing_ok=True)
