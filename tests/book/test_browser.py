@@ -14,7 +14,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import TimeoutError, sync_playwright
 
-from stochrestore.figures.interactive import Frame, PictureBrowser
+from stochrestore.figures.interactive import Frame, PictureBrowser, zigzag_browser
+from stochrestore.figures.neighbours import neighbours_browser
 
 HTML = Path(__file__).parents[2] / "_build" / "html"
 LISTINGS = HTML / "_modules"  # of the library's code, all alike: one is looked at
@@ -348,7 +349,7 @@ def test_the_flow_chart_leads_to_chapters(page, site):
 def test_a_picture_is_chosen_with_the_keyboard(browser, scripts):
     pixel = b"RIFF"  # whether it can be drawn is not the question
     frames = {
-        (a, b): Frame(pixel, f"alt {a}{b}", f"text {a}{b}") for a in range(3) for b in range(2)
+        (a, b): Frame((pixel,), f"alt {a}{b}", f"text {a}{b}") for a in range(3) for b in range(2)
     }
     choices = {"first": ["x", "y", "z"], "second": ["0", "1"]}
     figure = PictureBrowser("figure", choices, frames, (1, 0))
@@ -371,6 +372,29 @@ def test_a_picture_is_chosen_with_the_keyboard(browser, scripts):
     assert seen() == ["text 10"]
     assert page.locator("fieldset:visible").count() == 0
     context.close()
+
+
+@pytest.mark.parametrize(
+    ("width", "figure", "lines"),
+    [
+        (1000, zigzag_browser((1, 2)), 1),
+        (390, zigzag_browser((1, 2)), 2),
+        (1000, neighbours_browser((1, 2)), 1),
+        (390, neighbours_browser((1, 2)), 2),
+    ],
+)
+def test_panels_stand_below_each_other_where_letters_would_be_too_small(
+    browser, width, figure, lines
+):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_content(f"<main>{figure._repr_html_()}</main>")
+    shown = page.locator(".frame:visible img")
+    boxes = [shown.nth(i).bounding_box() for i in range(shown.count())]
+    assert len({round(box["y"]) for box in boxes}) == lines
+    inches = [i.evaluate("image => image.naturalWidth") / 150 for i in shown.all()]
+    letters = [9 / 72 * box["width"] / inch for box, inch in zip(boxes, inches, strict=True)]
+    assert min(letters) >= 9  # pixels; 9 points are the smallest
+    page.close()
 
 
 @pytest.mark.parametrize("term", ["citation", "λ_R", "SRFlow"])

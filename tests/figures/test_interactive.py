@@ -16,19 +16,22 @@ from stochrestore.figures.interactive import Frame, PictureBrowser
 from stochrestore.problems.toy import Disk
 
 
-def browser(sizes, first=None):
+def browser(sizes, first=None, panels=1):
     choices = {f"choice <{c}>": [f"<{v}>" for v in range(n)] for c, n in enumerate(sizes)}
     every = [()]
     for n in sizes:
         every = [(*index, v) for index in every for v in range(n)]
-    frames = {i: Frame(b"x", f'alt "{i}"', f"text <{i}>") for i in every}
+    frames = {i: Frame(panels * (b"x",), f'alt "{i}"', f"text <{i}>") for i in every}
     return PictureBrowser("name", choices, frames, first or (0,) * len(sizes))
 
 
-@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3))
-def test_each_combination_has_a_rule_a_picture_and_buttons(sizes):
-    page, count = browser(sizes)._repr_html_(), torch.tensor(sizes).prod().item()
-    assert page.count('class="frame ') == page.count("<img ") == count
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3), panels=st.integers(1, 3))
+def test_each_combination_has_a_rule_pictures_and_buttons(sizes, panels):
+    page = browser(sizes, panels=panels)._repr_html_()
+    count = torch.tensor(sizes).prod().item()
+    assert page.count('class="frame ') == count
+    assert page.count("<img ") == panels * count
+    assert page.count(' alt="alt ') == count  # the first panel speaks for all
     rules = re.findall(
         r"#name((?::has\(#name-\d-\d:checked\))+) \.(frame[-\d]+)\{display:block\}", page
     )
@@ -44,8 +47,8 @@ def test_each_combination_has_a_rule_a_picture_and_buttons(sizes):
 @pytest.mark.parametrize(
     ("frames", "first", "said"),
     [
-        ({(0,): Frame(b"", "", "")}, (0,), "one for each combination"),
-        ({(v,): Frame(b"", "", "") for v in range(2)}, (2,), "first"),
+        ({(0,): Frame((), "", "")}, (0,), "one for each combination"),
+        ({(v,): Frame((b"",), "", "") for v in range(2)}, (2,), "first"),
     ],
 )
 def test_a_missing_picture_is_named(frames, first, said):
@@ -57,9 +60,9 @@ def test_pictures_are_small_and_differ():
     zigzags = interactive.zigzag_browser((1, 2, 4), first=3)
     assert zigzags.choices == {"f": ["1", "2", "3", "4"]}
     assert zigzags.first == (2,)
-    pictures = [frame.picture for frame in zigzags.frames.values()]
-    assert len(set(pictures)) == 4
-    assert max(map(len, pictures)) < 40_000
+    pictures = [picture for frame in zigzags.frames.values() for picture in frame.pictures]
+    assert len(set(pictures)) == 2 * 4
+    assert max(map(len, pictures)) < 20_000
     sizes = {Image.open(io.BytesIO(picture)).size for picture in pictures}
     assert len(sizes) == 1  # the picture does not jump
     assert "multiplied by 6" in zigzags.frames[2,].text  # slope 2f
@@ -120,7 +123,7 @@ def test_attacked_inputs_stand_below_the_restorations_and_are_measured():
     assert "(26.0)" in shown.frames[0, 1].text
     assert "inputs under the attack" in shown.caption
     height = {
-        Image.open(io.BytesIO(frame.picture)).size[1]
+        Image.open(io.BytesIO(frame.pictures[0])).size[1]
         for browser in (alone, shown)
         for frame in browser.frames.values()
     }

@@ -39,15 +39,16 @@ INK, MUTED = COLORS["posterior_sampler"], "#6B7280"
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a :class:`PictureBrowser`.
+    """What a :class:`PictureBrowser` shows for one choice.
 
     Args:
-        picture: the image file, WebP.
-        alt: the description for readers who cannot see the picture.
-        text: the numbers under the picture.
+        pictures: the image files, WebP: one for each panel. They stand side by side where there is
+            room, else below each other, so that letters can be read on a telephone.
+        alt: the description for readers who cannot see the pictures.
+        text: the numbers under the pictures.
     """
 
-    picture: bytes = field(repr=False)
+    pictures: tuple[bytes, ...] = field(repr=False)
     alt: str
     text: str
 
@@ -104,7 +105,12 @@ class PictureBrowser:
             f"#{self.name}{condition} .{_class(index)}{{display:block}}"
             for condition, index in zip(shown, self.frames, strict=True)
         ]
-        return _STYLE.replace("#NAME", f"#{self.name}").replace("FIRST", _class(self.first)) + (
+        most = max(len(frame.pictures) for frame in self.frames.values())
+        alone = (
+            "" if most > 1 or self.photographs else "#NAME .pictures{max-width:33rem;margin:auto}"
+        )
+        style = (_STYLE + alone).replace("#NAME", f"#{self.name}").replace("MOST", str(most))
+        return style.replace("FIRST", _class(self.first)) + (
             f"@media screen{{@supports selector(:has(*)){{#{self.name} .frame{{display:none}}"
             f"{''.join(rules)}}}}}"
         )
@@ -126,10 +132,14 @@ class PictureBrowser:
         return f"{self.name}-{choice}-{value}"
 
     def _frame(self, index: tuple[int, ...], frame: Frame) -> str:
-        data = base64.b64encode(frame.picture).decode()
+        alts = [html.escape(frame.alt), *("" for _ in frame.pictures[1:])]
+        images = "".join(
+            f'<img src="data:image/webp;base64,{base64.b64encode(picture).decode()}" alt="{alt}">'
+            for picture, alt in zip(frame.pictures, alts, strict=True)
+        )
         return (
-            f'<div class="frame {_class(index)}"><img src="data:image/webp;base64,{data}" '
-            f'alt="{html.escape(frame.alt)}"><p>{html.escape(frame.text)}</p></div>'
+            f'<div class="frame {_class(index)}"><div class="pictures">{images}</div>'
+            f"<p>{html.escape(frame.text)}</p></div>"
         )
 
 
@@ -160,12 +170,15 @@ font-size:inherit;font-weight:600;color:inherit}
 border:1px solid #6b7280;border-radius:1rem}
 #NAME input:checked+span{background:#1f4e79;border-color:#1f4e79;color:#fff}
 #NAME input:focus-visible+span{outline:3px solid #c68200;outline-offset:1px}
+#NAME .pictures{display:grid;gap:.5rem;grid-template-columns:
+repeat(auto-fill,minmax(min(100%,max(26rem/MOST,(100% - .5rem*(MOST - 1))/MOST)),1fr))}
 #NAME img{display:block;width:100%;height:auto;margin:0}
 #NAME p{margin:.3rem 0 0}
 #NAME figcaption{margin:.5rem 0 0;color:inherit;text-align:left;font-weight:400}
 #NAME .frame:not(.FIRST){display:none}
 @media print{#NAME fieldset{display:none}}
 """
+_ALONE = "#NAME .pictures{max-width:33rem;margin:auto}"
 
 
 def webp(figure: Figure) -> bytes:
@@ -194,7 +207,7 @@ def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBr
         at = means.loc[alpha]
         numbers = f"precision {at.precision:.2f}, recall {at.recall:.2f}"
         frames[(i,)] = Frame(
-            webp(_sine_figure(alpha, means)),
+            (webp(_sine_curve(alpha)), webp(_sine_quality(alpha, means))),
             f"The curve of the estimator for α = {alpha:g} in the disk, beside precision and "
             f"recall over α, marked there: {numbers}.",
             f"α = {alpha:g}: {numbers}, root-mean-square slope {at.sensitivity / epsilon:.2g}",
@@ -204,20 +217,31 @@ def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBr
     return PictureBrowser("sine-browser", labels, frames, (len(offered) // 2,), caption)
 
 
-def _sine_figure(alpha: float, means: pd.DataFrame) -> Figure:
-    figure, ((left, right),) = panels(1, 2, (5.2, 2.5), dpi=150, width_ratios=(1, 1.2))
-    draw_disk(left)
+def _panel() -> tuple[Figure, Any]:
+    """One of two panels that stand side by side."""
+    figure, ((axis,),) = panels(1, 1, (2.7, 2.6), dpi=150)
+    return figure, axis
+
+
+def _sine_curve(alpha: float) -> Figure:
+    figure, axis = _panel()
+    draw_disk(axis)
     y = torch.linspace(-1, 1, 20_001)[:, None]
     points = Sine(alpha)(y, torch.zeros_like(y))
-    left.plot(points[:, 1], points[:, 0], color=COLORS["erratic_sine"], lw=1)
-    left.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal", xticks=[-1, 0, 1])
-    left.set(yticks=[-1, 0, 1], xlabel="X⁽²⁾ (estimated)", ylabel="X⁽¹⁾ = Y")
+    axis.plot(points[:, 1], points[:, 0], color=COLORS["erratic_sine"], lw=1)
+    axis.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal", xticks=[-1, 0, 1])
+    axis.set(yticks=[-1, 0, 1], xlabel="X⁽²⁾ (estimated)", ylabel="X⁽¹⁾ = Y")
+    return figure
+
+
+def _sine_quality(alpha: float, means: pd.DataFrame) -> Figure:
+    figure, axis = _panel()
     for quantity, color, line in (("precision", MUTED, "--"), ("recall", INK, "-")):
-        right.plot(means.index, means[quantity], line, color=color, label=quantity)
-        right.plot(alpha, means.loc[alpha, quantity], "o", ms=8, color=color)
-    right.axvline(alpha, color=COLORS["erratic_sine"], lw=1, ls=":")
-    right.set(xscale="log", xlabel="α", ylim=(-0.03, 1.06))
-    right.legend(loc="center left", fontsize=9)
+        axis.plot(means.index, means[quantity], line, color=color, label=quantity)
+        axis.plot(alpha, means.loc[alpha, quantity], "o", ms=8, color=color)
+    axis.axvline(alpha, color=COLORS["erratic_sine"], lw=1, ls=":")
+    axis.set(xscale="log", xlabel="α", ylim=(-0.03, 1.06))
+    axis.legend(loc="center left", fontsize=9)
     return figure
 
 
@@ -239,7 +263,7 @@ def zigzag_browser(
         zigzag = Zigzag(f)
         numbers = f"W₂ to the square {zigzag.wasserstein():.4f}"
         frames[(i,)] = Frame(
-            webp(_zigzag_figure(f, offered)),
+            (webp(_zigzag_curve(f)), webp(_zigzag_distance(f, offered))),
             f"The zigzag of frequency {f} in the unit square; beside it W₂ falling with the slope "
             f"from zigzag to zigzag, marked at this one: {numbers}, slope {zigzag.slope:.0f}.",
             f"f = {f}: {numbers}; an attack on y is multiplied by {zigzag.slope:.0f}",
@@ -249,23 +273,28 @@ def zigzag_browser(
     return PictureBrowser("zigzag-browser", choices, frames, (offered.index(first),), caption)
 
 
-def _zigzag_figure(f: int, offered: Sequence[int]) -> Figure:
-    figure, ((left, right),) = panels(1, 2, (5.2, 2.8), dpi=150, width_ratios=(1, 1.2))
+def _zigzag_curve(f: int) -> Figure:
+    figure, axis = _panel()
     kinks = torch.linspace(0, 1, 2 * f + 1, dtype=torch.float64)
-    left.set_facecolor(DATA)
-    left.plot(kinks, Zigzag(f).curve(kinks), color=COLORS["erratic_sine"], lw=1.3)
-    left.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-    left.set(xlabel="X⁽¹⁾ = Y", ylabel="X⁽²⁾")
-    left.grid(False)
+    axis.set_facecolor(DATA)
+    axis.plot(kinks, Zigzag(f).curve(kinks), color=COLORS["erratic_sine"], lw=1.3)
+    axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    axis.set(xlabel="X⁽¹⁾ = Y", ylabel="X⁽²⁾")
+    axis.grid(False)
+    return figure
+
+
+def _zigzag_distance(f: int, offered: Sequence[int]) -> Figure:
+    figure, axis = _panel()
     slopes = np.geomspace(1, 2.2 * offered[-1], 100)
     bound = [lipschitz_bound(float(slope)) for slope in slopes]
-    right.fill_between(slopes, 1e-9, bound, color=DATA, alpha=0.55, lw=0)
+    axis.fill_between(slopes, 1e-9, bound, color=DATA, alpha=0.55, lw=0)
     every = [Zigzag(g) for g in offered]
-    right.plot([z.slope for z in every], [z.wasserstein() for z in every], "o", ms=4, color=MUTED)
-    right.plot(Zigzag(f).slope, Zigzag(f).wasserstein(), "o", ms=10, color=COLORS["erratic_sine"])
-    right.text(1.15, 1.3 * bound[-1], "no deterministic\nestimator is here", fontsize=9)
-    right.set(xscale="log", yscale="log", xlim=(1, slopes[-1]), ylim=(0.9 * bound[-1], 0.4))
-    right.set(xlabel="slope: how far X̂⁽²⁾ moves per unit of y", ylabel="W₂ to the square")
+    axis.plot([z.slope for z in every], [z.wasserstein() for z in every], "o", ms=4, color=MUTED)
+    axis.plot(Zigzag(f).slope, Zigzag(f).wasserstein(), "o", ms=10, color=COLORS["erratic_sine"])
+    axis.text(1.15, 1.3 * bound[-1], "no deterministic\nestimator is here", fontsize=9)
+    axis.set(xscale="log", yscale="log", xlim=(1, slopes[-1]), ylim=(0.9 * bound[-1], 0.4))
+    axis.set(xlabel="slope: how far X̂⁽²⁾\nmoves per unit of y", ylabel="W₂ to the square")
     return figure
 
 
@@ -290,7 +319,7 @@ def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
             for name, row in at.iterrows()
         ]
         frames[(i,)] = Frame(
-            webp(_weight_figure(weight, means)),
+            (webp(_weight_figure(weight, means)),),
             "Recall against root-mean-square slope, a line per model, large markers at "
             f"λ_R = {typeset(f'{weight:g}')}: {'; '.join(said)}.",
             f"λ_R = {typeset(f'{weight:g}')}. {'; '.join(said)}",
@@ -301,13 +330,13 @@ def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
 
 
 def _weight_figure(weight: float, means: pd.DataFrame) -> Figure:
-    figure, axis = plt.subplots(figsize=(5.0, 3.0), dpi=150, layout="constrained")
+    figure, axis = plt.subplots(figsize=(3.9, 2.8), dpi=150, layout="constrained")
     for key, line in means.groupby("estimator"):
         name = str(key)
         style = look(name)
         axis.plot(line.slope, line.recall, ms=4, lw=1, alpha=0.7, label=NAMES[name], **style)
         axis.plot(*line.xs(weight, level="weight").iloc[0][["slope", "recall"]], ms=13, **style)
-    axis.set(xscale="log", xlabel="√R̃ / ε: root-mean-square slope (lower is more robust)")
+    axis.set(xscale="log", xlabel="√R̃ / ε: root-mean-square slope")
     axis.set(ylabel="recall", ylim=(-0.05, 1.08))
     axis.legend(fontsize=9, loc="center left")
     return figure
@@ -348,7 +377,7 @@ def restoration_browser(
         numbers = _decibels(restored, attacked or {}, models, f, s) if factor else ""
         strips = ", each above the input that it restores" if attacked else ""
         frames[s, f] = Frame(
-            webp(_restoration_figure(rows, below)),
+            (webp(_restoration_figure(rows, below)),),
             f"A row per estimator and a column per input: restorations {attack}, seed {s + 1}"
             f"{strips}.",
             f"Seed {s + 1}, restorations {attack}.{numbers}",

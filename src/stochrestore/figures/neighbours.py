@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from stochrestore.figures.interactive import INK, MUTED, Frame, PictureBrowser, webp
-from stochrestore.figures.style import COLORS
+from stochrestore.figures.style import COLORS, panels
 from stochrestore.figures.toy import draw_disk
 
 PARTING = {
@@ -18,6 +17,12 @@ PARTING = {
     "a flat curve": "two outputs side by side",
     "a stochastic one": "two overlapping bars of outputs",
 }
+MODEL = {
+    "a zigzag": "erratic_gan",
+    "a flat curve": "robust_gan",
+    "a stochastic one": "robust_sto_gan",
+}
+"""The model in whose colour each is drawn."""
 
 
 def neighbours_browser(frequencies: Sequence[int] = (1, 2, 4, 8)) -> PictureBrowser:
@@ -40,7 +45,7 @@ def neighbours_browser(frequencies: Sequence[int] = (1, 2, 4, 8)) -> PictureBrow
             f"and y and y + δ are {delta:g} apart."
         )
         frames[e, i] = Frame(
-            webp(_neighbours_figure(f, delta, names)),
+            tuple(webp(_answers(name, f, delta)) for name in names),
             f"The disk, two neighbouring inputs as lines, and what is answered to them: {said}.",
             numbers,
         )
@@ -59,35 +64,24 @@ def _zigzag(f: int, y: float) -> float:
     return float((1 - y * y) ** 0.5 * 2 / np.pi * np.arcsin(np.sin(np.pi * f * y)))
 
 
-def _neighbours_figure(f: int, delta: float, names: Sequence[str]) -> Figure:
-    figure, axes = plt.subplots(
-        1, len(PARTING), figsize=(5.2, 2.1), dpi=150, layout="constrained", sharey=True
-    )
-    figure.get_layout_engine().set(**{"w_pad": 0.1})  # type: ignore[union-attr]
-    colors = {
-        "a zigzag": "erratic_gan",
-        "a flat curve": "robust_gan",
-        "a stochastic one": "robust_sto_gan",
-    }
-    y = np.linspace(-1, 1, 2001)
-    for axis, name in zip(axes, PARTING, strict=True):
-        axis.set(xlim=(-1.3, 1.3), ylim=(-1.08, 1.08), aspect="equal", xticks=[], yticks=[])
-        axis.set_axis_off()
-        if name not in names:
-            continue
-        draw_disk(axis)
-        color = COLORS[colors[name]]
-        if name != "a stochastic one":
-            wave = [_zigzag(f, v) if name == "a zigzag" else 0.0 for v in y]
-            axis.plot(wave, y, color=color, lw=1)
-        for at, label in ((-delta / 2, "y"), (delta / 2, "y + δ")):
-            axis.axhline(at, color=MUTED, lw=0.8, ls="--")
-            side = "bottom" if at > 0 else "top"
-            axis.text(-1.28, at, label, fontsize=9, ha="left", va=side, color=INK)
-            half = (1 - at * at) ** 0.5
-            if name == "a stochastic one":
-                axis.plot([-half, half], [at, at], color=color, lw=5, alpha=0.55)
-            else:
-                axis.plot(_zigzag(f, at) if name == "a zigzag" else 0.0, at, "o", ms=7, color=color)
-        axis.set_title(name, fontsize=10, color=color, fontweight="bold")
+def _answers(name: str, f: int, delta: float) -> Figure:
+    """What the estimator of this name answers to y and to y + δ."""
+    figure, ((axis,),) = panels(1, 1, (1.9, 1.85), dpi=150)
+    axis.set(xlim=(-1.5, 1.1), ylim=(-1.08, 1.08), aspect="equal", xticks=[], yticks=[])
+    axis.set_axis_off()
+    draw_disk(axis)
+    y, color = np.linspace(-1, 1, 2001), COLORS[MODEL[name]]
+    if name != "a stochastic one":
+        wave = [_zigzag(f, v) if name == "a zigzag" else 0.0 for v in y]
+        axis.plot(wave, y, color=color, lw=1)
+    for at, label in ((-delta / 2, "y"), (delta / 2, "y + δ")):
+        axis.axhline(at, color=MUTED, lw=0.8, ls="--")
+        side = "bottom" if at > 0 else "top"
+        axis.text(-1.48, at, label, fontsize=9, ha="left", va=side, color=INK)
+        half = (1 - at * at) ** 0.5
+        if name == "a stochastic one":
+            axis.plot([-half, half], [at, at], color=color, lw=5, alpha=0.55)
+        else:
+            axis.plot(_zigzag(f, at) if name == "a zigzag" else 0.0, at, "o", ms=7, color=color)
+    axis.set_title(name, fontsize=10, color=color, fontweight="bold")
     return figure
