@@ -299,12 +299,25 @@ def test_front_figures_are_small_copies_of_the_chapters(tmp_path, monkeypatch):
     executed(tmp_path / "toy_tradeoff.ipynb", *cells)
     (copy,) = pages.front_figures(tmp_path)
     assert copy == tmp_path / "figures" / "fig-toy-estimators.webp"
-    assert pages.FRONT_FIGURES["fig-toy-estimators"] == (0, 0, 1, 0.5)
-    assert Image.open(copy).size == (900, 150)
+    assert pages.FRONT_FIGURES["fig-toy-estimators"] == [[(0, 0, 0.525, 0.5)]]
+    assert Image.open(copy).size == (560, 178)  # of 945 × 300
     monkeypatch.setattr(provenance, "notebooks", lambda: ("toy_tradeoff",))  # all there are
     others = sorted(set(pages.FRONT_FIGURES) - {"fig-toy-estimators"})
     with pytest.raises(InputError, match=re.escape(f"front page: got {others}") + ".*all in"):
         pages.front_figures(tmp_path)
+
+
+def test_a_front_figure_may_be_put_together_from_parts():
+    colors = ["red", "lime", "blue", "black"]
+    picture = Image.new("RGB", (80, 30))
+    for i, color in enumerate(colors):
+        picture.paste(Image.new("RGB", (20, 30), color), (20 * i, 0))
+    rows = [[(0, 0, 0.25, 1 / 3)], [(0.5, 0, 0.75, 1), (0.25, 0, 0.5, 1)]]
+    whole = pages.put_together(picture, rows)
+    assert whole.size == (40, 40)
+    seen = [whole.getpixel(place)[:3] for place in ((5, 5), (5, 20), (25, 20))]
+    assert seen == [(255, 0, 0), (0, 0, 255), (0, 255, 0)]
+    assert whole.getpixel((30, 5))[3] == 0  # nothing is beside the first row
 
 
 def test_every_front_figure_is_in_a_chapter():

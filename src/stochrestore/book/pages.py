@@ -56,18 +56,19 @@ _ITEMS = {
 }
 _OTHER = "New in this book"
 _MIB = 2**20
-FRONT_FIGURES = {
-    "fig-toy-estimators": (0.0, 0.0, 1.0, 0.5),
-    "fig-theorem-gallery": (0.0, 0.0, 1.0, 1.0),
-    "fig-zigzag-trade-off": (0.0, 0.0, 1.0, 1.0),
-    "fig-inpaint-clothes": (0.0, 0.0, 1.0, 0.555),
-    "fig-sr-figure-8": (0.0, 0.0, 0.52, 1.0),
-    "fig-families-noise": (0.33, 0.0, 1.0, 1.0),
+Part = tuple[float, float, float, float]
+"""The left, upper, right and lower end of a part of a picture, in shares of width and height."""
+FRONT_FIGURES: dict[str, list[list[Part]]] = {
+    "fig-toy-estimators": [[(0, 0, 0.525, 0.5)]],
+    "fig-theorem-gallery": [[(0, 0, 0.5, 1)]],
+    "fig-zigzag-trade-off": [[(0, 0, 1, 1)]],
+    "fig-inpaint-clothes": [[(0, 0, 0.092, 0.555), (0.5, 0, 1, 0.555)]],
+    "fig-sr-figure-8": [[(0, 0, 0.5, 1)]],
+    "fig-families-noise": [[(0, 0, 0.34, 0.08)], [(0.33, 0.17, 1, 1)]],
 }
-"""The figures of the front page, by their names in the chapters, and the part shown of each.
-
-The part is its left, upper, right and lower end, in shares of width and height.
-"""
+"""The figures of the front page, by their names in the chapters, and the rows of parts shown."""
+FRONT_WIDTH = 560
+"""Pixels across, at most: letters can be read, and narrow screens show the picture whole."""
 
 
 def write(folder: Path) -> list[Path]:
@@ -129,17 +130,29 @@ def front_figures(folder: Path) -> list[Path]:
     for page in sorted(folder.glob("*.ipynb")):
         for name, png in _figures(page):
             if name in FRONT_FIGURES:
-                picture = Image.open(io.BytesIO(png)).convert("RGBA")
-                left, upper, right, lower = FRONT_FIGURES[name]
-                across, down = picture.size
-                picture = picture.crop((left * across, upper * down, right * across, lower * down))
-                picture.thumbnail((900, 9000))
+                picture = put_together(Image.open(io.BytesIO(png)), FRONT_FIGURES[name])
+                picture.thumbnail((FRONT_WIDTH, 9000))
                 paths.append(folder / "figures" / f"{name}.webp")
                 picture.save(paths[-1], quality=85, method=6)
     missing = sorted(set(FRONT_FIGURES) - {path.stem for path in paths})
     whole = all((folder / f"{name}.ipynb").exists() for name in provenance.notebooks())
     require(not (whole and missing), "figures of the front page", missing, "all in the chapters")
     return paths
+
+
+def put_together(picture: Image.Image, rows: Sequence[Sequence[Part]]) -> Image.Image:
+    """Parts of a picture side by side in each row, and the rows below each other."""
+    across, down = picture.size
+    whole = Image.new("RGBA", picture.size)
+    width = y = 0
+    for row in rows:
+        x = height = 0
+        for left, upper, right, lower in row:
+            box = (int(left * across), int(upper * down), int(right * across), int(lower * down))
+            whole.paste(picture.convert("RGBA").crop(box), (x, y))
+            x, height = x + box[2] - box[0], max(height, box[3] - box[1])
+        width, y = max(width, x), y + height
+    return whole.crop((0, 0, width, y))
 
 
 def idea(path: Path) -> Path:
