@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import TimeoutError, sync_playwright
 
 from stochrestore.figures.interactive import Frame, PictureBrowser, zigzag_browser
@@ -172,6 +173,33 @@ def test_nothing_that_matters_is_hidden(page, site, name):
         assert page.evaluate(HIDDEN, kinds) == [], width
     assert page.evaluate(BEYOND) == []
     assert page.evaluate(TINY) == []
+
+
+# Every figure of a page, or part of one: its file, and pixels on the screen for one of the file.
+SCALES = """() => [...document.querySelectorAll("article figure img, article figure .part")]
+    .filter(picture => !picture.closest(".picture-browser, .sd-card"))
+    .filter(picture => picture.className.includes("part") || !picture.closest(".parts"))
+    .map(picture => {
+        const image = picture.closest(".parts")?.querySelector("img") ?? picture;
+        const whole = parseFloat(picture.style.backgroundSize || "100%") / 100;
+        const width = picture.getBoundingClientRect().width * whole;
+        return [image.src.split("/").pop(), width / image.naturalWidth];
+    })"""
+PER_INCH = 72  # pixels; a letter of nine points has nine then
+
+
+@pytest.mark.parametrize("name", [name for name in CHAPTERS if "/executed/" in name])
+def test_letters_in_figures_can_be_read_on_a_phone(page, site, name):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(site + name, wait_until="load")
+    page.evaluate("() => document.querySelectorAll('img').forEach(i => { i.loading = 'eager' })")
+    page.wait_for_function("() => [...document.images].every(i => i.complete)")
+    small = {
+        file: round(scale * Image.open(HTML / "_images" / unquote(file)).info["dpi"][0])
+        for file, scale in page.evaluate(SCALES)
+        if scale * Image.open(HTML / "_images" / unquote(file)).info["dpi"][0] < PER_INCH
+    }
+    assert small == {}
 
 
 def test_photographs_keep_their_colours_in_the_dark_and_plots_do_not_glare(page, site):

@@ -506,7 +506,7 @@ def test_options_that_were_not_trained_leave_empty_panels():
 def test_figure_1_is_grouped_and_has_what_is_attacked_under_each():
     groups, attacked = inpainting(2)
     sheets = images.figure_1(groups, attacked)
-    assert list(sheets) == ["Stochastic", "Deterministic, and the true posterior"]
+    assert list(sheets) == ["Stochastic", "Deterministic and true posterior"]
     names = [[name for name, _ in sheet] for sheet in sheets.values()]
     assert names == [
         ["input", "image", "sto_gan", "robust_sto_gan"],

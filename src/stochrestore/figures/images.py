@@ -89,7 +89,7 @@ def figure_1(groups: Groups, attacked: Mapping[str, Tensor]) -> dict[str, Groups
     sheets: dict[str, Groups] = {}
     for title, names in (("Stochastic", stochastic), ("Deterministic", others)):
         if names:
-            more = ", and the true posterior" if "posterior_sampler" in names else ""
+            more = " and true posterior" if "posterior_sampler" in names else ""
             sheets[title + more] = [(name, of[name]) for name in ("input", "image", *names)]
     return sheets
 

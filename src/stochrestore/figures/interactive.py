@@ -429,7 +429,7 @@ def _restoration_figure(rows: Mapping[str, Tensor], below: Mapping[str, Tensor])
     figure, axes = plt.subplots(
         len(rows),
         1,
-        figsize=(0.8 * columns + 1.5, 0.82 * sum(heights)),
+        figsize=(0.8 * columns + 1.6, 0.82 * sum(heights)),
         dpi=110,
         squeeze=False,
         layout="constrained",
@@ -442,5 +442,5 @@ def _restoration_figure(rows: Mapping[str, Tensor], below: Mapping[str, Tensor])
         place = {"transform": axis.transAxes, "ha": "right", "va": "center"}
         label = NAMES.get(name, name).replace(" ", "\n")
         color = label_color(name)
-        axis.text(-0.02, 0.5, label, fontsize=10.5, fontweight="bold", color=color, **place)
+        axis.text(-0.02, 0.5, label, fontsize=12, fontweight="bold", color=color, **place)
     return figure

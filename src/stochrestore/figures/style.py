@@ -63,7 +63,7 @@ WIDTH = 7.3
 
 _ON_PHOTOGRAPHS = {"#A53F00": "#BF5000", "#A8477F": "#B84F97"}
 
-ONE_PANEL = (4.9, 4.1)
+ONE_PANEL = (4.4, 3.8)
 """Inches of a plot alone, of which a narrow screen shows the text at a legible size."""
 
 _BELOW_LEGEND = 0.35

@@ -136,13 +136,13 @@ def perception_distortion(curves: Mapping[str, Curve], mmse: float) -> Figure:
     slip = best.inconsistency[-1]
     for curve, color, text, place in (
         (sampler, FREE, "posterior sampler:\nMSE exactly doubled", (1.66, 0.2)),
-        (best, WRONG, f"perfect quality,\nE‖HX̂ − Y‖² = {slip:.2f}", (0.98, 0.03)),
+        (best, WRONG, f"perfect quality,\nE‖HX̂ − Y‖² = {slip:.2f}", (0.98, 0.015)),
     ):
         end = (curve.mse[-1] / mmse, curve.wasserstein[-1])
         axis.plot(*end, "o", color=color, ms=8, clip_on=False)
         axis.text(*place, text, fontsize=9, color=color)
     axis.plot(1, sampler.wasserstein[0], "s", color=COLORS["posterior_mean"], ms=8)
-    axis.text(1.07, 0.61, "MMSE estimator", fontsize=9.5, color=MUTED)
+    axis.text(1.16, 0.455, "MMSE estimator", fontsize=9.5, color=MUTED)
     axis.set(
         xlabel="MSE / MMSE", ylabel=PERCEPTUAL_INDEX + ", the perceptual index", xlim=(0.96, 2.4)
     )
