@@ -11,7 +11,7 @@ from stochrestore.attacks import Attack
 from stochrestore.errors import InputError
 from stochrestore.estimators.closed_form import PosteriorSampler, Sine
 from stochrestore.experiments.attack_grid import attack_grid
-from stochrestore.figures import interactive
+from stochrestore.figures import interactive, style
 from stochrestore.figures.interactive import Frame, PictureBrowser
 from stochrestore.problems.toy import Disk
 
@@ -57,6 +57,7 @@ def test_a_missing_picture_is_named(frames, first, said):
 
 
 def test_pictures_are_small_and_differ():
+    style.use()  # as in the chapters
     zigzags = interactive.zigzag_browser((1, 2, 4), first=3)
     assert zigzags.choices == {"f": ["1", "2", "3", "4"]}
     assert zigzags.first == (2,)

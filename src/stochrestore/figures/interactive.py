@@ -184,7 +184,8 @@ _ALONE = "#NAME .pictures{max-width:33rem;margin:auto}"
 def webp(figure: Figure) -> bytes:
     """Close a figure and return it as a WebP file. Method 6 takes ten times as long for 1 %."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="webp", bbox_inches=None, pil_kwargs={"quality": 82, "method": 5})
+    size = figure.bbox_inches  # "savefig.bbox" of the style would cut each picture differently
+    figure.savefig(buffer, format="webp", bbox_inches=size, pil_kwargs={"quality": 82, "method": 5})
     plt.close(figure)
     return buffer.getvalue()
 
@@ -429,7 +430,7 @@ def _restoration_figure(rows: Mapping[str, Tensor], below: Mapping[str, Tensor])
     figure, axes = plt.subplots(
         len(rows),
         1,
-        figsize=(0.8 * columns + 1.6, 0.82 * sum(heights)),
+        figsize=(0.8 * columns + 1.5, 0.82 * sum(heights)),
         dpi=110,
         squeeze=False,
         layout="constrained",
@@ -439,8 +440,9 @@ def _restoration_figure(rows: Mapping[str, Tensor], below: Mapping[str, Tensor])
     for axis, (name, picture) in zip(axes[:, 0], pictures.items(), strict=True):
         axis.imshow(picture, interpolation="nearest")
         axis.set_axis_off()
+        axis.set_anchor("E")  # what is left over is for the names
         place = {"transform": axis.transAxes, "ha": "right", "va": "center"}
         label = NAMES.get(name, name).replace(" ", "\n")
         color = label_color(name)
-        axis.text(-0.02, 0.5, label, fontsize=12, fontweight="bold", color=color, **place)
+        axis.text(-0.02, 0.5, label, fontsize=11.5, fontweight="bold", color=color, **place)
     return figure

@@ -28,6 +28,8 @@ QUANTITIES = {
     "consistency": ("consistency, dB", 1, "↑"),
 }
 """The label and the number of digits of each quantity of a row, and where it is better."""
+NOTHING = "–"
+"""What stands where nothing is measured."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,15 @@ class Cell:
     def of(cls, measured: Interval | None, digits: int, paper: str = "") -> Cell:
         """A measured interval, rounded; None is a dash."""
         if measured is None or math.isinf(measured.value):
-            return cls("–" if measured is None else "∞", "", paper)
+            return cls(NOTHING if measured is None else "∞", "", paper)
         ends = (measured.value, measured.low, measured.high)
         value, low, high = (f"{number:.{digits}f}" for number in ends)
         return cls(value, "" if low == value == high else f"[{low}, {high}]", paper)
+
+    def entry(self) -> str:
+        """Its ``td``. One without a number is marked: where rows are blocks it is left out."""
+        kind = ' class="nothing"' if self.value == NOTHING else ""
+        return f"<td{kind}>{self._repr_html_()}</td>"
 
     def _repr_html_(self) -> str:
         lines = [html.escape(self.value)]
@@ -78,7 +85,7 @@ class Table:
                     f'<tr><th class="block" colspan="{span}">{html.escape(title)}</th></tr>'
                 )
             for label, cells in rows.items():
-                shown = "".join(f"<td>{cell._repr_html_()}</td>" for cell in cells)
+                shown = "".join(cell.entry() for cell in cells)
                 lines.append(f"<tr><th>{html.escape(label)}</th>{shown}</tr>")
         notes = "".join(f'<p class="table-note">{html.escape(note)}</p>' for note in self.notes)
         table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
@@ -111,7 +118,7 @@ def comparison(groups: Mapping[str, Rows], paper: Mapping[str, Mapping[str, str]
                 Cell.of(of[name][key] if name in of else None, digits, printed.get(name, ""))
                 for name in names
             ]
-            shown = {cell.value for cell in cells} - {"–"}
+            shown = {cell.value for cell in cells} - {NOTHING}
             if len(shown) == 1 and key in ("ai_psnr", "ball_used", "consistency"):
                 theirs = ", ".join(printed[name] for name in names if name in printed)
                 same.append(f"{label} {shown.pop()}" + (f" (paper: {theirs})" if theirs else ""))
