@@ -19,6 +19,7 @@ from stochrestore.figures.style import (
     LABEL,
     NAMES,
     WIDTH,
+    data_name,
     draw_intervals,
     label_color,
     legend_above,
@@ -403,7 +404,8 @@ def over_scale(rows: Rows) -> Figure:
             axis.set_ylim(bottom=0 if quantity != "robustness" else None)
             label, _, better = QUANTITIES[quantity]
             axis.set_ylabel(f"{label} {better}")  # of each: narrow screens stack the columns
-        axes[0][column].set_title(f"{data} (FID: {shown[0]['features']})", fontsize=9)
+        title = f"{data_name(data)} (FID: {shown[0]['features']})"
+        axes[0][column].set_title(title, fontsize=9)
     legend_above(figure, columns=2)  # no wider than a column of panels
     return figure
 
@@ -436,7 +438,8 @@ def cost_of_one_answer(rows: Rows) -> Figure:
             top = (here[0]["bits"], max(row["cost"] for row in here))
             axis.annotate(f"×{scale}", top, (0, 7), **BESIDE, fontsize=8, ha="center")
         axis.axhline(0.0, color="#6B7280", linewidth=0.8, linestyle=":")
-        axis.set(title=data, xlabel="bits lost, at most", ylabel="FID, det. − stochastic")
+        axis.set(title=data_name(data), xlabel="bits lost, at most")
+        axis.set(ylabel="FID, det. − stochastic")
         axis.margins(0.15, 0.2)
         low, high = axis.get_ylim()
         axis.set_ylim(min(low, -0.5), max(high, 0.5))  # a difference near 0 looks like one

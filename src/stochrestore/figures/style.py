@@ -84,6 +84,11 @@ def label_color(name: str) -> str:
     return _ON_PHOTOGRAPHS.get(color, color)
 
 
+def data_name(kind: str) -> str:
+    """What text calls a kind of data."""
+    return {"fashion": "clothes", "fashion_mnist": "clothes"}.get(kind, kind)
+
+
 def look(key: str) -> dict[str, Any]:
     """The colour, marker and dashes of an estimator's line."""
     return {"color": COLORS[key], "marker": MARKERS[key], "linestyle": LINES[key]}

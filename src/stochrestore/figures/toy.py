@@ -199,7 +199,7 @@ def tradeoff(
     axis.axvline(ceiling / epsilon, color=COLORS["posterior_sampler"], lw=1, ls=":")
     place = (ceiling / epsilon, 0.5)
     said = "what the exact\nposterior needs"
-    axis.annotate(said, place, (-6, 0), **BESIDE, ha="right", fontsize=9)
+    axis.annotate(said, place, (6, 0), **BESIDE, ha="left", fontsize=9)
     axis.set(xscale="log", xlabel="√R̃ / ε: root-mean-square slope (lower is more robust)")
     axis.set(ylabel="recall", ylim=(-0.03, 1.06))
     figure.legend(loc="outside lower center", ncols=2, fontsize=9.5)
