@@ -195,6 +195,15 @@ def test_sweeps_leave_measurements_and_no_weights(tmp_path):
     assert {"fid", "recall", "std", "weight", "layer", "length"} <= trained[0].keys()
 
 
+@pytest.mark.parametrize(
+    ("preset", "asked", "trained"),
+    [("laptop", True, False), ("laptop", None, False), ("gpu", None, True), ("gpu", False, False)],
+)
+def test_training_is_of_the_data_asked_for(preset, asked, trained):
+    settings = registry.load("inpaint", preset, data="fashion", train=asked, device="cpu")
+    assert inpaint.with_data(settings, "digits").train == trained
+
+
 def test_shipped_networks_are_those_of_the_preset():
     """Their records name the settings that the preset has now, and their data."""
     for data in ("faces", "digits"):

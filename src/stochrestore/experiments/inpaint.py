@@ -236,9 +236,13 @@ def load_or_train(settings: Settings) -> Trained:
 
 
 def with_data(settings: Settings, data: str) -> Settings:
-    """The same preset's settings for other data."""
-    kept = {name: getattr(settings, name) for name in ("seed", "robust", "device", "train")}
-    return Settings.load(settings.preset, data=data, **kept)
+    """The same preset's settings for other data.
+
+    These are trained only where the preset says so: ``train=True`` is about the data asked for.
+    """
+    kept = {name: getattr(settings, name) for name in ("seed", "robust", "device")}
+    train = None if settings.train else False  # None: as the preset has it
+    return Settings.load(settings.preset, data=data, train=train, **kept)
 
 
 def _final_rows(jobs: Iterable[Job], folder: Path) -> list[Row]:
