@@ -557,6 +557,18 @@ def test_a_table_has_the_papers_order_its_values_under_ours_and_constants_below(
     page = found._repr_html_()
     assert '<small class="paper">paper .388</small>' in page
     assert "<br><small>[0.100, 0.300]</small>" in page
+    controls = [
+        {"features": features, "images": images_, "fid": fid, "precision": 0.5, "recall": 0.9}
+        for features, fid in (("pixels", 0.25), ("other", 9.0))
+        for images_ in ("real", "blurred 3×3")
+    ]
+    with_real = tables.comparison({"digits": [*rows, tables.real_images(controls)]})
+    assert with_real.columns == [*found.columns, "real images"]
+    (block,) = with_real.blocks.values()
+    assert block["FID ↓"][-1] == tables.Cell("0.25")
+    assert block["robustness, dB ↑"][-1].value == "–"
+    assert '<td class="nothing">–</td>' in with_real._repr_html_()
+    assert found.notes == with_real.notes
 
 
 def test_tables_have_words_and_no_names_of_the_code():

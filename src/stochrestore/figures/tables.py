@@ -115,8 +115,7 @@ def comparison(groups: Mapping[str, Rows], paper: Mapping[str, Mapping[str, str]
         for key, (label, digits, better) in QUANTITIES.items():
             printed = paper.get(key, {})
             cells = [
-                Cell.of(of[name][key] if name in of else None, digits, printed.get(name, ""))
-                for name in names
+                Cell.of(of.get(name, {}).get(key), digits, printed.get(name, "")) for name in names
             ]
             shown = {cell.value for cell in cells} - {NOTHING}
             if len(shown) == 1 and key in ("ai_psnr", "ball_used", "consistency"):
@@ -128,7 +127,18 @@ def comparison(groups: Mapping[str, Rows], paper: Mapping[str, Mapping[str, str]
         features = ", ".join(dict.fromkeys(row["features"] for row in rows))
         blocks[f"{heading}features: {features}"] = lines
         notes += [f"{heading}The same for all: {'; '.join(same)}."] if same else []
-    return Table([NAMES[name] for name in names], blocks, notes)
+    return Table([NAMES.get(name, name) for name in names], blocks, notes)
+
+
+def real_images(controls: Rows) -> dict[str, Any]:
+    """A row for :func:`comparison`: what the features of the data say of real images.
+
+    Args:
+        controls: of :func:`stochrestore.experiments.image_controls.controls`.
+    """
+    found = next(row for row in controls if row["images"] == "real")
+    values = {key: Interval.exact(found[key]) for key in ("fid", "precision", "recall")}
+    return {"estimator": "real images", "features": found["features"], **values}
 
 
 def mean_and_spread(values: Any, digits: int) -> tuple[str, str]:
