@@ -562,7 +562,7 @@ def test_a_table_has_the_papers_order_its_values_under_ours_and_constants_below(
         for features, fid in (("pixels", 0.25), ("other", 9.0))
         for images_ in ("real", "blurred 3×3")
     ]
-    with_real = tables.comparison({"digits": [*rows, tables.real_images(controls)]})
+    with_real = tables.comparison({"digits": [tables.real_images(controls), *rows]})
     assert with_real.columns == [*found.columns, "real images"]
     (block,) = with_real.blocks.values()
     assert block["FID ↓"][-1] == tables.Cell("0.25")

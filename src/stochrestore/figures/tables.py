@@ -28,6 +28,7 @@ QUANTITIES = {
     "consistency": ("consistency, dB", 1, "↑"),
 }
 """The label and the number of digits of each quantity of a row, and where it is better."""
+REAL = "real images"
 NOTHING = "–"
 """What stands where nothing is measured."""
 
@@ -108,6 +109,7 @@ def comparison(groups: Mapping[str, Rows], paper: Mapping[str, Mapping[str, str]
         paper: from a quantity to the paper's text for each estimator.
     """
     names = in_order(list(dict.fromkeys(r["estimator"] for rows in groups.values() for r in rows)))
+    names.sort(key=lambda name: name == REAL)  # the ceiling comes last
     blocks, notes = {}, []
     for title, rows in groups.items():
         of = {row["estimator"]: row for row in rows}
@@ -138,7 +140,7 @@ def real_images(controls: Rows) -> dict[str, Any]:
     """
     found = next(row for row in controls if row["images"] == "real")
     values = {key: Interval.exact(found[key]) for key in ("fid", "precision", "recall")}
-    return {"estimator": "real images", "features": found["features"], **values}
+    return {"estimator": REAL, "features": found["features"], **values}
 
 
 def mean_and_spread(values: Any, digits: int) -> tuple[str, str]:
