@@ -377,7 +377,7 @@ def test_the_flow_chart_leads_to_chapters(page, site):
 def test_a_picture_is_chosen_with_the_keyboard(browser, scripts):
     pixel = b"RIFF"  # whether it can be drawn is not the question
     frames = {
-        (a, b): Frame((pixel,), f"alt {a}{b}", f"text {a}{b}") for a in range(3) for b in range(2)
+        (a, b): Frame({f"alt {a}{b}": pixel}, f"text {a}{b}") for a in range(3) for b in range(2)
     }
     choices = {"first": ["x", "y", "z"], "second": ["0", "1"]}
     figure = PictureBrowser("figure", choices, frames, (1, 0))

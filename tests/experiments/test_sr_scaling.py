@@ -89,7 +89,7 @@ def test_all_stands_for_every_built_in_set():
     ("scales", "kept"),
     [
         ([4], {"digits": (4,), "fashion": (4,), "faces": (4,)}),
-        ([16, 2], {"digits": (2,), "faces": (16,)}),
+        ([16, 2], {"digits": (2,), "fashion": (2,), "faces": (16,)}),
         ([16], {"faces": (16,)}),
     ],
 )

@@ -42,14 +42,13 @@ class Frame:
     """What a :class:`PictureBrowser` shows for one choice.
 
     Args:
-        pictures: the image files, WebP: one for each panel. They stand side by side where there is
-            room, else below each other, so that letters can be read on a telephone.
-        alt: the description for readers who cannot see the pictures.
+        pictures: from the description of a panel, for readers who cannot see it, to its image
+            file, WebP. Panels stand side by side where there is room, else below each other, so
+            that letters can be read on a telephone.
         text: the numbers under the pictures.
     """
 
-    pictures: tuple[bytes, ...] = field(repr=False)
-    alt: str
+    pictures: Mapping[str, bytes] = field(repr=False)
     text: str
 
 
@@ -132,10 +131,10 @@ class PictureBrowser:
         return f"{self.name}-{choice}-{value}"
 
     def _frame(self, index: tuple[int, ...], frame: Frame) -> str:
-        alts = [html.escape(frame.alt), *("" for _ in frame.pictures[1:])]
         images = "".join(
-            f'<img src="data:image/webp;base64,{base64.b64encode(picture).decode()}" alt="{alt}">'
-            for picture, alt in zip(frame.pictures, alts, strict=True)
+            f'<img src="data:image/webp;base64,{base64.b64encode(picture).decode()}" '
+            f'alt="{html.escape(alt)}">'
+            for alt, picture in frame.pictures.items()
         )
         return (
             f'<div class="frame {_class(index)}"><div class="pictures">{images}</div>'
@@ -190,6 +189,11 @@ def webp(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def webp_of(figures: Mapping[str, Figure]) -> dict[str, bytes]:
+    """Close figures and return their files, each by its description."""
+    return {alt: webp(figure) for alt, figure in figures.items()}
+
+
 # --- X̂_α -------------------------------------------------------------------------------------
 
 
@@ -207,12 +211,14 @@ def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBr
     for i, alpha in enumerate(offered):
         at = means.loc[alpha]
         numbers = f"precision {at.precision:.2f}, recall {at.recall:.2f}"
-        frames[(i,)] = Frame(
-            (webp(_sine_curve(alpha)), webp(_sine_quality(alpha, means))),
-            f"The curve of the estimator for α = {alpha:g} in the disk, beside precision and "
-            f"recall over α, marked there: {numbers}.",
-            f"α = {alpha:g}: {numbers}, root-mean-square slope {at.sensitivity / epsilon:.2g}",
-        )
+        panels_of = {
+            f"The curve of the estimator for α = {alpha:g} in the disk.": _sine_curve(alpha),
+            f"Precision and recall over α, marked at {alpha:g}: {numbers}.": _sine_quality(
+                alpha, means
+            ),
+        }
+        slope = f"root-mean-square slope {at.sensitivity / epsilon:.2g}"
+        frames[(i,)] = Frame(webp_of(panels_of), f"α = {alpha:g}: {numbers}, {slope}")
     labels = {"α": [f"{alpha:g}" for alpha in offered]}
     caption = "The estimator X̂_α for a chosen α. The more of the disk it covers, the steeper it is."
     return PictureBrowser("sine-browser", labels, frames, (len(offered) // 2,), caption)
@@ -263,12 +269,15 @@ def zigzag_browser(
     for i, f in enumerate(offered):
         zigzag = Zigzag(f)
         numbers = f"W₂ to the square {zigzag.wasserstein():.4f}"
-        frames[(i,)] = Frame(
-            (webp(_zigzag_curve(f)), webp(_zigzag_distance(f, offered))),
-            f"The zigzag of frequency {f} in the unit square; beside it W₂ falling with the slope "
-            f"from zigzag to zigzag, marked at this one: {numbers}, slope {zigzag.slope:.0f}.",
-            f"f = {f}: {numbers}; an attack on y is multiplied by {zigzag.slope:.0f}",
-        )
+        marked = f"marked at this one: {numbers}, slope {zigzag.slope:.0f}."
+        panels_of = {
+            f"The zigzag of frequency {f} in the unit square.": _zigzag_curve(f),
+            f"W₂ falling with the slope from zigzag to zigzag, {marked}": _zigzag_distance(
+                f, offered
+            ),
+        }
+        attacked = f"an attack on y is multiplied by {zigzag.slope:.0f}"
+        frames[(i,)] = Frame(webp_of(panels_of), f"f = {f}: {numbers}; {attacked}")
     choices = {"f": [str(f) for f in offered]}
     caption = "The zigzag for a chosen f. The nearer it comes to the square, the steeper it is."
     return PictureBrowser("zigzag-browser", choices, frames, (offered.index(first),), caption)
@@ -319,12 +328,10 @@ def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
             f"{NAMES[str(name)]}: recall {row.recall:.2f} at slope {row.slope:.2g}"
             for name, row in at.iterrows()
         ]
-        frames[(i,)] = Frame(
-            (webp(_weight_figure(weight, means)),),
-            "Recall against root-mean-square slope, a line per model, large markers at "
-            f"λ_R = {typeset(f'{weight:g}')}: {'; '.join(said)}.",
-            f"λ_R = {typeset(f'{weight:g}')}. {'; '.join(said)}",
-        )
+        chosen = f"λ_R = {typeset(f'{weight:g}')}"
+        alt = "Recall against root-mean-square slope, a line per model, large markers at "
+        panel = {f"{alt}{chosen}: {'; '.join(said)}.": _weight_figure(weight, means)}
+        frames[(i,)] = Frame(webp_of(panel), f"{chosen}. {'; '.join(said)}")
     labels = {"λ_R": [typeset(f"{weight:g}") for weight in weights]}
     caption = "The recall and the slope of both models for a chosen λ_R."
     return PictureBrowser("weight-browser", labels, frames, (len(weights) // 2,), caption)
@@ -377,12 +384,9 @@ def restoration_browser(
         attack = f"under an attack of {factor:g} ε" if factor else "of inputs as they are"
         numbers = _decibels(restored, attacked or {}, models, f, s) if factor else ""
         strips = ", each above the input that it restores" if attacked else ""
-        frames[s, f] = Frame(
-            (webp(_restoration_figure(rows, below)),),
-            f"A row per estimator and a column per input: restorations {attack}, seed {s + 1}"
-            f"{strips}.",
-            f"Seed {s + 1}, restorations {attack}.{numbers}",
-        )
+        alt = f"A row per estimator and a column per input: restorations {attack}, seed {s + 1}"
+        panel = {f"{alt}{strips}.": _restoration_figure(rows, below)}
+        frames[s, f] = Frame(webp_of(panel), f"Seed {s + 1}, restorations {attack}.{numbers}")
     choices = {
         "seed": [str(s + 1) for s in range(seeds)],
         "attack, in ε": [f"{factor:g}" for factor in factors],

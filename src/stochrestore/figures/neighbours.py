@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from stochrestore.figures.interactive import INK, MUTED, Frame, PictureBrowser, webp
+from stochrestore.figures.interactive import INK, MUTED, Frame, PictureBrowser, webp_of
 from stochrestore.figures.style import COLORS, panels
 from stochrestore.figures.toy import draw_disk
 
@@ -39,16 +39,13 @@ def neighbours_browser(frequencies: Sequence[int] = (1, 2, 4, 8)) -> PictureBrow
     frames: dict[tuple[int, ...], Frame] = {}
     for (e, names), (i, f) in itertools.product(enumerate(shown.values()), enumerate(frequencies)):
         apart = abs(_zigzag(f, -delta / 2) - _zigzag(f, delta / 2))
-        said = "; ".join(f"{name}: {PARTING[name]}" for name in names)
         numbers = (
             f"With f = {f} the zigzag's two answers are {apart:.1f} apart, "
             f"and y and y + δ are {delta:g} apart."
         )
-        frames[e, i] = Frame(
-            tuple(webp(_answers(name, f, delta)) for name in names),
-            f"The disk, two neighbouring inputs as lines, and what is answered to them: {said}.",
-            numbers,
-        )
+        alt = "The disk, two neighbouring inputs as lines, and what {} answers to them: {}."
+        answers = {alt.format(name, PARTING[name]): _answers(name, f, delta) for name in names}
+        frames[e, i] = Frame(webp_of(answers), numbers)
     choices = {"estimator": list(shown), "f": [str(f) for f in frequencies]}
     caption = (
         "To visit everywhere, neighbours must part. A zigzag that goes everywhere answers two "
