@@ -64,7 +64,7 @@ FRONT_FIGURES: dict[str, list[list[Part]]] = {
     "fig-zigzag-trade-off": [[(0, 0, 1, 1)]],
     "fig-inpaint-clothes": [[(0, 0, 0.092, 0.555), (0.5, 0, 1, 0.555)]],
     "fig-sr-figure-8": [[(0, 0, 0.5, 1)]],
-    "fig-families-noise": [[(0, 0, 0.34, 0.08)], [(0.66, 0.17, 1, 1)]],
+    "fig-families-noise": [[(0, 0, 0.34, 0.08)], [(0.667, 0.17, 1, 1)]],
 }
 """The figures of the front page, by their names in the chapters, and the rows of parts shown."""
 FRONT_WIDTH = 560
