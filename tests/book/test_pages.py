@@ -46,6 +46,11 @@ def test_every_equation_of_the_paper_leads_somewhere():
         assert number in computed or equations.claims_about(number)
 
 
+def test_equations_of_other_papers_are_not_taken_for_this_papers():
+    page = equations.markdown({})
+    assert not any(name in page for name in ("ddim", "ddrm"))
+
+
 def test_no_docstring_names_an_equation_that_the_paper_lacks():
     assert set().union(*equations.functions().values()) <= equations.paper().keys()
 

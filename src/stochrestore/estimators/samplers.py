@@ -42,7 +42,7 @@ def angles(steps: int) -> list[tuple[float, float]]:
 
 
 def ddim(predict: Field, noise: Tensor, steps: int) -> Tensor:
-    """The deterministic sampler of Song et al. (2021), Eq. 12 with σ = 0.
+    """The deterministic sampler of Song et al. (2021), their equation 12 with σ = 0.
 
     With angles it is a rotation: u_s = cos(φ − s)·u_φ − sin(φ − s)·v.
 
@@ -83,7 +83,7 @@ def posterior_width(now: float, later: float) -> float:
 
 
 def ddrm(predict: Field, told: Tensor, noise: Tensor, steps: int, *, churn: float = 0.85) -> Tensor:
-    """Restoration by an unconditional diffusion: DDRM (Kawar et al., 2022, Eq. 7–8), no noise in y.
+    """Restoration by an unconditional diffusion: DDRM (Kawar et al., 2022), without noise in y.
 
     Coordinates that y tells are set to their values at the noise level of each step. The others
     follow DDIM with a share of fresh noise.
