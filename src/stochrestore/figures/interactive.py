@@ -189,9 +189,9 @@ def webp(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def webp_of(figures: Mapping[str, Figure]) -> dict[str, bytes]:
-    """Close figures and return their files, each by its description."""
-    return {alt: webp(figure) for alt, figure in figures.items()}
+def frame(figures: Mapping[str, Figure], text: str) -> Frame:
+    """A :class:`Frame` of figures, each by its description, which are closed."""
+    return Frame({alt: webp(figure) for alt, figure in figures.items()}, text)
 
 
 # --- X̂_α -------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def sine_browser(rows: Rows, epsilon: float, *, pictures: int = 12) -> PictureBr
             ),
         }
         slope = f"root-mean-square slope {at.sensitivity / epsilon:.2g}"
-        frames[(i,)] = Frame(webp_of(panels_of), f"α = {alpha:g}: {numbers}, {slope}")
+        frames[(i,)] = frame(panels_of, f"α = {alpha:g}: {numbers}, {slope}")
     labels = {"α": [f"{alpha:g}" for alpha in offered]}
     caption = "The estimator X̂_α for a chosen α. The more of the disk it covers, the steeper it is."
     return PictureBrowser("sine-browser", labels, frames, (len(offered) // 2,), caption)
@@ -277,7 +277,7 @@ def zigzag_browser(
             ),
         }
         attacked = f"an attack on y is multiplied by {zigzag.slope:.0f}"
-        frames[(i,)] = Frame(webp_of(panels_of), f"f = {f}: {numbers}; {attacked}")
+        frames[(i,)] = frame(panels_of, f"f = {f}: {numbers}; {attacked}")
     choices = {"f": [str(f) for f in offered]}
     caption = "The zigzag for a chosen f. The nearer it comes to the square, the steeper it is."
     return PictureBrowser("zigzag-browser", choices, frames, (offered.index(first),), caption)
@@ -331,7 +331,7 @@ def weight_browser(sweep: Rows, epsilon: float) -> PictureBrowser:
         chosen = f"λ_R = {typeset(f'{weight:g}')}"
         alt = "Recall against root-mean-square slope, a line per model, large markers at "
         panel = {f"{alt}{chosen}: {'; '.join(said)}.": _weight_figure(weight, means)}
-        frames[(i,)] = Frame(webp_of(panel), f"{chosen}. {'; '.join(said)}")
+        frames[(i,)] = frame(panel, f"{chosen}. {'; '.join(said)}")
     labels = {"λ_R": [typeset(f"{weight:g}") for weight in weights]}
     caption = "The recall and the slope of both models for a chosen λ_R."
     return PictureBrowser("weight-browser", labels, frames, (len(weights) // 2,), caption)
@@ -386,7 +386,7 @@ def restoration_browser(
         strips = ", each above the input that it restores" if attacked else ""
         alt = f"A row per estimator and a column per input: restorations {attack}, seed {s + 1}"
         panel = {f"{alt}{strips}.": _restoration_figure(rows, below)}
-        frames[s, f] = Frame(webp_of(panel), f"Seed {s + 1}, restorations {attack}.{numbers}")
+        frames[s, f] = frame(panel, f"Seed {s + 1}, restorations {attack}.{numbers}")
     choices = {
         "seed": [str(s + 1) for s in range(seeds)],
         "attack, in ε": [f"{factor:g}" for factor in factors],

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from stochrestore.figures.interactive import INK, MUTED, Frame, PictureBrowser, webp_of
+from stochrestore.figures.interactive import INK, MUTED, Frame, PictureBrowser, frame
 from stochrestore.figures.style import COLORS, panels
 from stochrestore.figures.toy import draw_disk
 
@@ -45,7 +45,7 @@ def neighbours_browser(frequencies: Sequence[int] = (1, 2, 4, 8)) -> PictureBrow
         )
         alt = "The disk, two neighbouring inputs as lines, and what {} answers to them: {}."
         answers = {alt.format(name, PARTING[name]): _answers(name, f, delta) for name in names}
-        frames[e, i] = Frame(webp_of(answers), numbers)
+        frames[e, i] = frame(answers, numbers)
     choices = {"estimator": list(shown), "f": [str(f) for f in frequencies]}
     caption = (
         "To visit everywhere, neighbours must part. A zigzag that goes everywhere answers two "
