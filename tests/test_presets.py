@@ -15,12 +15,19 @@ toy_tradeoff:
     width: 16
   train=true:
     steps: 3
+  seed=2 train=true:
+    width: 32
 """
 
 
 @pytest.mark.parametrize(
     ("given", "width", "steps"),
-    [({}, 16, None), ({"seed": 2}, 8, None), ({"seed": 2, "train": True}, 8, 3)],
+    [
+        ({}, 16, None),
+        ({"seed": 2}, 8, None),
+        ({"train": True}, 16, 3),
+        ({"seed": 2, "train": True}, 32, 3),
+    ],
 )
 def test_sections_of_a_preset_hold_for_one_value_of_a_setting(monkeypatch, given, width, steps):
     monkeypatch.setattr(config.yaml, "safe_load", lambda text: real_load(SECTIONS))

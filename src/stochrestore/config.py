@@ -80,7 +80,8 @@ def preset_values(experiment: str, preset: str, given: Mapping[str, Any] = {}) -
     """The values that ``presets/<preset>.yaml`` gives for an experiment.
 
     A section named ``name=value`` holds for that value of another setting: ``data=digits`` where
-    data is digits, ``data=folder`` where it is folder:PATH.
+    data is digits, ``data=folder`` where it is folder:PATH. One of several, ``data=digits
+    train=true``, holds where all are so. Later sections go before earlier ones.
 
     Args:
         experiment: name of the experiment.
@@ -91,12 +92,17 @@ def preset_values(experiment: str, preset: str, given: Mapping[str, Any] = {}) -
     text = resources.files("stochrestore.presets").joinpath(f"{preset}.yaml").read_text("utf-8")
     section = dict(yaml.safe_load(text).get(experiment) or {})
     values = {name: value for name, value in section.items() if "=" not in name}
-    for condition, more in section.items():
-        name, equals, value = condition.partition("=")
-        chosen = str(given.get(name, values.get(name))).partition(":")[0].lower()
-        if equals and chosen == value:
+    for conditions, more in section.items():
+        chosen = {**values, **given}
+        if "=" in conditions and all(_holds(each, chosen) for each in conditions.split()):
             values |= more
     return values
+
+
+def _holds(condition: str, chosen: Mapping[str, Any]) -> bool:
+    """Whether a setting has the value of ``name=value``, or a path after it."""
+    name, _, value = condition.partition("=")
+    return str(chosen.get(name)).partition(":")[0].lower() == value
 
 
 def read(model: type[BaseModel], texts: Mapping[str, str]) -> dict[str, Any]:

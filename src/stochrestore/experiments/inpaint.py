@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import nan
 from operator import itemgetter
 from pathlib import Path
@@ -219,6 +220,7 @@ def job_evaluation(estimator: Any, job: Job) -> Metrics:
 METHOD = image_method(degradation, job_evaluation, examination)
 
 
+@cache
 def fresh_critic_on_images(settings: Settings) -> float:
     """The control of ``two_sample_accuracy``: images stand for restorations."""
     return two_sample_accuracy(None, settings, degradation(settings), seed=settings.seed)

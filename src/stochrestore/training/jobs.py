@@ -24,7 +24,7 @@ from tqdm import tqdm
 from stochrestore import store
 from stochrestore.errors import InputError, TrainingDiverged, require, silent
 from stochrestore.training import checkpoints
-from stochrestore.training.loop import Metrics, Trainer, keep_freed_memory
+from stochrestore.training.loop import Metrics, Trainer, flush_denormals, keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,7 @@ def _train(
     progress: bool,
 ) -> None:
     keep_freed_memory()
+    flush_denormals()
     began = datetime.now(UTC)
     start = [load(job.start, folder, method)[0]] if job.start else []
     trainer = method.build(job, *start)

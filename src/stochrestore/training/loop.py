@@ -290,6 +290,15 @@ class Trainer(ABC):
         self.generator.set_state(state["generator"])
 
 
+def flush_denormals() -> None:
+    """Let this thread count numbers below 1e-38 as 0, for the rest of the process.
+
+    The gradients of a critic that separates without error are of that size, and processors compute
+    with them many times slower: 300 of its updates took 65 s instead of 19.
+    """
+    torch.set_flush_denormal(True)
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep the memory of freed tensors for the next ones, for the rest of the process.
 
