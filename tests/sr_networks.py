@@ -14,6 +14,8 @@ from stochrestore.networks.srflow import FlowStep, SRFlow
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "golden"
 GOLDEN = Path(__file__).parent / "golden" / "sr_golden.safetensors"
+ESRGAN_REFERENCE = GOLDEN.with_name("esrgan_small.safetensors")
+"""Random weights, and what the network's authors' code makes of them in float32."""
 
 
 def fill(network: nn.Module) -> nn.Module:
