@@ -55,6 +55,13 @@ def test_no_docstring_names_an_equation_that_the_paper_lacks():
     assert set().union(*equations.functions().values()) <= equations.paper().keys()
 
 
+def test_no_two_entries_of_an_equation_look_alike():
+    for line in equations.markdown({}).splitlines():
+        shown = re.findall(r"`([^ `]+) <", line)
+        assert len(shown) == len(set(shown))
+    assert "`Zigzag.sensitivity <" in equations.markdown({})
+
+
 def test_every_function_of_the_map_exists_and_names_its_equations():
     for name, numbers in equations.functions().items():
         parts = name.split(".")
@@ -80,7 +87,7 @@ def test_the_page_of_equations_has_a_section_and_a_label_each():
     for number, equation in equations.paper().items():
         assert f"(eq-{number})=\n## Eq. {number}: " in page
         assert equation.tex in page
-    assert "{py:obj}`~stochrestore.losses.robustness_loss`" in page
+    assert "{py:obj}`robustness_loss <stochrestore.losses.robustness_loss>`" in page
     assert "[A toy](toy_tradeoff.ipynb)" in page
 
 

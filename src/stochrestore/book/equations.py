@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -113,8 +114,18 @@ def _lines(number: int, equation: Equation, titles: Mapping[str, str]) -> Iterab
     yield f"- Paper: {equation.where}"
     named = sorted(name for name, numbers in functions().items() if number in numbers)
     if named:
-        yield "- Library: " + ", ".join(f"{{py:obj}}`~{name}`" for name in named)
+        shown = _short_names(named)
+        yield "- Library: " + ", ".join(f"{{py:obj}}`{shown[name]} <{name}>`" for name in named)
     for claim in claims_about(number):
         title = titles.get(claim.notebook, claim.notebook)
         chapter = f"[{title}]({claim.notebook}.ipynb)" if claim.notebook in titles else title
         yield f"- Claim `{claim.id}`, {chapter}: {claim.statement}"
+
+
+def _short_names(named: Sequence[str]) -> dict[str, str]:
+    """The last part of each dotted name; the last two where others end with the same one."""
+    last = Counter(name.rpartition(".")[2] for name in named)
+    return {
+        name: ".".join(name.split(".")[-1 if last[name.rpartition(".")[2]] == 1 else -2 :])
+        for name in named
+    }
