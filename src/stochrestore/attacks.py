@@ -204,8 +204,8 @@ def sign_attack(
 ) -> Tensor:
     r"""The perturbed inputs ỹ of App. G, all inputs at once.
 
-    .. math:: ỹ ← y + \text{clip}_{±α}(ỹ − y + \tfrac{α}{T} \text{sign} ∇_{ỹ} L), \quad
-        L = E_Z‖G(ỹ, Z) − G(y, Z)‖_2^2
+    .. math:: ỹ &← y + \text{clip}_{±α}(ỹ − y + \tfrac{α}{T} \text{sign} ∇_{ỹ} L), \\
+              L &= E_Z‖G(ỹ, Z) − G(y, Z)‖_2^2
 
     and then ỹ is clipped to the range of y. The mean over Z is over the given seeds, which are
     the same for the clean and the attacked input.

@@ -159,7 +159,7 @@ BEYOND = """() => [...document.querySelectorAll("article mjx-container")].filter
 }).map(formula => formula.textContent.slice(0, 80))"""
 # Of formulas that were set smaller so that all of them is seen, those that nobody can read.
 TINY = """() => [...document.querySelectorAll("article mjx-container")].filter(formula =>
-    formula.getBoundingClientRect().width && parseFloat(getComputedStyle(formula).fontSize) < 10
+    formula.getBoundingClientRect().width && parseFloat(getComputedStyle(formula).fontSize) < 11.5
 ).map(formula => formula.textContent.slice(0, 80))"""
 
 
@@ -172,6 +172,14 @@ def test_nothing_that_matters_is_hidden(page, site, name):
         page.evaluate("() => new Promise(done => setTimeout(done, 300))")
         assert page.evaluate(HIDDEN, kinds) == [], width
     assert page.evaluate(BEYOND) == []
+    assert page.evaluate(TINY) == []
+
+
+def test_formulas_of_the_library_can_be_read(page, site):
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto(f"{site}book/api.html", wait_until="load")
+    page.evaluate(SETTLED)
+    page.evaluate("() => new Promise(done => setTimeout(done, 300))")
     assert page.evaluate(TINY) == []
 
 

@@ -27,7 +27,8 @@ class Fibre(nn.Module):
     The images with D(x) = y form an affine space, the fibre of y. With orthonormal rows A that
     span what D sees and U that span what D deletes,
 
-    .. math:: a = s A (x − c), \qquad u = s U (x − c), \qquad x = c + (Aᵀa + Uᵀu)/s.
+    .. math:: a &= s A (x − c), \qquad u = s U (x − c), \\
+              x &= c + (Aᵀa + Uᵀu)/s.
 
     So a is a function of y alone, and an estimator that chooses u is consistent by construction.
     Both bases come from the columns of D's projection by Gram–Schmidt in their order. Therefore

@@ -171,8 +171,9 @@ def least_wasserstein(problem: FiniteProblem) -> BestDeterministic:
     It solves a mixed-integer programme over couplings π and choices b ∈ {0, 1}ⁿ of one point per
     fibre:
 
-    .. math:: \min_{π ≥ 0, b} Σ π_{ij} ‖x_i − x_j‖^2 \;\text{s.t.}\; Σ_j π_{ij} = p_X(x_i),\;
-              Σ_i π_{ij} = p_Y(D(x_j))\, b_j,\; Σ_{j ∈ D^{-1}(y)} b_j = 1
+    .. math:: \min_{π ≥ 0, b} \; & Σ π_{ij} ‖x_i − x_j‖^2 \\
+              \text{s.t.} \; & Σ_j π_{ij} = p_X(x_i),\; Σ_i π_{ij} = p_Y(D(x_j))\, b_j,\\
+              & Σ_{j ∈ D^{-1}(y)} b_j = 1
 
     If b may be fractional, it is a consistent stochastic estimator, and the minimum is 0, which
     only the posterior attains (Theorem 3.1). So the gap of the relaxation is the price of

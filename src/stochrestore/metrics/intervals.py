@@ -137,8 +137,8 @@ def frechet_interval(
 def difference(a: Interval, b: Interval) -> Interval:
     r"""The difference a − b of two independent measurements, by Zou and Donner's rule (2008).
 
-    .. math:: L = a − b − \sqrt{(a − l_a)^2 + (u_b − b)^2}, \quad
-              U = a − b + \sqrt{(u_a − a)^2 + (b − l_b)^2}
+    .. math:: L &= a − b − \sqrt{(a − l_a)^2 + (u_b − b)^2}, \\
+              U &= a − b + \sqrt{(u_a − a)^2 + (b − l_b)^2}
 
     The interval is too wide if both were measured on the same images and vary together.
     """

@@ -54,8 +54,8 @@ def precision_recall(
     Let r(x) be the distance from x to its k-th nearest neighbour in its own set without x. Then
 
     .. math::
-        \text{precision} = P_{\hat x}\big(∃x: ‖\hat x − x‖ ≤ r(x)\big), \qquad
-        \text{recall} = P_x\big(∃\hat x: ‖x − \hat x‖ ≤ r(\hat x)\big).
+        \text{precision} &= P_{\hat x}\big(∃x: ‖\hat x − x‖ ≤ r(x)\big), \\
+        \text{recall} &= P_x\big(∃\hat x: ‖x − \hat x‖ ≤ r(\hat x)\big).
 
     In addition to the inputs, memory holds a few tiles and O(k) numbers per sample.
 
