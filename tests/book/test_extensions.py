@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sphinx.ext.napoleon import GoogleDocstring
 
 from stochrestore.figures import style
 
@@ -15,6 +16,15 @@ def extension(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_first_line_of_an_attribute_is_no_type():
+    lines = ["Pixels across, at most: of a picture."]
+    assert ":type:" in str(GoogleDocstring(list(lines), what="data"))  # why it is needed
+    extension("whole_attributes").begin_with_an_empty_line(None, "data", "", None, None, lines)
+    shown = str(GoogleDocstring(lines, what="data"))
+    assert "Pixels across, at most: of a picture." in shown
+    assert ":type:" not in shown
 
 
 @pytest.mark.parametrize(
