@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from docutils.core import publish_parts
 from sphinx.ext.napoleon import GoogleDocstring
 
 from stochrestore.figures import style
@@ -19,12 +20,14 @@ def extension(name):
 
 
 def test_the_first_line_of_an_attribute_is_no_type():
-    lines = ["Pixels across, at most: of a picture."]
-    assert ":type:" in str(GoogleDocstring(list(lines), what="data"))  # why it is needed
-    extension("whole_attributes").begin_with_an_empty_line(None, "data", "", None, None, lines)
-    shown = str(GoogleDocstring(lines, what="data"))
-    assert "Pixels across, at most: of a picture." in shown
+    lines = ["Pixels across, at most: of a picture.", "", "More."]
+    named = {"what": "data", "name": "WIDTH"}
+    assert ":type: Pixels" in str(GoogleDocstring(list(lines), **named))  # why it is needed
+    extension("whole_attributes").begin_with_nothing(None, "data", "", None, None, lines)
+    shown = str(GoogleDocstring(lines, **named))
+    assert "Pixels across, at most: of a picture.\n\nMore." in shown
     assert ":type:" not in shown
+    assert publish_parts(shown, writer_name="html")["body"].startswith("<p>Pixels across")
 
 
 @pytest.mark.parametrize(
