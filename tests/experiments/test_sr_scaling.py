@@ -89,8 +89,8 @@ def test_all_stands_for_every_built_in_set():
     ("scales", "kept"),
     [
         ([4], {"digits": (4,), "fashion": (4,), "faces": (4,)}),
-        ([16, 2], {"digits": (2,), "fashion": (2,), "faces": (16,)}),
-        ([16], {"faces": (16,)}),
+        ([16, 2], {"digits": (2,), "fashion": (2, 16), "faces": (16,)}),
+        ([16], {"fashion": (16,), "faces": (16,)}),
     ],
 )
 def test_of_all_sets_scales_choose_among_their_own(scales, kept):
