@@ -53,6 +53,24 @@ def finished_one(tmp_path, once):
     return tmp_path
 
 
+def test_numbers_that_slow_a_processor_down_count_as_zero_while_training(tmp_path, monkeypatch):
+    products, real = [], AlternatingTrainer.update
+
+    def update(trainer):
+        products.append(tiny())
+        return real(trainer)
+
+    monkeypatch.setattr(AlternatingTrainer, "update", update)
+    train_job(job_of(), tmp_path, toy_gans.METHOD, progress=False)
+    assert set(products) == {0.0}
+    assert tiny() > 0
+
+
+def tiny():
+    """A product that only a denormal number can hold."""
+    return (torch.full((64,), 1e-30) * torch.full((64,), 1e-10)).max().item()
+
+
 class Stopped(Exception):
     """Stands for a kill."""
 

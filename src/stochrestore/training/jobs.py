@@ -24,7 +24,7 @@ from tqdm import tqdm
 from stochrestore import store
 from stochrestore.errors import InputError, TrainingDiverged, require, silent
 from stochrestore.training import checkpoints
-from stochrestore.training.loop import Metrics, Trainer, flush_denormals, keep_freed_memory
+from stochrestore.training.loop import Metrics, Trainer, denormals_as_zero, keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,7 @@ def train_job(
         _train(job, folder, method, about or {}, tensorboard, progress)
 
 
+@denormals_as_zero()
 def _train(
     job: Job,
     folder: Path,
@@ -185,7 +186,6 @@ def _train(
     progress: bool,
 ) -> None:
     keep_freed_memory()
-    flush_denormals()
     began = datetime.now(UTC)
     start = [load(job.start, folder, method)[0]] if job.start else []
     trainer = method.build(job, *start)
