@@ -18,15 +18,15 @@ def test_precision_and_recall_have_the_intervals_of_their_own_points():
     settings = registry.load("inpaint", "smoke", data="digits", n_eval=200)
     compared = evaluation.reference(settings, Inpainting(8))
     restored = evaluation.images(settings).validation[:50]
-    row = evaluation.quality(compared, restored, settings)
-    fake, real, k = compared.extractor(restored), compared.real, settings.k
+    fake, real, k = compared.features(restored), compared.real, settings.k
+    row = evaluation.quality(compared, fake, settings)
     generator = torch.Generator().manual_seed(settings.seed)
     distance = frechet_interval(real, fake, generator=generator)
     shares = precision_recall(real, fake, k)
     precision = coverage_interval(fake, real, k, shares.precision, generator=generator)
     recall = coverage_interval(real, fake, k, shares.recall, generator=generator)
     assert (row["fid"], row["precision"], row["recall"]) == (distance, precision, recall)
-    one_of_several = evaluation.quality(compared, restored, settings, alone=False)
+    one_of_several = evaluation.quality(compared, fake, settings, alone=False)
     for key in ("fid", "precision", "recall"):
         assert one_of_several[key] == Interval.exact(row[key].value)
 

@@ -64,6 +64,11 @@ class Reference:
     radii: Tensor
     inputs: Tensor
 
+    @float32_as()
+    def features(self, restored: Tensor) -> Tensor:
+        """The features of restored images, (N, D)."""
+        return self.extractor(restored)
+
 
 def features_for(settings: ImageSettings) -> FeatureExtractor:
     """The features that fit the data.
@@ -123,16 +128,17 @@ def restorations(estimator: Estimator, inputs: Tensor, *, generator: torch.Gener
 
 @float32_as()
 def quality(
-    reference: Reference, restored: Tensor, settings: ImageSettings, *, alone: bool = True
+    reference: Reference, fake: Tensor, settings: ImageSettings, *, alone: bool = True
 ) -> Row:
     """FID, precision and recall of restored images.
 
     Args:
+        fake: their features, (N, D).
         alone: whether no other network of its kind is measured. Then the numbers have 95 %
             intervals, over the draw of real and of restored images, at this network and these
             numbers of images. Else the interval will be over networks, see :func:`over_runs`.
     """
-    s, real, fake = settings, reference.real, reference.extractor(restored)
+    s, real = settings, reference.real
     shares = precision_recall(real, fake, s.k, real_radii=reference.radii)
     row: Row = {"features": reference.extractor.name}
     if not alone:
@@ -147,9 +153,9 @@ def quality(
 
 
 @float32_as()
-def quality_by_piq(reference: Reference, restored: Tensor, settings: ImageSettings) -> Row:
-    """FID, precision and recall as the package piq computes them, which the paper used."""
-    real, fake = reference.real, reference.extractor(restored)
+def quality_by_piq(reference: Reference, fake: Tensor, settings: ImageSettings) -> Row:
+    """What :func:`quality` measures, as the package piq computes it, which the paper used."""
+    real = reference.real
     shares = precision_recall(real, fake, settings.k, mode="piq")
     values = {"fid": frechet_distance(real, fake, mode="piq"), **shares._asdict()}
     return {f"{key}_piq": value for key, value in values.items()}
@@ -215,9 +221,10 @@ def measured(
     for run, network in enumerate(networks):
         generator = torch.Generator().manual_seed(settings.seed + run)
         restored = restorations(network, compared.inputs, generator=generator)
-        row = quality(compared, restored, settings, alone=len(networks) == 1)
+        fake = compared.features(restored)
+        row = quality(compared, fake, settings, alone=len(networks) == 1)
         if run == 0:
-            row |= quality_by_piq(compared, restored, settings)
+            row |= quality_by_piq(compared, fake, settings)
         row |= behaviour(network, compared.inputs, degradation, settings, input_dims=input_dims)
         rows.append({"run": run, **row})
     return rows
@@ -248,7 +255,7 @@ def point(
     estimator: Estimator, compared: Reference, k: int, std: tuple[int, int], draws: torch.Generator
 ) -> Metrics:
     """FID, precision, recall and the per-pixel std over ``std`` inputs and samples of each."""
-    fake = compared.extractor(restorations(estimator, compared.inputs, generator=draws))
+    fake = compared.features(restorations(estimator, compared.inputs, generator=draws))
     shares = precision_recall(compared.real, fake, k, real_radii=compared.radii)
     some = compared.inputs[: std[0]]
     deviation = per_pixel_std(estimator, some, samples=std[1], generator=draws)

@@ -313,9 +313,9 @@ def _ceiling(compared: evaluation.Reference, settings: Settings) -> Row:
     generator = torch.Generator().manual_seed(settings.seed)
     z = everyone.seed(compared.inputs, 1, generator=generator)[0]
     some = min(settings.std_inputs, len(compared.inputs))
-    restored = everyone(compared.inputs, z)
-    row = evaluation.quality(compared, restored, settings)
-    row |= evaluation.quality_by_piq(compared, restored, settings)
+    fake = compared.features(everyone(compared.inputs, z))
+    row = evaluation.quality(compared, fake, settings)
+    row |= evaluation.quality_by_piq(compared, fake, settings)
     return row | evaluation.behaviour(
         face_posterior(settings, some),
         compared.inputs[:some],

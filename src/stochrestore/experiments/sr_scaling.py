@@ -206,7 +206,7 @@ def figure_4(trained: Trained) -> list[Row]:
             continue
         generator = torch.Generator().manual_seed(settings.seed)
         restored = evaluation.restorations(sampler, compared.inputs, generator=generator)
-        row = evaluation.quality(compared, restored, settings)
+        row = evaluation.quality(compared, compared.features(restored), settings)
         row |= evaluation.behaviour(
             sampler, compared.inputs, degrade, settings, input_dims=pixels, attacked=False
         )
