@@ -1,12 +1,15 @@
 """The palette as the colour-blind see it, after Machado, Oliveira and Fernandes (2009)."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES
+from stochrestore.figures.style import COLORS, LINES, MARKERS, NAMES, label_color
+
+STYLE_SHEET = Path(__file__).parents[2] / "book" / "_static" / "book.css"
 
 TOGETHER = {
     "toy": (
@@ -67,9 +70,14 @@ def contrast(a, b):
     return high / low
 
 
+HALF_TURN = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
+"""``hue-rotate(180deg)`` of the W3C's Filter Effects, on sRGB."""
+DARK = "#121212"  # the theme's page
+
+
 def in_dark_mode(srgb):
-    """What the theme makes of a picture: ``filter: brightness(.8) contrast(1.2)``."""
-    return np.clip((0.8 * srgb - 0.5) * 1.2 + 0.5, 0, 1)
+    """What book.css makes of a plot: ``filter: invert(0.93) hue-rotate(180deg)``."""
+    return np.clip(HALF_TURN @ (0.93 - 0.86 * srgb), 0, 1)
 
 
 def seen(color, matrix):
@@ -98,6 +106,16 @@ def test_red_and_green_of_one_lightness_would_not_be():
 @pytest.mark.parametrize("name", COLORS)
 def test_an_estimator_stands_out_from_the_page(name, shown):
     assert contrast(shown(channels(COLORS[name])), shown(np.ones(3))) >= VISIBLE
+
+
+@pytest.mark.parametrize("page", ["#ffffff", DARK])
+@pytest.mark.parametrize("name", COLORS)
+def test_a_name_beside_photographs_stands_out_from_the_page(name, page):
+    assert contrast(channels(label_color(name)), channels(page)) >= VISIBLE
+
+
+def test_dark_mode_is_that_of_the_style_sheet():
+    assert "filter: invert(0.93) hue-rotate(180deg)" in STYLE_SHEET.read_text("utf-8")
 
 
 def test_contrast_is_that_of_the_standard():

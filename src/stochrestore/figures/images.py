@@ -35,6 +35,7 @@ Groups = Sequence[tuple[str, Tensor]]
 GROUND = "#EEF0F3"
 BAR: dict[str, Any] = {"clip_on": False, "solid_capstyle": "butt"}
 TITLE, APART = 0.5, 0.35  # inches: a sheet's title with the space above it, and that space
+RULE = 0.03  # inches between images and the bar over them, below their title
 PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
 
 
@@ -131,7 +132,8 @@ def _draw_sheet(
         axis.set_title(label, fontsize=9, color=color, pad=5, loc="center" if narrow else "left")
         axis.set_axis_off()
         if title in COLORS and title != "posterior_sampler":  # a bar over the columns of a model
-            axis.plot([0, 1], [1.006, 1.006], transform=axis.transAxes, color=color, **BAR)
+            above = [1 + RULE / sizes[1]] * 2
+            axis.plot([0, 1], above, transform=axis.transAxes, color=color, **BAR)
         column += images.shape[0]
 
 
@@ -285,7 +287,7 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
     frame = pd.DataFrame(rows)
     weights = sorted(w for w in frame.weight.unique() if w > 0)
     left = weights[0] / 10 if weights else 1.0
-    figure, (axes,) = panels(1, len(quantities), (WIDTH, 2.7), dpi=130)
+    figure, (axes,) = panels(1, len(quantities), (WIDTH, 3.0), dpi=130)
     for axis, (quantity, label) in zip(axes, quantities.items(), strict=True):
         for name, group in frame.groupby("estimator"):
             by_weight = group.groupby("weight")[quantity]
@@ -299,7 +301,7 @@ def over_weight(rows: Rows, quantities: Mapping[str, str]) -> Figure:
         axis.minorticks_off()
         axis.set(xlabel=r"$\lambda_R$", ylabel=label)
         axis.set_ylim(bottom=0)
-    axes[0].legend(fontsize=8)
+    legend_above(figure, columns=2)
     return figure
 
 
@@ -331,6 +333,16 @@ OPTION_COLUMNS = ("fid", "recall", "std", "robustness")
 """The quantities of :func:`over_options`, a column each."""
 
 
+OPTION_NAMES = {
+    "critic_residual": "critic's branches ×",
+    "critic_input": "critic's input",
+    "seed_scale": "seed ×",
+    "robustness_weight": r"$\lambda_R$",
+    "lr": "estimator's rate",
+}
+VALUE_NAMES = {"unit": "[0, 1]", "symmetric": "[−1, 1]", "0.0001": "10⁻⁴", "0.0004": "4·10⁻⁴"}
+
+
 def over_options(rows: Rows) -> Figure:
     """What each option changes: a row of panels an option, a column a quantity.
 
@@ -348,7 +360,7 @@ def over_options(rows: Rows) -> Figure:
         for axis, quantity in zip(line, OPTION_COLUMNS, strict=True):
             _over_values(axis, shown, quantity)
             axis.set_title("{0} {2}".format(*QUANTITIES[quantity]), fontsize=9)
-            axis.set_xlabel(option)
+            axis.set_xlabel(OPTION_NAMES.get(option, option))
     if rows:
         legend_above(figure, columns=2)
     return figure
@@ -357,7 +369,7 @@ def over_options(rows: Rows) -> Figure:
 def _over_values(axis: Any, rows: Rows, quantity: str) -> None:
     """Draw a quantity over the values of one option, in their order, with a line a model."""
     values = list(dict.fromkeys(row["value"] for row in rows))
-    axis.set_xticks(range(len(values)), values)
+    axis.set_xticks(range(len(values)), [VALUE_NAMES.get(value, value) for value in values])
     axis.set_xlim(-0.5, max(len(values), 1) - 0.5)
     axis.grid(visible=False, axis="x")
     for name in dict.fromkeys(row["estimator"] for row in rows):

@@ -61,7 +61,7 @@ BESIDE: dict[str, Any] = {"textcoords": "offset points"}
 WIDTH = 7.3
 """Inches of a figure as wide as the text, 96 to the inch on a screen of 1300 pixels."""
 
-_ON_PHOTOGRAPHS = {"#A53F00": "#BF5000", "#A8477F": "#B84F97"}
+_ON_PHOTOGRAPHS = {"#A53F00": "#BF5000", "#A8477F": "#B84F97", "#555555": "#757575"}
 
 ONE_PANEL = (4.4, 3.8)
 """Inches of a plot alone, of which a narrow screen shows the text at a legible size."""
