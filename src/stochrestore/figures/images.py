@@ -449,7 +449,7 @@ def cost_of_one_answer(rows: Rows) -> Figure:
             here = [r for r in rows if (r["data"], r["scale"]) == (data, scale)]
             top = (here[0]["bits"], max(row["cost"] for row in here))
             axis.annotate(
-                f"×{scale}", top, (4, 6), **BESIDE, fontsize=8, ha="right"
+                f"×{scale}", top, (-3, 5), **BESIDE, fontsize=8, ha="right"
             )  # not on lines
         axis.axhline(0.0, color="#6B7280", linewidth=0.8, linestyle=":")
         axis.set(title=data_name(data), xlabel="bits lost, at most")
