@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Text
 
+from stochrestore.experiments import inpaint
 from stochrestore.experiments.appendix_c import SampledDistance
 from stochrestore.experiments.lipschitz import Steepness
 from stochrestore.experiments.theorem_3_1 import GanHistory
@@ -487,12 +488,33 @@ def test_every_panel_of_the_options_says_what_it_shows_and_where_the_recipe_is()
     assert len(figure.axes) == 5 * 4
     for axis in figure.axes:
         assert axis.get_title()
-        assert axis.get_xlabel() in {row["option"] for row in option_rows()}
+        assert axis.get_xlabel() in images.OPTION_NAMES.values()
         (ground,) = axis.patches
         middle = ground.get_x() + ground.get_width() / 2
         values = [tick.get_text() for tick in axis.get_xticklabels()]
-        assert values[round(middle)] in ("0.3", "symmetric", "4", "50", "0.0001")
+        assert values[round(middle)] in ("0.3", "[−1, 1]", "4", "50", "10⁻⁴")
         assert len(axis.get_legend_handles_labels()[1]) == 2
+
+
+def test_every_option_that_is_compared_has_a_name():
+    named = {option for options in inpaint.OPTIONS.values() for option in options}
+    assert images.OPTION_NAMES.keys() == named
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+def test_the_bar_over_a_group_is_clear_of_its_title(rows):
+    groups = [
+        ("sto_gan", torch.rand(4, rows, 3, 8, 8)),
+        ("robust_gan", torch.rand(1, rows, 3, 8, 8)),
+    ]
+    notes = {"sto_gan": "std 0.07 · 18 dB", "robust_gan": "std 0.00 · 25 dB"}
+    figure = images.sample_sheets({"a title": groups}, notes=notes)
+    figure.canvas.draw()
+    for axis in figure.axes:
+        title = next(t for t in (axis.title, axis._left_title) if t.get_text())
+        (bar,) = axis.lines
+        assert axis.bbox.y1 < bar.get_window_extent().y0
+        assert bar.get_window_extent().y1 < title.get_window_extent().y0
 
 
 @pytest.mark.filterwarnings("error")

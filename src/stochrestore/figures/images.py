@@ -35,7 +35,7 @@ Groups = Sequence[tuple[str, Tensor]]
 GROUND = "#EEF0F3"
 BAR: dict[str, Any] = {"clip_on": False, "solid_capstyle": "butt"}
 TITLE, APART = 0.5, 0.35  # inches: a sheet's title with the space above it, and that space
-RULE = 0.03  # inches between images and the bar over them, below their title
+RULE = 0.02  # inches between images and the bar over them, below their title
 PADDING: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.02, "wspace": 0.0}
 
 
