@@ -454,7 +454,7 @@ def cost_of_one_answer(rows: Rows) -> Figure:
         axis.axhline(0.0, color="#6B7280", linewidth=0.8, linestyle=":")
         axis.set(title=data_name(data), xlabel="bits lost, at most")
         axis.set(ylabel="FID, det. − stochastic")
-        axis.margins(0.15, 0.2)
+        axis.margins(0.22, 0.2)  # also for the labels
         low, high = axis.get_ylim()
         axis.set_ylim(min(low, -0.5), max(high, 0.5))  # a difference near 0 looks like one
     axes[0].legend(fontsize=8)
