@@ -71,7 +71,7 @@ class SwappingSampler:
 
 
 def test_shared_seeds_can_be_a_bad_coupling():
-    """Eq. 7 ≫ Eq. 5 = 0: the law does not change, the output for a fixed seed does."""
+    """Eq. 7 ≫ Eq. 5 = 0: the distribution does not change, the output for a fixed seed does."""
     y = torch.tensor([[-1e-4]], dtype=torch.float64)
     z = midpoints(1000)[:, None, None]
     found = scalar_sensitivity(SwappingSampler(), y, z, EPSILON)

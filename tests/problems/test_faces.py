@@ -67,7 +67,7 @@ def test_every_hidden_latent_is_seen_in_the_upper_rows(column, size):
 @pytest.mark.parametrize("size", [16, 32, 64])
 def test_visible_latents_can_be_read_off_the_known_rows(size):
     """The Jacobian of the known rows has full rank: no visible latent can hide, so p(X|Y) is
-    the law with the visible latents fixed."""
+    the distribution with the visible latents fixed."""
     faces = Faces(size)
     latents = faces.latents(1, 0, 8)
     visible = latents.visible.double()

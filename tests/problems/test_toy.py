@@ -32,7 +32,7 @@ def test_disk_samples_are_uniform(generator):
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=repr)
 def test_posterior_quantile_inverts_the_sampled_posterior(problem, generator):
-    """Given y, X⁽²⁾ sampled by rejection and by the quantile function have one law."""
+    """Given y, X⁽²⁾ sampled by rejection and by the quantile function have one distribution."""
     x = problem.sample(20_000, generator=generator)
     u = torch.rand(20_000, generator=generator, dtype=torch.float64)
     drawn = problem.posterior_quantile(x[:, 0], u)
