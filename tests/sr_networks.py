@@ -14,6 +14,8 @@ from stochrestore.networks.srflow import FlowStep, SRFlow
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "golden"
 GOLDEN = Path(__file__).parent / "golden" / "sr_golden.safetensors"
+ESRGAN_KEYS = GOLDEN.with_name("keys_esrgan_x4.txt")
+"""Names and shapes of the published weights."""
 ESRGAN_REFERENCE = GOLDEN.with_name("esrgan_small.safetensors")
 """Random weights, and what the network's authors' code makes of them in float32."""
 

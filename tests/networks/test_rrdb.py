@@ -55,9 +55,8 @@ def test_agrees_with_the_reference():
     assert sr_networks.relative_error(restored, tensors["output/sr"]) < 1e-4
 
 
-@pytest.mark.skipif(not sr_networks.REFERENCE.exists(), reason="no list of the published keys here")
 def test_the_published_list_has_our_keys():
-    listed = sr_networks.listed_keys(sr_networks.REFERENCE / "keys_esrgan_x4.txt")
+    listed = sr_networks.listed_keys(sr_networks.ESRGAN_KEYS)
     assert sr_networks.key_digest(listed) == OFFICIAL_KEYS
 
 

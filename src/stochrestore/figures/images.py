@@ -448,9 +448,8 @@ def cost_of_one_answer(rows: Rows) -> Figure:
         for scale in dict.fromkeys(row["scale"] for row in rows if row["data"] == data):
             here = [r for r in rows if (r["data"], r["scale"]) == (data, scale)]
             top = (here[0]["bits"], max(row["cost"] for row in here))
-            axis.annotate(
-                f"×{scale}", top, (-3, 5), **BESIDE, fontsize=8, ha="right"
-            )  # not on lines
+            beside = (-3, 5)  # to the left, where no line rises
+            axis.annotate(f"×{scale}", top, beside, **BESIDE, fontsize=8, ha="right")
         axis.axhline(0.0, color="#6B7280", linewidth=0.8, linestyle=":")
         axis.set(title=data_name(data), xlabel="bits lost, at most")
         axis.set(ylabel="FID, det. − stochastic")
