@@ -81,7 +81,7 @@ def preset_values(experiment: str, preset: str, given: Mapping[str, Any] = {}) -
 
     A section named ``name=value`` holds for that value of another setting: ``data=digits`` where
     data is digits, ``data=folder`` where it is folder:PATH. One of several, ``data=digits
-    train=true``, holds where all are so. Later sections go before earlier ones.
+    train=true``, holds where all are so. A later section's values replace an earlier one's.
 
     Args:
         experiment: name of the experiment.
