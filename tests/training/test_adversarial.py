@@ -256,6 +256,8 @@ def test_killed_at_any_moment_continues_to_the_same_bits(tmp_path):
     [
         ("bf16", "cpu", {"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "float32"),
         ("bf16", "cpu", {"avx512_bf16": True, "amx_bf16": False}, "float32"),
+        ("bf16", "cpu", {"avx512_bf16": True, "cpu_name": "AMD EPYC"}, "bf16"),
+        ("bf16", "cpu", {"avx512_bf16": False, "cpu_name": "AMD EPYC"}, "float32"),
         ("bf16", "cpu", {"amx_bf16": True}, "bf16"),
         ("bf16", "cuda", {}, "bf16"),
         ("tf32", "cpu", {}, "tf32"),
@@ -268,7 +270,7 @@ def test_bf16_is_used_where_it_is_faster(asked, device, has, used, monkeypatch):
 
 
 def test_passes_in_bf16_train_too(monkeypatch):
-    monkeypatch.setattr(training, "FASTER_IN_BF16", ("num_logical_cores",))  # any processor
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     run = trainer(SETTINGS.model_copy(update={"precision": "bf16"}))
     assert run.precision == "bf16"
     run.train(progress=False)

@@ -30,9 +30,9 @@ same numbers, because every draw is made on the processor. Their arithmetic is t
 Without it, gradients of convolutions and of interpolation are summed in an order that changes.
 Another kind of GPU, another version, or the processor agree up to rounding, which the
 training magnifies. TF32 and bf16 hold for trainings only, and are set back after them;
-networks are measured in float32. A processor that is not faster in bf16 (of Intel's and AMD's,
-those without AMX) trains in float32 where settings ask for bf16; the record says in what a network
-was trained.
+networks are measured in float32. A processor that is not faster in bf16 (of Intel's those without
+AMX, of AMD's those without AVX-512's instructions for bf16) trains in float32 where settings ask
+for bf16; the record says in what a network was trained.
 
 No step of a training makes the processor wait for the GPU, but for the one in a hundred where
 losses are read, and those where curves are measured. The shapes of a step depend on no data. Seeds
