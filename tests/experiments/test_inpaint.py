@@ -274,6 +274,21 @@ def test_the_recipe_of_the_options_is_that_of_clothes_but_shorter():
         assert change.keys() == inpaint.SHORT.keys()
 
 
+def test_longer_trainings_of_clothes_are_those_of_the_recipe_but_longer():
+    jobs = inpaint.all_jobs(CLOTHES)
+    longer = list(inpaint.longer_jobs(CLOTHES))
+    assert len(longer) == len(inpaint.MODELS) * CLOTHES.longer_runs > 0
+    for job in longer:
+        assert job is not jobs[job.name] and job == jobs[job.name]
+        recipe = jobs[job.name.replace("/longer", "")]
+        assert job.seed == recipe.seed
+        assert changed_settings(job, recipe).keys() == inpaint.LONGER.keys()
+        assert job.settings.steps == 10_000 > recipe.settings.steps
+        assert [m / job.settings.steps for m in job.settings.lr_milestones] == [0.7, 0.85]
+    digits = registry.load("inpaint", "laptop", data="digits").model_copy(update={"longer_runs": 2})
+    assert not list(inpaint.longer_jobs(digits))
+
+
 def test_options_are_trained_on_clothes_alone_and_only_where_asked_for():
     digits = registry.load("inpaint", "laptop", data="digits").model_copy(update={"option_runs": 3})
     none = registry.load("inpaint", "smoke", data="fashion")

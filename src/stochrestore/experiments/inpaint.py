@@ -71,6 +71,8 @@ SHORT: dict[str, Any] = {
     "precision": "float32",
 }
 """What the trainings over :data:`OPTIONS` have in place of the recipe's: there are many of them."""
+LONGER: dict[str, Any] = {"steps": 10_000, "lr_milestones": (7000, 8500)}
+"""What the longer trainings on clothes have in place of the recipe's."""
 OPTIONS: dict[str, dict[str, tuple[float | str, ...]]] = {
     "robust_sto_gan": {
         "critic_residual": (0.1, 0.3, 1.0),
@@ -102,6 +104,9 @@ class Settings(ImageSettings):
     sweep_runs: int = Field(2, ge=1, description="trainings for each value of these sweeps")
     option_runs: int = Field(
         0, ge=0, description="trainings for each value of the options, on clothes; 0: none"
+    )
+    longer_runs: int = Field(
+        0, ge=0, description="trainings of each model that are longer, on clothes; 0: none"
     )
 
 
@@ -197,9 +202,16 @@ def option_jobs(settings: Settings) -> Iterator[Job]:
         yield from jobs
 
 
+def longer_jobs(settings: Settings) -> Iterator[Job]:
+    """The trainings of each model on clothes that are longer than the recipe's."""
+    if settings.kind == "fashion":
+        changed = settings.model_copy(update={**LONGER, "runs": settings.longer_runs})
+        yield from model_jobs(changed, "fashion/longer", shown_models(settings))
+
+
 def all_jobs(settings: Settings) -> dict[str, Job]:
     """Every training of the chapter for one kind of data, by name."""
-    groups = (main_jobs, sweep_jobs, seed_jobs, option_jobs)
+    groups = (main_jobs, sweep_jobs, seed_jobs, option_jobs, longer_jobs)
     return {job.name: job for group in groups for job in group(settings)}
 
 
