@@ -279,7 +279,8 @@ def test_longer_trainings_of_clothes_are_those_of_the_recipe_but_longer():
     longer = list(inpaint.longer_jobs(CLOTHES))
     assert len(longer) == len(inpaint.MODELS) * CLOTHES.longer_runs > 0
     for job in longer:
-        assert job is not jobs[job.name] and job == jobs[job.name]
+        assert job is not jobs[job.name]
+        assert job == jobs[job.name]
         recipe = jobs[job.name.replace("/longer", "")]
         assert job.seed == recipe.seed
         assert changed_settings(job, recipe).keys() == inpaint.LONGER.keys()
