@@ -249,6 +249,13 @@ def load_or_train(settings: Settings) -> Trained:
     return Trained(settings, networks, records, sweep, seeds, option_rows(settings, folder))
 
 
+def load_longer(settings: Settings) -> Trained:
+    """The networks of :func:`longer_jobs`, as far as the folder of weights has them."""
+    folder = settings.weights_folder()
+    jobs = [job for job in longer_jobs(settings) if finished(job, folder)]
+    return Trained(settings, *load_networks(jobs, folder, METHOD), [], [], [])
+
+
 def with_data(settings: Settings, data: str) -> Settings:
     """The same preset's settings for other data.
 
