@@ -1,6 +1,7 @@
 """The inpainting experiment: trainings, evaluation, data of every kind, shipped weights."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -277,7 +278,7 @@ def test_the_recipe_of_the_options_is_that_of_clothes_but_shorter():
 def test_longer_trainings_of_clothes_are_those_of_the_recipe_but_longer():
     jobs = inpaint.all_jobs(CLOTHES)
     longer = list(inpaint.longer_jobs(CLOTHES))
-    assert len(longer) == len(inpaint.MODELS) * CLOTHES.longer_runs > 0
+    assert len(longer) == len(MODELS) * CLOTHES.longer_runs > 0
     for job in longer:
         assert job is not jobs[job.name]
         assert job == jobs[job.name]
@@ -288,6 +289,20 @@ def test_longer_trainings_of_clothes_are_those_of_the_recipe_but_longer():
         assert [m / job.settings.steps for m in job.settings.lr_milestones] == [0.7, 0.85]
     digits = registry.load("inpaint", "laptop", data="digits").model_copy(update={"longer_runs": 2})
     assert not list(inpaint.longer_jobs(digits))
+
+
+def test_the_longer_trainings_that_are_there_are_loaded(tmp_path):
+    shipped = inpaint.load_longer(CLOTHES)
+    assert shipped.records.keys() == shipped.estimators.keys() == MODELS.keys()
+    for records in shipped.records.values():
+        assert [record["history"][-1]["step"] for record in records] == [10_000, 10_000]
+    elsewhere = CLOTHES.model_copy(update={"weights": str(tmp_path)})
+    assert not inpaint.load_longer(elsewhere).records
+    first = next(inpaint.longer_jobs(CLOTHES)).path(SHIPPED)
+    (tmp_path / "fashion" / "longer").mkdir(parents=True)
+    for path in first.parent.glob(f"{first.stem}.*"):
+        shutil.copy(path, tmp_path / "fashion" / "longer")
+    assert [len(found) for found in inpaint.load_longer(elsewhere).estimators.values()] == [1]
 
 
 def test_options_are_trained_on_clothes_alone_and_only_where_asked_for():
