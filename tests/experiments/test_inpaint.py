@@ -295,7 +295,7 @@ def test_the_longer_trainings_that_are_there_are_loaded(tmp_path):
     shipped = inpaint.load_longer(CLOTHES)
     assert shipped.records.keys() == shipped.estimators.keys() == MODELS.keys()
     for records in shipped.records.values():
-        assert [record["history"][-1]["step"] for record in records] == [10_000, 10_000]
+        assert [record["settings"]["steps"] for record in records] == [10_000, 10_000]
     elsewhere = CLOTHES.model_copy(update={"weights": str(tmp_path)})
     assert not inpaint.load_longer(elsewhere).records
     first = next(inpaint.longer_jobs(CLOTHES)).path(SHIPPED)
