@@ -153,10 +153,10 @@ def test_the_shipped_draws_are_worth_what_the_chapter_asks_for(scale):
     asked = registry.load("sr_scaling", "laptop").least_sample_size
     record = store.read_record(folder / f"x{scale}.json")
     assert record["settings"] == job.recorded()
-    assert record["effective_sample_sizes"]["median"] >= asked
+    assert record["effective_sample_sizes"]["median"] >= 50 >= asked
     assert 0.7 < record["from_start"] < 1.05
     assert record["changed"] is False
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 3e6
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3.2e6
     later = [row["misfit"] for row in record["history"] if row["step"] > job.settings.burn_in]
     assert max(later) < 1.1 * min(later)
     estimator = face_posteriors.shipped(16, scale, 0.02)

@@ -63,7 +63,7 @@ class Settings(TrainedSettings):
     chains: int = Field(4, ge=1, description="chains of each input that is followed; others: 1")
     burn_in: int = Field(4000, ge=1, description="steps of all chains before the first draw")
     spacing: int = Field(1700, ge=1, description="steps from one draw to the next")
-    draws: int = Field(24, ge=2, description="draws of each chain that is followed; others: 1")
+    draws: int = Field(28, ge=2, description="draws of each chain that is followed; others: 1")
 
     @model_validator(mode="after")
     def _fits(self) -> Settings:
