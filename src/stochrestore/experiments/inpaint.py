@@ -250,7 +250,13 @@ def load_or_train(settings: Settings) -> Trained:
 
 
 def load_longer(settings: Settings) -> Trained:
-    """The networks of :func:`longer_jobs`, as far as the folder of weights has them."""
+    """The networks of :func:`longer_jobs`, as far as the folder of weights has them.
+
+    Where the others are trained now, with a batch and a length of their own, these are the
+    preset's: no training in front of a reader is that long.
+    """
+    if settings.train:
+        settings = with_data(settings, settings.data)
     folder = settings.weights_folder()
     jobs = [job for job in longer_jobs(settings) if finished(job, folder)]
     return Trained(settings, *load_networks(jobs, folder, METHOD), [], [], [])
