@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stochrestore.errors import require
+from stochrestore.networks.convolution import Conv3x3
 
 
 class ResNetCritic(nn.Module):
@@ -44,7 +45,7 @@ class ResNetCritic(nn.Module):
         self.centred = centred
         stages = int(math.log2(size))
         widths = [width * min(2**stage, 16) for stage in range(stages)]
-        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.first = Conv3x3(channels, width)
         self.stages = nn.ModuleList(
             nn.Sequential(ResidualBlock(a, a, residual), ResidualBlock(a, b, residual))
             for a, b in zip(widths, [*widths[1:], widths[-1]], strict=True)
@@ -68,8 +69,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, fan_in: int, fan_out: int, residual: float = 0.1) -> None:
         super().__init__()
         self.residual = residual
-        self.conv_0 = nn.Conv2d(fan_in, fan_in, 3, padding=1)
-        self.conv_1 = nn.Conv2d(fan_in, fan_out, 3, padding=1)
+        self.conv_0 = Conv3x3(fan_in, fan_in)
+        self.conv_1 = Conv3x3(fan_in, fan_out)
         same = fan_in == fan_out
         self.shortcut = nn.Identity() if same else nn.Conv2d(fan_in, fan_out, 1, bias=False)
 

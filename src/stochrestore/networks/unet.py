@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stochrestore.degradations import ImageDegradation
 from stochrestore.errors import require
 from stochrestore.estimators.base import no_seed, normal_seed
+from stochrestore.networks.convolution import Conv3x3, conv3x3
 
 
 class UNet(nn.Module):
@@ -60,7 +61,7 @@ class UNet(nn.Module):
             double_conv(fan_in, fan_out)
             for fan_in, fan_out in ((16 * s, 4 * s), (8 * s, 2 * s), (4 * s, s), (2 * s, s))
         )
-        self.last = nn.Conv2d(s, channels, 3, padding=1)
+        self.last = Conv3x3(s, channels)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def seed(self, y: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
@@ -118,7 +119,7 @@ def after_concatenation(block: nn.Module, parts: list[Tensor]) -> Tensor:
     channels, passed = 0, []
     for part in parts:
         weight = first.get_parameter("weight")[:, channels : channels + part.shape[1]]
-        passed.append(F.conv2d(part, weight, padding=1))
+        passed.append(conv3x3(part, weight))
         channels += part.shape[1]
     h, *more = sorted(passed, key=len)
     for x in more:
@@ -133,7 +134,7 @@ def double_conv(fan_in: int, fan_out: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (fan_in, fan_out):
         layers += [
-            nn.Conv2d(channels, fan_out, 3, padding=1, bias=False),
+            Conv3x3(channels, fan_out, bias=False),
             BatchNorm(fan_out),
             nn.ReLU(inplace=True),
         ]
