@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stochrestore.networks.convolution import TINY, Conv3x3, conv3x3
+from stochrestore.networks.convolution import TINY, Conv3x3, as_on, conv3x3
 
 SIDES = st.sampled_from([(1, 1), (2, 2), (1, 2), (2, 1), (3, 3), (4, 4)])
 CHANNELS = st.integers(1, 5)
@@ -34,7 +34,7 @@ def test_values_and_gradients_are_the_convolution_s(seed, batch, fan_in, fan_out
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("side", range(1, TINY + 1))
+@pytest.mark.parametrize("side", range(1, TINY["cpu"] + 1))
 def test_second_derivatives_are_right(side):
     """R1 needs them."""
     arguments = inputs(0, 2, 2, 3, (side, side))
@@ -43,8 +43,11 @@ def test_second_derivatives_are_right(side):
 
 def test_tiny_images_do_not_pass_through_the_convolution(monkeypatch):
     monkeypatch.setattr(F, "conv2d", lambda *_, **__: pytest.fail("a convolution"))
-    x, weight, _ = inputs(0, 2, 3, 4, (TINY, TINY))
-    assert conv3x3(x, weight).shape == (2, 4, TINY, TINY)
+    x, weight, _ = inputs(0, 2, 3, 4, (2, 2))
+    assert conv3x3(x, weight).shape == (2, 4, 2, 2)
+    with as_on(torch.device("cuda")), pytest.raises(pytest.fail.Exception):
+        conv3x3(x, weight)
+    assert conv3x3(x, weight).shape == (2, 4, 2, 2)
 
 
 def test_parameters_are_those_of_a_convolution():

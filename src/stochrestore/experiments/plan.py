@@ -26,6 +26,7 @@ from stochrestore.data.images import BUILT_IN
 from stochrestore.experiments import registry
 from stochrestore.experiments.image_gans import ImageSettings
 from stochrestore.experiments.sr_networks import SRTrainer
+from stochrestore.networks.convolution import as_on
 from stochrestore.training.adversarial import AlternatingTrainer, Precision, arithmetic
 from stochrestore.training.jobs import Job, Method, read_record
 from stochrestore.training.loop import Trainer
@@ -185,21 +186,22 @@ _SHAPES = (
 def _step(experiment: str, job: Job, *, penalised: bool, robust: bool) -> Cost:
     """What one step costs, with or without R1 and L_R; steps of one shape are counted once."""
     shapes = [getattr(job.settings, name, None) for name in _SHAPES]
-    method, precision = registry.trained(experiment).METHOD, _arithmetic(job)
-    key = (*shapes, precision, job.stored, job.stochastic, penalised, robust)
+    method, device = registry.trained(experiment).METHOD, _device(job)
+    precision = arithmetic(job.settings.precision, device)
+    key = (*shapes, device, precision, job.stored, job.stochastic, penalised, robust)
     if key not in _COUNTED:
         r1_every, weight = (1 if penalised else 2), float(robust)  # of step 1
         alone = {"robustness_every": 1, "robustness_start": 0, "robustness_weight": weight}
         here = {"steps": 1, "device": "cpu", "compile": False, "r1_every": r1_every, **alone}
         changed = replace(job, settings=job.settings.model_copy(update=here))
-        _COUNTED[key] = _counted(changed, method, precision)
+        with as_on(device):
+            _COUNTED[key] = _counted(changed, method, precision)
     return _COUNTED[key]
 
 
-def _arithmetic(job: Job) -> Precision:
-    """The number format of a GAN's training on the device that its preset is planned for."""
-    device = torch.device("cuda" if job.settings.preset in ON_GPU else "cpu")
-    return arithmetic(job.settings.precision, device)
+def _device(job: Job) -> torch.device:
+    """The device that the preset of a GAN's training is planned for."""
+    return torch.device("cuda" if job.settings.preset in ON_GPU else "cpu")
 
 
 def _counted(job: Job, method: Method, precision: Precision) -> Cost:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Up to this side, the product of matrices is the faster one on a processor.
-TINY = 2
+#: Up to this side, by kind of device, the product of matrices is the faster one.
+TINY = {"cpu": 2}
 
 
 class Conv3x3(nn.Conv2d):
@@ -43,11 +46,22 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         (N, C', H, W).
     """
     side = x.shape[-1]
-    if x.device.type != "cpu" or side > TINY or x.shape[-2] != side:
+    if side > TINY.get(x.device.type, 0) or x.shape[-2] != side:
         return F.conv2d(x, weight, bias, padding=1)
     rows = x.permute(0, 2, 3, 1).flatten(1)
     y = F.linear(rows, dense(weight, side), None if bias is None else bias.repeat(side * side))
     return y.unflatten(1, (side, side, -1)).permute(0, 3, 1, 2)
+
+
+@contextmanager
+def as_on(device: torch.device) -> Iterator[None]:
+    """Within the ``with`` block, a processor convolves as this kind of device does."""
+    own = TINY["cpu"]
+    TINY["cpu"] = TINY.get(device.type, 0)
+    try:
+        yield
+    finally:
+        TINY["cpu"] = own
 
 
 def dense(weight: Tensor, side: int) -> Tensor:
