@@ -1,7 +1,6 @@
 """The inpainting experiment: trainings, evaluation, data of every kind, shipped weights."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -275,36 +274,12 @@ def test_the_recipe_of_the_options_is_that_of_clothes_but_shorter():
         assert change.keys() == inpaint.SHORT.keys()
 
 
-def test_longer_trainings_of_clothes_are_those_of_the_recipe_but_longer():
-    jobs = inpaint.all_jobs(CLOTHES)
-    longer = list(inpaint.longer_jobs(CLOTHES))
-    assert len(longer) == len(MODELS) * CLOTHES.longer_runs > 0
-    for job in longer:
-        assert job is not jobs[job.name]
-        assert job == jobs[job.name]
-        recipe = jobs[job.name.replace("/longer", "")]
-        assert job.seed == recipe.seed
-        assert changed_settings(job, recipe).keys() == inpaint.LONGER.keys()
-        assert job.settings.steps == 10_000 > recipe.settings.steps
-        assert [m / job.settings.steps for m in job.settings.lr_milestones] == [0.7, 0.85]
-    digits = registry.load("inpaint", "laptop", data="digits").model_copy(update={"longer_runs": 2})
-    assert not list(inpaint.longer_jobs(digits))
-
-
-def test_the_longer_trainings_that_are_there_are_loaded(tmp_path):
-    shipped = inpaint.load_longer(CLOTHES)
-    assert shipped.records.keys() == shipped.estimators.keys() == MODELS.keys()
-    for records in shipped.records.values():
-        assert [record["settings"]["steps"] for record in records] == CLOTHES.longer_runs * [10_000]
-    now = registry.load("inpaint", "laptop", data="fashion", device="cpu", train=True, steps=20)
-    assert inpaint.load_longer(now).records == shipped.records
-    elsewhere = CLOTHES.model_copy(update={"weights": str(tmp_path)})
-    assert not inpaint.load_longer(elsewhere).records
-    first = next(inpaint.longer_jobs(CLOTHES)).path(SHIPPED)
-    (tmp_path / "fashion" / "longer").mkdir(parents=True)
-    for path in first.parent.glob(f"{first.stem}.*"):
-        shutil.copy(path, tmp_path / "fashion" / "longer")
-    assert [len(found) for found in inpaint.load_longer(elsewhere).estimators.values()] == [1]
+def test_a_training_of_clothes_in_front_of_a_reader_is_the_recipe_but_shorter():
+    quick = registry.load("inpaint", "laptop", data="fashion", train=True)
+    assert quick.steps < CLOTHES.steps == 10_000
+    assert quick.batch_size < CLOTHES.batch_size == 32
+    for settings in (quick, CLOTHES):
+        assert [m / settings.steps for m in settings.lr_milestones] == [0.7, 0.85]
 
 
 def test_options_are_trained_on_clothes_alone_and_only_where_asked_for():

@@ -28,7 +28,7 @@ from stochrestore.figures import (
     trainings,
 )
 from stochrestore.figures.interactive import weight_browser
-from stochrestore.figures.style import COLORS, NAMES
+from stochrestore.figures.style import NAMES
 from stochrestore.metrics.interval import Interval
 from stochrestore.metrics.lipschitz import Difficulty
 from stochrestore.problems.finite import two_pixel_images
@@ -196,18 +196,6 @@ def test_curves_are_those_of_the_networks_that_were_measured_along_the_way():
     figure = trainings.curves(records, "clothes ×4")
     assert [len(axis.lines) for axis in figure.axes] == [2, 2, 2, 2, 2, 0]
     assert figure.axes[-1].get_title() == "clothes ×4"
-    plt.close(figure)
-
-
-def test_other_trainings_stand_pale_beside_the_curves():
-    point = {"step": 1} | dict.fromkeys(trainings.CURVES, 1.0)
-    records = {"sto_gan": [{"history": [point]}], "robust_gan": [{"history": [point]}]}
-    figure = trainings.curves({"sto_gan": records["sto_gan"] * 2}, beside=records)
-    shown = [(line.get_color(), line.get_alpha() < 0.5) for line in figure.axes[0].lines]
-    pale, full = (COLORS["sto_gan"], True), (COLORS["sto_gan"], False)
-    assert shown == [pale, (COLORS["robust_gan"], True), full, full]
-    labels = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
-    assert labels == [NAMES["sto_gan"]]
     plt.close(figure)
 
 

@@ -71,8 +71,6 @@ SHORT: dict[str, Any] = {
     "precision": "float32",
 }
 """What the trainings over :data:`OPTIONS` have in place of the recipe's: there are many of them."""
-LONGER: dict[str, Any] = {"steps": 10_000, "lr_milestones": (7000, 8500)}
-"""What the longer trainings on clothes have in place of the recipe's."""
 OPTIONS: dict[str, dict[str, tuple[float | str, ...]]] = {
     "robust_sto_gan": {
         "critic_residual": (0.1, 0.3, 1.0),
@@ -104,9 +102,6 @@ class Settings(ImageSettings):
     sweep_runs: int = Field(2, ge=1, description="trainings for each value of these sweeps")
     option_runs: int = Field(
         0, ge=0, description="trainings for each value of the options, on clothes; 0: none"
-    )
-    longer_runs: int = Field(
-        0, ge=0, description="trainings of each model that are longer, on clothes; 0: none"
     )
 
 
@@ -202,16 +197,9 @@ def option_jobs(settings: Settings) -> Iterator[Job]:
         yield from jobs
 
 
-def longer_jobs(settings: Settings) -> Iterator[Job]:
-    """The trainings of each model on clothes that are longer than the recipe's."""
-    if settings.kind == "fashion":
-        changed = settings.model_copy(update={**LONGER, "runs": settings.longer_runs})
-        yield from model_jobs(changed, "fashion/longer", shown_models(settings))
-
-
 def all_jobs(settings: Settings) -> dict[str, Job]:
     """Every training of the chapter for one kind of data, by name."""
-    groups = (main_jobs, sweep_jobs, seed_jobs, option_jobs, longer_jobs)
+    groups = (main_jobs, sweep_jobs, seed_jobs, option_jobs)
     return {job.name: job for group in groups for job in group(settings)}
 
 
@@ -247,19 +235,6 @@ def load_or_train(settings: Settings) -> Trained:
     networks, records = load_networks(jobs, folder, METHOD)
     sweep, seeds = (_final_rows(each(settings), folder) for each in (sweep_jobs, seed_jobs))
     return Trained(settings, networks, records, sweep, seeds, option_rows(settings, folder))
-
-
-def load_longer(settings: Settings) -> Trained:
-    """The networks of :func:`longer_jobs`, as far as the folder of weights has them.
-
-    Where the others are trained now, with a batch and a length of their own, these are the
-    preset's: no training in front of a reader is that long.
-    """
-    if settings.train:
-        settings = with_data(settings, settings.data)
-    folder = settings.weights_folder()
-    jobs = [job for job in longer_jobs(settings) if finished(job, folder)]
-    return Trained(settings, *load_networks(jobs, folder, METHOD), [], [], [])
 
 
 def with_data(settings: Settings, data: str) -> Settings:

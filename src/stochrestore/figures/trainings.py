@@ -7,9 +7,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from stochrestore.figures.style import NAMES, WIDTH, look
@@ -60,27 +58,28 @@ def has_curves(records: Mapping[str, Rows]) -> bool:
     )
 
 
-def curves(
-    records: Mapping[str, Rows], title: str = "", *, beside: Mapping[str, Rows] = {}
-) -> Figure:
+def curves(records: Mapping[str, Rows], title: str = "") -> Figure:
     """What was measured along the trainings: a panel a quantity, a line a network.
 
     Args:
         records: of the networks of each kind; those without curves are left out.
         title: of the figure.
-        beside: records of other trainings of these kinds, whose lines are thin and pale.
     """
     figure, grid = plt.subplots(2, 3, figsize=(WIDTH, 4.4), dpi=130, layout="constrained")
     *axes, corner = grid.flat
     corner.set_axis_off()
     corner.set_title(title)
     for axis, quantity in zip(axes, CURVES, strict=True):
-        for name, runs in beside.items():
-            _lines(axis, quantity, name, runs, linewidth=0.8, alpha=0.35)
         for name, runs in records.items():
-            drawn = _lines(axis, quantity, name, runs, linewidth=1.3, alpha=0.85)
-            if drawn:  # one entry in the legend for all networks of a kind
-                drawn[0].set_label(NAMES[name])
+            label = NAMES[name]
+            for run in runs:
+                points = [row for row in run["history"] if quantity in row]
+                if points:
+                    steps = [row["step"] for row in points]
+                    values = [row[quantity] for row in points]
+                    style = {**look(name), "marker": "", "linewidth": 1.3, "alpha": 0.85}
+                    axis.plot(steps, values, label=label, **style)
+                    label = ""  # one entry in the legend for all networks of a kind
         axis.set_title("{0} {2}".format(*QUANTITIES[quantity]), fontsize=9)
         axis.set(xlabel="step")
         if quantity == "fid":
@@ -94,14 +93,3 @@ def curves(
     if handles:
         corner.legend(handles, labels, loc="center", fontsize=10)
     return figure
-
-
-def _lines(axis: Axes, quantity: str, name: str, runs: Rows, **style: float) -> list[Line2D]:
-    """A line for each training that measured the quantity along its way."""
-    drawn = []
-    for run in runs:
-        points = [row for row in run["history"] if quantity in row]
-        if points:
-            places = [[row["step"] for row in points], [row[quantity] for row in points]]
-            drawn += axis.plot(*places, **{**look(name), "marker": "", **style})
-    return drawn

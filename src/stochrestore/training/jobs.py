@@ -52,8 +52,7 @@ EVALUATION_ONLY = frozenset(
         *("samples", "y_points", "z_points"),
         # the grids of the toy and of inpainting: each job has the values that are its own
         *("robust", "sweep_weights", "sweep_steps", "sweep_seeds", "sweep_runs"),
-        *("option_runs", "longer_runs"),
-        *("seed_layers", "seed_lengths", "robustness_weights", "source_noises"),
+        *("option_runs", "seed_layers", "seed_lengths", "robustness_weights", "source_noises"),
         "mean_lengths",
         # the controls of the families
         *("frozen_seeds", "heats", "attacked_seeds"),
